@@ -1,0 +1,104 @@
+"""Frozen, checked configuration: the base class of every config table and its error messages."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fedpeft.errors import ConfigError
+
+M = TypeVar("M", bound="ConfigModel")
+
+
+class ConfigModel(BaseModel):
+    """A frozen table of settings that rejects unknown keys and documents its attributes."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+def parse(model: type[M], values: Mapping[str, Any], where: str = "") -> M:
+    """Validate `values` as `model`.
+
+    Parameters
+    ----------
+    where
+        Dotted name of the table, put before each key in messages.
+
+    Raises
+    ------
+    ConfigError
+        One sentence: the key, the value, what is allowed.
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError(describe(error, model, where)) from None
+
+
+def describe(error: ValidationError, model: type[BaseModel], where: str = "") -> str:
+    """Turn the first problem of a pydantic error into one sentence."""
+    first = error.errors()[0]
+    key = ".".join([where, *map(str, first["loc"])]).strip(".")
+    if first["type"] == "extra_forbidden":
+        known = sorted(_table(model, first["loc"][:-1]).model_fields)
+        return f"unknown key {key!r}; known keys here are {', '.join(known)}"
+    if first["type"] == "value_error":  # raised by a validator of ours, already a sentence
+        sentence = str(first["ctx"]["error"])
+        return f"{key}: {sentence}" if key else sentence
+    said = first["msg"][0].lower() + first["msg"][1:]
+    return f"{key} = {first['input']!r}: {said}"
+
+
+def _table(model: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseModel]:
+    """Follow `path` through nested models as far as it goes."""
+    for key in path:
+        field = model.model_fields.get(str(key))
+        if field is None or not isinstance(field.annotation, type):
+            break
+        if issubclass(field.annotation, BaseModel):
+            model = field.annotation
+    return model
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file; raises `ConfigError` when it is missing or malformed."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"config file {path} does not exist") from None
+    except IsADirectoryError:
+        raise ConfigError(f"config file {path} is a folder, not a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config file {path} is not valid TOML: {error}") from None
+
+
+def parse_override(text: str) -> tuple[list[str], Any]:
+    """Split ``table.key=value`` into its path and its value.
+
+    The value is read as TOML; what is not TOML is taken as a string, so quotes may be left out.
+    """
+    key, sign, value = text.partition("=")
+    path = [part.strip() for part in key.split(".")]
+    if not sign or not all(path):
+        raise ConfigError(f"override {text!r} must look like table.key=value")
+    try:
+        return path, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return path, value.strip()
+
+
+def override(values: dict[str, Any], path: list[str], value: Any) -> None:
+    """Set a nested key in place; raises `ConfigError` when the path runs through a value."""
+    table = values
+    for depth, key in enumerate(path[:-1]):
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            name = ".".join(path[: depth + 1])
+            raise ConfigError(f"{name} is a value, so {'.'.join(path)} cannot be set inside it")
+    table[path[-1]] = value

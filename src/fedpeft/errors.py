@@ -1,0 +1,43 @@
+"""Errors a user can act on.
+
+Every message is one sentence that says what is wrong, where, and what is allowed.  The command line
+prints the sentence alone, without a traceback, and exits with `exit_code`.
+"""
+
+from __future__ import annotations
+
+
+class FedpeftError(Exception):
+    """Base class of all errors raised on purpose; a run that fails exits with code 3."""
+
+    exit_code = 3
+
+
+class InputError(FedpeftError, ValueError):
+    """What the user handed in cannot be used; exits with code 2."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """A configuration key or value is unknown, out of range or contradicts another."""
+
+
+class DataError(InputError):
+    """A data file is missing, malformed or does not hold what was asked of it."""
+
+
+class ArtifactError(InputError):
+    """A run folder, checkpoint or adapter artifact is missing, corrupt or does not fit."""
+
+
+class MissingExtraError(InputError, ImportError):
+    """An optional dependency is needed; the message names the extra that installs it."""
+
+
+class CollapseError(FedpeftError):
+    """The autoencoder's latents carry no information, so its base embedding would be empty."""
+
+
+class RunError(FedpeftError):
+    """A run could not be carried to its end (for example, the loss became NaN)."""

@@ -1,0 +1,92 @@
+"""Where parts are registered: adapters, backbones, losses, data readers, item encoders.
+
+A part is one class and one `register` call.  Another installed package adds parts through an entry
+point of the group ``fedpeft.<kind>s`` (for example ``fedpeft.adapters``) that names a module to
+import; nothing in this project needs an edit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Generic, TypeVar
+
+from fedpeft.config import ConfigModel
+from fedpeft.errors import ConfigError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Part(Generic[T]):
+    """One registered part: its name, its configuration class and what builds it."""
+
+    name: str
+    config: type[ConfigModel]
+    build: Callable[..., T]
+
+
+class Registry(Generic[T]):
+    """Named parts of one kind.
+
+    Parameters
+    ----------
+    kind
+        What the parts are, in the singular; used in messages and in the entry-point group.
+    builtin
+        Modules that register the parts this project ships; imported at the first look-up, so that
+        importing one part does not import all.
+    """
+
+    def __init__(self, kind: str, builtin: tuple[str, ...] = ()) -> None:
+        self.kind = kind
+        self._builtin = builtin
+        self._parts: dict[str, Part[T]] = {}
+        self._loaded = False
+
+    def register(self, name: str, *, config: type[ConfigModel], build: Callable[..., T]) -> None:
+        """Add a part.
+
+        Raises
+        ------
+        ValueError
+            If the name is not lower-case letters, digits and underscores.
+        KeyError
+            If the name is taken.
+        """
+        if not re.fullmatch(r"[a-z][a-z0-9_]*[a-z0-9]", name):
+            raise ValueError(
+                f"{self.kind} name {name!r} must be lower-case letters, digits and '_', "
+                "starting with a letter and not ending in '_'"
+            )
+        if name in self._parts:
+            raise KeyError(f"{self.kind} {name!r} is registered already")
+        self._parts[name] = Part(name, config, build)
+
+    def get(self, name: str) -> Part[T]:
+        """Return the part called `name`; raises `ConfigError` naming what there is."""
+        self._load()
+        try:
+            return self._parts[name]
+        except KeyError:
+            raise ConfigError(
+                f"unknown {self.kind} {name!r}; known are {', '.join(self.names())}"
+            ) from None
+
+    def names(self) -> list[str]:
+        """Return the registered names in alphabetical order."""
+        self._load()
+        return sorted(self._parts)
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        self._loaded = True
+        from importlib import import_module
+
+        for module in self._builtin:
+            import_module(module)
+        for point in entry_points(group=f"fedpeft.{self.kind.replace(' ', '_')}s"):
+            point.load()
