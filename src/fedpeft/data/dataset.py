@@ -1,0 +1,120 @@
+"""The data every later step works on: a catalogue, users' histories, and a leak-free split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """The n items, in index order.
+
+    Attributes
+    ----------
+    ids
+        The source's own item ids, n strings.
+    titles
+        What a person would call each item, n strings.
+    texts
+        All text attributes of each item joined, n strings; what the item encoder reads.
+    """
+
+    ids: Sequence[str]
+    titles: Sequence[str]
+    texts: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """Item indices of many users, oldest first, in compressed rows.
+
+    Attributes
+    ----------
+    indptr
+        int64 of shape (users + 1,); user u owns ``items[indptr[u]:indptr[u + 1]]``.
+    items
+        int64 of shape (interactions,), each in [0, n); no item twice within a user.
+    """
+
+    indptr: Ints
+    items: Ints
+
+    @property
+    def n_users(self) -> int:
+        return len(self.indptr) - 1
+
+    def lengths(self) -> Ints:
+        """Return the number of interactions of each user, int64 of shape (users,)."""
+        return np.diff(self.indptr)
+
+    def of(self, user: int) -> Ints:
+        """Return one user's items, oldest first."""
+        return self.items[self.indptr[user] : self.indptr[user + 1]]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A catalogue and its users' complete histories, as read.
+
+    Attributes
+    ----------
+    counts
+        What reading found and did: interactions read, duplicates dropped, unknown items dropped,
+        users dropped, and so on.
+    """
+
+    name: str
+    catalogue: Catalogue
+    user_ids: Sequence[str]
+    histories: Histories
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def n_users(self) -> int:
+        return self.histories.n_users
+
+    @property
+    def n_items(self) -> int:
+        return len(self.catalogue)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Leave-one-out: the last item of each user is test, the second last validation.
+
+    Attributes
+    ----------
+    train
+        All users' training histories.
+    validation, test
+        int64 of shape (users,): the held-out item of each user.
+    eval_users
+        int64 of shape (e,), ascending: the users that metrics are computed on (all of them unless a
+        sample was asked for).
+    negatives
+        int64 of shape (e, c): for each evaluated user, c distinct items the user never interacted
+        with in any part; -1 pads rows of users for whom fewer than c exist.
+    fingerprint
+        SHA-256 over everything above.
+    """
+
+    n_items: int
+    train: Histories
+    validation: Ints
+    test: Ints
+    eval_users: Ints
+    negatives: Ints
+    fingerprint: str
+
+    @property
+    def n_users(self) -> int:
+        return self.train.n_users
