@@ -1,0 +1,84 @@
+"""An adapter on disk: JSON + safetensors, with the fingerprint of the base it plugs onto."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from fedpeft import __version__
+from fedpeft.adapters.base import AdapterConfig, ItemContext, ItemEmbedding, adapters, check_tensors
+from fedpeft.config import parse
+from fedpeft.errors import ArtifactError
+from fedpeft.files import fingerprint, read_json, read_tensors, write_json, write_tensors
+
+SCHEMA = 1
+
+
+def build(kind: str, config: AdapterConfig, context: ItemContext) -> ItemEmbedding:
+    """Build the adapter registered as `kind`."""
+    return adapters.get(kind).build(config, context)
+
+
+def save(adapter: ItemEmbedding, folder: Path) -> None:
+    """Write ``adapter.json`` and ``adapter.safetensors``; the base is not part of the artifact."""
+    tensors = {**adapter.payload(), **adapter.frozen()}
+    write_tensors(folder / "adapter.safetensors", tensors)
+    write_json(
+        folder / "adapter.json",
+        {
+            "schema": SCHEMA,
+            "kind": adapter.kind,
+            "config": adapter.config.model_dump(),
+            "shape": [adapter.num_embeddings, adapter.embedding_dim],
+            "base_sha256": adapter.base_fingerprint,
+            "tensors_sha256": fingerprint(*(tensors[name] for name in sorted(tensors))),
+            "made_by": f"fedpeft {__version__}",
+        },
+    )
+
+
+def load(folder: Path, base: Tensor) -> ItemEmbedding:
+    """Load an adapter onto its base, bit for bit as saved.
+
+    Parameters
+    ----------
+    base
+        float32 of shape (n, k): the base the adapter was trained on.
+
+    Raises
+    ------
+    ArtifactError
+        If files are missing or corrupt, or the base is not the one the adapter was made for.
+    """
+    path = folder / "adapter.json"
+    meta = read_json(path)
+    missing = {"schema", "kind", "config", "shape", "base_sha256", "tensors_sha256"} - set(meta)
+    if missing:
+        raise ArtifactError(f"{path} lacks {', '.join(sorted(missing))}")
+    if meta["schema"] != SCHEMA:
+        raise ArtifactError(f"{path} has schema {meta['schema']!r}; this version reads {SCHEMA}")
+    if list(base.shape) != meta["shape"]:
+        raise ArtifactError(
+            f"{path} was made for a table of shape {tuple(meta['shape'])}, "
+            f"got a base of shape {tuple(base.shape)}"
+        )
+    tensors = read_tensors(folder / "adapter.safetensors")
+    if fingerprint(*(tensors[name] for name in sorted(tensors))) != meta["tensors_sha256"]:
+        raise ArtifactError(f"{folder}: adapter.safetensors is not the file adapter.json describes")
+    part = adapters.get(meta["kind"])
+    config = parse(part.config, meta["config"], "adapter")
+    adapter = part.build(config, ItemContext(base, seed=0, frozen=tensors))
+    if adapter.base_fingerprint != meta["base_sha256"]:
+        raise ArtifactError(f"{path} was trained on another base table than the one given")
+    restore(adapter, tensors, str(folder))
+    return adapter
+
+
+def restore(adapter: ItemEmbedding, tensors: dict[str, Tensor], where: str) -> None:
+    """Overwrite an adapter's payload and frozen tensors with saved ones."""
+    own = {**dict(adapter.named_parameters()), **dict(adapter.named_buffers())}
+    own.pop("base", None)
+    check_tensors(tensors, {name: tensor.shape for name, tensor in own.items()}, where)
+    for name, tensor in own.items():
+        tensor.data.copy_(tensors[name])

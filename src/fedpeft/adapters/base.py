@@ -1,0 +1,228 @@
+"""The item embedding: a drop-in for `torch.nn.Embedding` whose trainable part is small.
+
+An adapter is written once, for one client, in two halves: `lookups` says which rows of which tensor
+an item needs, `compose` turns those rows into item vectors.  `forward` is both, one after the other.
+The fast execution plans call the halves themselves, so that thousands of clients can share or stack
+the tensors without another implementation of the adapter.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fedpeft.config import ConfigModel
+from fedpeft.errors import ArtifactError
+from fedpeft.files import fingerprint
+from fedpeft.registry import Registry
+
+Mode = Literal["peft", "compress"]
+
+
+class AdapterConfig(ConfigModel):
+    """Settings every adapter has."""
+
+    mode: Mode = "peft"
+    """`peft` (P-): item vector = frozen base + adapter; `compress` (C-): the adapter alone."""
+
+
+@dataclass(frozen=True)
+class ItemContext:
+    """What an adapter may be built from.
+
+    Attributes
+    ----------
+    base
+        float32 of shape (n, k): the item vectors so far.
+    seed
+        Seeds the new subspace (LoRA's A, the hash functions, the codes); differs at every refresh.
+    semantic_codes
+        ``(levels, codes) -> int64 (n, levels)``: codes from item text, where pretraining made some.
+    frozen
+        Frozen tensors of a subspace that is to be rebuilt (a saved adapter's), where computing them
+        again would be dear; None makes a new subspace.
+    """
+
+    base: Tensor
+    seed: int
+    semantic_codes: Callable[[int, int], Tensor] | None = None
+    frozen: Mapping[str, Tensor] | None = None
+
+
+class ItemEmbedding(nn.Module, ABC):
+    """Item vectors of one client: a frozen base plus a small trainable correction.
+
+    Parameters
+    ----------
+    config
+        The adapter's settings.
+    context
+        The base table, the seed of the subspace, the semantic codes.  In `compress` mode the base
+        gives only the shape (and, for `rq`, the codes): it is not kept.
+
+    Notes
+    -----
+    All parameters are the payload: they train and travel.  All buffers are frozen.  Subclasses
+    register a parameter per payload tensor, and a buffer per frozen one.
+    """
+
+    kind: ClassVar[str]
+    """The name the adapter is registered under."""
+    item_indexed: ClassVar[frozenset[str]] = frozenset()
+    """Payload tensors with one row per item: a client touches only the rows of its own items."""
+
+    base: Tensor | None
+
+    def __init__(self, config: AdapterConfig, context: ItemContext) -> None:
+        super().__init__()
+        self.config = config
+        self.num_embeddings, self.embedding_dim = context.base.shape
+        kept = context.base.detach().float().clone() if self.uses_base else None
+        self.register_buffer("base", kept)
+
+    @property
+    def uses_base(self) -> bool:
+        """Whether a client needs the frozen base table to compute item vectors."""
+        return self.config.mode == "peft"
+
+    @abstractmethod
+    def lookups(self, ids: Tensor) -> dict[str, Tensor]:
+        """Return, for each payload tensor that is read by row, the rows the items need.
+
+        Parameters
+        ----------
+        ids
+            int64 of shape (...).
+
+        Returns
+        -------
+        dict
+            name -> int64 of shape (...) or (..., h).
+        """
+
+    @abstractmethod
+    def compose(
+        self, rows: Mapping[str, Tensor], whole: Mapping[str, Tensor], base: Tensor | None
+    ) -> Tensor:
+        """Turn looked-up rows into item vectors.
+
+        Parameters
+        ----------
+        rows
+            name -> float of shape (..., width) or (..., h, width), as `lookups` asked.
+        whole
+            The payload tensors that are not read by row.
+        base
+            float of shape (..., k), the items' base rows; None in `compress` mode.
+
+        Returns
+        -------
+        Tensor
+            float of shape (..., k).
+        """
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Return item vectors, float of shape (..., k), for int64 ids of shape (...)."""
+        return self.embed(dict(self.named_parameters()), ids)
+
+    def embed(self, tensors: Mapping[str, Tensor], ids: Tensor) -> Tensor:
+        """Return item vectors computed from the given payload tensors instead of our own."""
+        indices = self.lookups(ids)
+        rows = {name: F.embedding(index, tensors[name]) for name, index in indices.items()}
+        whole = {name: tensor for name, tensor in tensors.items() if name not in indices}
+        return self.compose(rows, whole, self.base_rows(ids))
+
+    def base_rows(self, ids: Tensor) -> Tensor | None:
+        """Return the base rows of the items, float (..., k); None when there is no base."""
+        return None if self.base is None else F.embedding(ids, self.base)
+
+    def payload(self) -> dict[str, Tensor]:
+        """Return a copy of the tensors that travel; never live references."""
+        return {name: tensor.detach().clone() for name, tensor in self.named_parameters()}
+
+    def load_payload(self, payload: Mapping[str, Tensor]) -> None:
+        """Overwrite the trainable tensors.
+
+        Raises
+        ------
+        ArtifactError
+            If a tensor is missing, unknown, of another shape, or not finite.
+        """
+        own = dict(self.named_parameters())
+        check_tensors(payload, {name: tensor.shape for name, tensor in own.items()}, self.kind)
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(payload[name])
+
+    def frozen(self) -> dict[str, Tensor]:
+        """Return copies of the frozen tensors that define the subspace (codes, hash seeds)."""
+        return {name: t.detach().clone() for name, t in self.named_buffers() if name != "base"}
+
+    @torch.no_grad()
+    def merge(self) -> Tensor:
+        """Return the full item table this adapter stands for, float32 of shape (n, k)."""
+        ids = torch.arange(self.num_embeddings, device=self.device)
+        return torch.cat([self(chunk) for chunk in ids.split(1 << 18)])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors live."""
+        return next(self.parameters()).device
+
+    @property
+    def payload_values(self) -> int:
+        """Number of values that travel per direction and round."""
+        return sum(tensor.numel() for tensor in self.parameters())
+
+    @property
+    def base_bytes(self) -> int:
+        """Bytes of the base table a client downloads once (float32)."""
+        return 0 if self.base is None else 4 * self.base.numel()
+
+    @property
+    def subspace_bytes(self) -> int:
+        """Bytes of codes or seeds a client downloads whenever the subspace is new."""
+        return 0
+
+    @property
+    def base_fingerprint(self) -> str:
+        """SHA-256 of what the adapter plugs onto: the base table, or its shape when there is none.
+
+        The shape stands in for the table in `compress` mode, where no base is needed.
+        """
+        if self.base is None:
+            return fingerprint(f"no base {self.num_embeddings}x{self.embedding_dim}")
+        return fingerprint(self.base)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_embeddings}, {self.embedding_dim}, {self.config!r}"
+
+
+def check_tensors(
+    tensors: Mapping[str, Tensor], shapes: Mapping[str, Any], what: str, *, finite: bool = True
+) -> None:
+    """Raise `ArtifactError` unless `tensors` are exactly the named, shaped, finite ones expected."""
+    if set(tensors) != set(shapes):
+        raise ArtifactError(
+            f"{what}: tensors must be {sorted(shapes)}, got {sorted(tensors)}"
+        )
+    for name, shape in shapes.items():
+        if tuple(tensors[name].shape) != tuple(shape):
+            raise ArtifactError(
+                f"{what}: tensor {name!r} must have shape {tuple(shape)}, "
+                f"got {tuple(tensors[name].shape)}"
+            )
+        if finite and tensors[name].is_floating_point() and not tensors[name].isfinite().all():
+            raise ArtifactError(f"{what}: tensor {name!r} holds NaN or infinity")
+
+
+adapters: Registry[ItemEmbedding] = Registry(
+    "adapter",
+    builtin=tuple(f"fedpeft.adapters.{name}" for name in ("full", "lora", "hash", "rq")),
+)

@@ -1,0 +1,52 @@
+"""The full table: every item vector trains and travels.  The baseline, and the warm-up phase."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from fedpeft.adapters.base import AdapterConfig, ItemContext, ItemEmbedding, adapters
+from fedpeft.seeding import torch_rng
+
+
+class FullConfig(AdapterConfig):
+    """Settings of the full table."""
+
+    init_std: float = Field(0.1, gt=0)
+    """Standard deviation of the initial table in `compress` mode (no text)."""
+
+
+class FullTable(ItemEmbedding):
+    """A trainable n x k table that starts as the base (`peft`) or at random (`compress`).
+
+    The payload is the whole table, so a client needs no base beside it.
+    """
+
+    kind = "full"
+    item_indexed = frozenset({"weight"})
+
+    def __init__(self, config: FullConfig, context: ItemContext) -> None:
+        super().__init__(config, context)
+        start = context.base.detach().float().clone()
+        if config.mode == "compress":
+            rng = torch_rng(context.seed, "full")
+            start = torch.randn(start.shape, generator=rng).mul_(config.init_std)
+        self.weight = nn.Parameter(start)
+
+    @property
+    def uses_base(self) -> bool:
+        return False
+
+    def lookups(self, ids: Tensor) -> dict[str, Tensor]:
+        return {"weight": ids}
+
+    def compose(
+        self, rows: Mapping[str, Tensor], whole: Mapping[str, Tensor], base: Tensor | None
+    ) -> Tensor:
+        return rows["weight"]
+
+
+adapters.register("full", config=FullConfig, build=FullTable)

@@ -1,0 +1,91 @@
+"""Hash embeddings: h universal hashes into one table of d rows, pooled (the paper's P-Hash).
+
+Universal hashing after Carter and Wegman 1979; the weighted pooling is a squeeze-and-excitation
+network (Hu et al. 2018) over the h rows, as FiBiNET applies it to embeddings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from fedpeft.adapters.base import AdapterConfig, ItemContext, ItemEmbedding, adapters
+from fedpeft.seeding import torch_rng
+
+PRIME = 2**31 - 1  # Mersenne; a * id + b stays below 2**63 for ids below 2**31
+
+
+class HashConfig(AdapterConfig):
+    """Settings of hash embeddings."""
+
+    rows: int = Field(512, ge=1)
+    """d, rows of the table; the payload is d * k values (plus the SENet's)."""
+    hashes: int = Field(2, ge=1, le=16)
+    """h, rows pooled per item."""
+    pooling: Literal["mean", "senet"] = "mean"
+    """How an item's h rows become one vector."""
+    init_std: float = Field(0.1, gt=0)
+    """Standard deviation of the table at the start in `compress` mode; `peft` starts at zero."""
+
+
+class HashTable(ItemEmbedding):
+    """Item vector = base + pooled rows of a d x k table, chosen by h hash functions of the id.
+
+    In `peft` mode the table starts at zero, so the item table starts as the base.  The SENet starts
+    with equal weights 1/h, that is, as mean pooling.
+    """
+
+    kind = "hash"
+
+    coefficients: Tensor
+    """int64 of shape (h, 2): the a and b of each hash ((a * id + b) mod p) mod d; frozen."""
+
+    def __init__(self, config: HashConfig, context: ItemContext) -> None:
+        super().__init__(config, context)
+        self.config: HashConfig = config
+        rng = torch_rng(context.seed, "hash")
+        a = torch.randint(1, PRIME, (config.hashes,), generator=rng)
+        b = torch.randint(0, PRIME, (config.hashes,), generator=rng)
+        self.register_buffer("coefficients", torch.stack([a, b], dim=1))
+        table = torch.zeros(config.rows, self.embedding_dim)
+        if config.mode == "compress":
+            table = torch.randn(table.shape, generator=rng).mul_(config.init_std)
+        self.table = nn.Parameter(table)
+        if config.pooling == "senet":
+            h, squeezed = config.hashes, max(1, config.hashes // 2)
+            self.squeeze = nn.Parameter(torch.randn(h, squeezed, generator=rng).div_(h**0.5))
+            self.excite = nn.Parameter(torch.zeros(squeezed, h))
+
+    def lookups(self, ids: Tensor) -> dict[str, Tensor]:
+        a, b = self.coefficients.unbind(1)
+        return {"table": (ids.unsqueeze(-1) * a + b) % PRIME % self.config.rows}
+
+    def compose(
+        self, rows: Mapping[str, Tensor], whole: Mapping[str, Tensor], base: Tensor | None
+    ) -> Tensor:
+        found = rows["table"]  # (..., h, k)
+        if self.config.pooling == "senet":
+            hidden = torch.relu(found.mean(-1) @ whole["squeeze"])
+            # 2 sigmoid(0) / h = 1 / h: an untrained network is mean pooling, and its gradient lives
+            weights = 2 * torch.sigmoid(hidden @ whole["excite"]) / self.config.hashes
+            pooled = (found * weights.unsqueeze(-1)).sum(-2)
+        else:
+            pooled = found.mean(-2)
+        return pooled if base is None else base + pooled
+
+    @property
+    def subspace_bytes(self) -> int:
+        return 8 * self.coefficients.numel()
+
+    def distinct_fraction(self) -> float:
+        """Return the share of items whose set of rows no other item has, in [0, 1]."""
+        index = self.lookups(torch.arange(self.num_embeddings, device=self.device))["table"]
+        _, counts = index.sort(dim=1).values.unique(dim=0, return_counts=True)
+        return float((counts == 1).sum()) / self.num_embeddings
+
+
+adapters.register("hash", config=HashConfig, build=HashTable)

@@ -1,0 +1,54 @@
+"""LoRA: a low-rank correction A B of the item table (Hu et al. 2022; the paper's eq. for P-LoRA)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from fedpeft.adapters.base import AdapterConfig, ItemContext, ItemEmbedding, adapters
+from fedpeft.seeding import torch_rng
+
+
+class LoRAConfig(AdapterConfig):
+    """Settings of LoRA."""
+
+    rank: int = Field(4, ge=1)
+    """Columns of A; the payload is rank * (n + k) values."""
+    init_std: float = Field(0.1, gt=0)
+    """Standard deviation of A's entries (and of B's in `compress` mode) at the start."""
+
+
+class LoRATable(ItemEmbedding):
+    """Item vector = base + a B with one row a of A (n x r) per item and B (r x k) for all.
+
+    B starts at zero in `peft` mode, so the table starts as the base.  Without a base, a zero B would
+    make every score zero, so B starts at random in `compress` mode.
+    """
+
+    kind = "lora"
+    item_indexed = frozenset({"A"})
+
+    def __init__(self, config: LoRAConfig, context: ItemContext) -> None:
+        super().__init__(config, context)
+        rng = torch_rng(context.seed, "lora")
+        n, k = self.num_embeddings, self.embedding_dim
+        self.A = nn.Parameter(torch.randn(n, config.rank, generator=rng).mul_(config.init_std))
+        b = torch.zeros(config.rank, k)
+        if config.mode == "compress":
+            b = torch.randn(config.rank, k, generator=rng).mul_(config.init_std)
+        self.B = nn.Parameter(b)
+
+    def lookups(self, ids: Tensor) -> dict[str, Tensor]:
+        return {"A": ids}
+
+    def compose(
+        self, rows: Mapping[str, Tensor], whole: Mapping[str, Tensor], base: Tensor | None
+    ) -> Tensor:
+        delta = rows["A"] @ whole["B"]
+        return delta if base is None else base + delta
+
+
+adapters.register("lora", config=LoRAConfig, build=LoRATable)

@@ -1,0 +1,86 @@
+"""RQ: item vectors as sums of codewords, chosen by frozen semantic codes (the paper's P-RQ-VAE)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import ceil, log2
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from fedpeft.adapters.base import AdapterConfig, ItemContext, ItemEmbedding, adapters
+from fedpeft.errors import ConfigError
+from fedpeft.items import residual_kmeans
+from fedpeft.seeding import torch_rng
+
+
+class RQConfig(AdapterConfig):
+    """Settings of the RQ adapter."""
+
+    levels: int = Field(4, ge=1, le=16)
+    """l, codebooks summed per item."""
+    codes: int = Field(256, ge=2, le=65536)
+    """d, rows of each codebook; the payload is l * d * k values."""
+    source: Literal["table", "text"] = "table"
+    """Where codes come from: residual k-means over the item table as it is when the adapter starts
+    (after a warm-up it knows behaviour), or the RQ-VAE over item text."""
+    init_std: float = Field(0.1, gt=0)
+    """Standard deviation of the codebooks at the start in `compress` mode; `peft` starts at zero."""
+
+
+class RQTable(ItemEmbedding):
+    """Item vector = base + the sum of one codeword per level.
+
+    The l codebooks are one tensor of shape (l * d, k), so that one look-up serves all levels.
+    """
+
+    kind = "rq"
+
+    codes: Tensor
+    """int64 of shape (n, l): each item's codeword per level, offset by level * d; frozen."""
+
+    def __init__(self, config: RQConfig, context: ItemContext) -> None:
+        super().__init__(config, context)
+        self.config: RQConfig = config
+        self.register_buffer("codes", _codes(config, context))
+        codebooks = torch.zeros(config.levels * config.codes, self.embedding_dim)
+        if config.mode == "compress":
+            rng = torch_rng(context.seed, "rq")
+            codebooks = torch.randn(codebooks.shape, generator=rng).mul_(config.init_std)
+        self.codebooks = nn.Parameter(codebooks)
+
+    def lookups(self, ids: Tensor) -> dict[str, Tensor]:
+        return {"codebooks": self.codes[ids]}
+
+    def compose(
+        self, rows: Mapping[str, Tensor], whole: Mapping[str, Tensor], base: Tensor | None
+    ) -> Tensor:
+        total = rows["codebooks"].sum(-2)
+        return total if base is None else base + total
+
+    @property
+    def subspace_bytes(self) -> int:
+        bits = ceil(log2(self.config.codes)) * self.codes.numel()
+        return ceil(bits / 8)
+
+
+def _codes(config: RQConfig, context: ItemContext) -> Tensor:
+    """Return every item's rows in the stacked codebooks, int64 (n, l)."""
+    if context.frozen is not None:
+        return context.frozen["codes"].clone()
+    if config.source == "table":
+        codes, _ = residual_kmeans(
+            context.base, levels=config.levels, codes=config.codes, seed=context.seed
+        )
+    elif context.semantic_codes is not None:
+        codes = context.semantic_codes(config.levels, config.codes)
+    else:
+        raise ConfigError(
+            "adapter.source = 'text' needs item text; give the items text or use 'table'"
+        )
+    return codes + torch.arange(config.levels, device=codes.device) * config.codes
+
+
+adapters.register("rq", config=RQConfig, build=RQTable)

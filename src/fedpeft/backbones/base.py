@@ -1,0 +1,65 @@
+"""The scoring model of ONE client, as a plain torch module."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from fedpeft.config import ConfigModel
+from fedpeft.registry import Registry
+
+
+class Backbone(nn.Module, ABC):
+    """One client's recommender: an item embedding, private and shared parameters.
+
+    Parameters
+    ----------
+    item
+        The item embedding, any module that maps int64 ids (...) to vectors (..., k).
+
+    Notes
+    -----
+    Parameters named in `private` never leave the client; all others beside the item embedding's are
+    shared: they are part of the payload.
+    """
+
+    private: ClassVar[tuple[str, ...]] = ()
+    """Names of the private parameters."""
+    readout: ClassVar[str | None] = None
+    """The private parameter u of shape (k,) for which score(v) = u . v, where there is one.  It
+    makes the least-squares loss and exact private solves possible."""
+
+    def __init__(self, item: nn.Module) -> None:
+        super().__init__()
+        self.item = item
+
+    @abstractmethod
+    def score(self, vectors: Tensor) -> Tensor:
+        """Return scores, float (...), of item vectors, float (..., k)."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Return scores, float (...), of items, int64 (...)."""
+        scores: Tensor = self.score(self.item(ids))
+        return scores
+
+    @abstractmethod
+    def initial_private(self, clients: int, rng: torch.Generator) -> dict[str, Tensor]:
+        """Return fresh private parameters of many clients, name -> float (clients, ...)."""
+
+    def shared(self) -> dict[str, nn.Parameter]:
+        """Return the shared parameters: everything that is neither private nor the item embedding's."""
+        return {
+            name: parameter
+            for name, parameter in self.named_parameters()
+            if name not in self.private and not name.startswith("item.")
+        }
+
+
+class BackboneConfig(ConfigModel):
+    """Settings every backbone has."""
+
+
+backbones: Registry[Backbone] = Registry("backbone", builtin=("fedpeft.backbones.fedmf",))

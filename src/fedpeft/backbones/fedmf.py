@@ -1,0 +1,38 @@
+"""FedMF: score = user vector . item vector (Chai et al. 2021, without the encryption)."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from fedpeft.backbones.base import Backbone, BackboneConfig, backbones
+
+
+class FedMFConfig(BackboneConfig):
+    """Settings of FedMF."""
+
+    init_std: float = Field(0.1, ge=0)
+    """Standard deviation of a new user's vector."""
+
+
+class FedMF(Backbone):
+    """Matrix factorisation; the user vector is private, nothing but item tensors is shared."""
+
+    private = ("user",)
+    readout = "user"
+
+    def __init__(self, config: FedMFConfig, item: nn.Module, dim: int) -> None:
+        super().__init__(item)
+        self.config = config
+        self.user = nn.Parameter(torch.zeros(dim))
+
+    def score(self, vectors: Tensor) -> Tensor:
+        return vectors @ self.user
+
+    def initial_private(self, clients: int, rng: torch.Generator) -> dict[str, Tensor]:
+        std = self.config.init_std
+        return {"user": torch.randn(clients, len(self.user), generator=rng) * std}
+
+
+backbones.register("fedmf", config=FedMFConfig, build=FedMF)

@@ -1,0 +1,61 @@
+"""The loss of one client: what local training minimises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Generic, TypeVar
+
+from torch import Tensor
+
+from fedpeft.config import ConfigModel
+from fedpeft.registry import Registry
+
+C = TypeVar("C", bound=ConfigModel)
+
+
+class Loss(ABC, Generic[C]):
+    """A function of one client's scores.
+
+    A loss is written for one client; the fast plans map it over many.  Padding: entries whose mask
+    is 0 must not contribute, whatever their score.
+    """
+
+    catalogue_weight: float = 0.0
+    """Weight of half the sum of squared scores over ALL items; not 0 only where the score is linear
+    in the item vector, so that the sum is a k x k quadratic form."""
+    weighting: ClassVar[str]
+    """How clients are weighted in the average: `samples` where the loss is a mean over a client's
+    samples, `uniform` where it is a sum."""
+
+    def __init__(self, config: C) -> None:
+        self.config = config
+
+    @property
+    def negatives(self) -> int:
+        """Negatives drawn per positive."""
+        return 0
+
+    @abstractmethod
+    def __call__(self, positive: Tensor, negative: Tensor, mask: Tensor) -> Tensor:
+        """Return one client's loss.
+
+        Parameters
+        ----------
+        positive
+            float (L,): scores of the client's train items.
+        negative
+            float (L, m): scores of the m negatives drawn for each.
+        mask
+            float (L,): 1 for a train item, 0 for padding.
+
+        Returns
+        -------
+        Tensor
+            float scalar.
+        """
+
+
+losses: Registry[Loss[ConfigModel]] = Registry(
+    "loss",
+    builtin=tuple(f"fedpeft.losses.{name}" for name in ("bpr", "bce", "ials")),
+)

@@ -1,0 +1,35 @@
+"""Binary cross-entropy over positives and drawn negatives (He et al. 2017, eq. 7)."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from fedpeft.config import ConfigModel
+from fedpeft.losses.base import Loss, losses
+
+
+class BCEConfig(ConfigModel):
+    """Settings of binary cross-entropy."""
+
+    negatives: int = Field(4, ge=1, le=64)
+    """Negatives drawn per positive."""
+
+
+class BCE(Loss[BCEConfig]):
+    """Mean over positives (label 1) and negatives (label 0) of the logistic loss."""
+
+    weighting = "samples"
+
+    @property
+    def negatives(self) -> int:
+        return self.config.negatives
+
+    def __call__(self, positive: Tensor, negative: Tensor, mask: Tensor) -> Tensor:
+        entries = F.softplus(-positive) + F.softplus(negative).sum(-1)
+        count = mask.sum().clamp(min=1) * (1 + negative.shape[-1])
+        return (entries * mask).sum() / count
+
+
+losses.register("bce", config=BCEConfig, build=BCE)

@@ -1,0 +1,34 @@
+"""Bayesian personalised ranking (Rendle et al. 2009)."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from fedpeft.config import ConfigModel
+from fedpeft.losses.base import Loss, losses
+
+
+class BPRConfig(ConfigModel):
+    """Settings of BPR."""
+
+    negatives: int = Field(1, ge=1, le=64)
+    """Negatives drawn per positive."""
+
+
+class BPR(Loss[BPRConfig]):
+    """Mean over pairs of -log sigmoid(score of the positive - score of its negative)."""
+
+    weighting = "samples"
+
+    @property
+    def negatives(self) -> int:
+        return self.config.negatives
+
+    def __call__(self, positive: Tensor, negative: Tensor, mask: Tensor) -> Tensor:
+        pairs = F.softplus(negative - positive.unsqueeze(-1)).mean(-1)
+        return (pairs * mask).sum() / mask.sum().clamp(min=1)
+
+
+losses.register("bpr", config=BPRConfig, build=BPR)
