@@ -1,0 +1,26 @@
+"""Data: reading, cleaning, splitting, and negatives for training and evaluation."""
+
+from fedpeft.data.config import ColumnsConfig, DataConfig, SplitConfig, SyntheticConfig
+from fedpeft.data.dataset import Catalogue, Dataset, Histories, Ints, Split
+from fedpeft.data.load import load
+from fedpeft.data.negatives import TrainNegatives
+from fedpeft.data.readers import RawTables, Reader, readers
+from fedpeft.data.splits import split
+
+__all__ = [
+    "Catalogue",
+    "ColumnsConfig",
+    "DataConfig",
+    "Dataset",
+    "Histories",
+    "Ints",
+    "RawTables",
+    "Reader",
+    "Split",
+    "SplitConfig",
+    "SyntheticConfig",
+    "TrainNegatives",
+    "load",
+    "readers",
+    "split",
+]

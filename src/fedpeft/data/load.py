@@ -1,0 +1,45 @@
+"""From a configuration to a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedpeft.data.clean import clean
+from fedpeft.data.config import DataConfig
+from fedpeft.data.dataset import Dataset
+from fedpeft.data.readers import Reader, readers
+from fedpeft.data.synthetic import generate
+from fedpeft.errors import DataError
+
+
+def load(config: DataConfig) -> Dataset:
+    """Read (or generate) and clean a data set.
+
+    Raises
+    ------
+    DataError
+        If the folder is missing, no reader or more than one fits, or its files are malformed.
+    ConfigError
+        If the reader is not registered.
+    """
+    if config.source == "synthetic":
+        return generate(config.synthetic)
+    folder = Path(config.source).expanduser()
+    if not folder.is_dir():
+        raise DataError(f'{folder} is not a folder; source is "synthetic" or a folder of data')
+    return clean(_reader(folder, config).read(folder.resolve()), config)
+
+
+def _reader(folder: Path, config: DataConfig) -> Reader:
+    if config.reader != "auto":
+        return readers.get(config.reader).build(config)
+    if config.interactions or config.items_file:
+        return readers.get("table").build(config)
+    known = {name: readers.get(name).build(config) for name in readers.names()}
+    fitting = [name for name, reader in known.items() if reader.recognises(folder)]
+    if len(fitting) > 1:
+        raise DataError(f"{folder} fits several readers ({', '.join(fitting)}); set reader to one")
+    if not fitting:
+        expected = "; ".join(f"{name}: {reader.expects}" for name, reader in known.items())
+        raise DataError(f"{folder} holds no data set known here ({expected})")
+    return known[fitting[0]]

@@ -1,0 +1,89 @@
+"""Training negatives, drawn anew every round."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedpeft.data.dataset import Histories, Ints
+from fedpeft.data.ragged import Complement, row_of, sort_rows, take
+from fedpeft.errors import DataError
+
+
+class TrainNegatives:
+    """Uniform negatives for a cohort, outside each user's **train** history.
+
+    Held-out items may be drawn.  Leaving them out would tell the model which items a user will
+    interact with later: an oracle that only counts which items are never drawn as negatives would
+    then rank the test item first for every user, without any model (design section 6).
+
+    Parameters
+    ----------
+    train
+        Training histories of all users.
+    n_items
+        Size of the catalogue; items are 0 .. n_items - 1.
+    max_bitmap_bytes
+        Membership is looked up in a byte table of cohort x n_items up to this size, and by binary
+        search above it; the draws are the same.
+
+    Raises
+    ------
+    DataError
+        If a user's train history holds the whole catalogue, so that no negative exists.
+    """
+
+    def __init__(
+        self, train: Histories, n_items: int, *, max_bitmap_bytes: int = 256 * 2**20
+    ) -> None:
+        full = np.flatnonzero(train.lengths() >= n_items)
+        if len(full):
+            raise DataError(
+                f"user {full[0]} has all {n_items} items in the train part, so no negative exists; "
+                "drop the user or use a larger catalogue"
+            )
+        self._train = sort_rows(train, n_items)
+        self._n = n_items
+        self._max_bitmap_bytes = max_bitmap_bytes
+
+    def sample(self, users: Ints, per_positive: int, rng: np.random.Generator) -> Ints:
+        """Draw `per_positive` negatives for every train positive of `users`.
+
+        Parameters
+        ----------
+        users
+            int64 of shape (cohort,).
+        per_positive
+            Negatives per positive, at least 1.
+        rng
+            The round's stream; a call consumes it in the same way whatever the lookup.
+
+        Returns
+        -------
+        int64 of shape (sum of train lengths of `users`, per_positive), aligned with their
+        concatenated train positives.
+        """
+        rows = take(self._train, users)
+        lengths = rows.lengths()
+        row = np.repeat(row_of(lengths), per_positive)
+        drawn = rng.integers(0, self._n, size=len(row))
+        hits = np.flatnonzero(self._holds(rows, row, drawn))
+        if len(hits):  # uniform given a miss; a hit is replaced by an exact draw, so no third try
+            missing = Complement(rows, self._n)
+            hit_rows = row[hits]
+            drawn[hits] = missing.at(hit_rows, rng.integers(0, missing.sizes[hit_rows]))
+        return drawn.reshape(-1, per_positive)
+
+    def _holds(self, rows: Histories, row: Ints, item: Ints) -> NDArray[np.bool_]:
+        """Return whether each `row` holds each `item`, bool."""
+        owned = row_of(rows.lengths()) * self._n + rows.items
+        asked = row * self._n + item
+        found: NDArray[np.bool_]
+        if rows.n_users * self._n <= self._max_bitmap_bytes:
+            table = np.zeros(rows.n_users * self._n, np.bool_)
+            table[owned] = True
+            found = table[asked]
+        else:
+            closed = np.append(owned, np.iinfo(np.int64).max)  # every search ends on a key
+            found = closed[np.searchsorted(closed, asked)] == asked
+        return found

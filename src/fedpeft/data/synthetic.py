@@ -1,0 +1,145 @@
+"""A made-up data set in which text and behaviour each carry a part of the signal.
+
+Items have a topic, which their text tells, a Zipf-like popularity and hidden factors, of which the
+topic explains a part.  Users have a taste over topics that drifts, and hidden factors of their own.
+An interaction draws a topic from the taste, a few candidates from the topic by popularity, and one
+of these by affinity, so the cost is linear in the interactions and no users x items matrix exists.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedpeft.data.config import SyntheticConfig
+from fedpeft.data.dataset import Dataset, Histories, Ints
+from fedpeft.data.ragged import indptr_of, row_of
+from fedpeft.data.synthetic_text import write_catalogue
+from fedpeft.seeding import numpy_rng
+
+Floats = NDArray[np.float32]
+
+_FACTORS = 8
+_CANDIDATES = 12
+_AFFINITY = 2.0  # scale of the hidden factors' score against the Gumbel noise of the choice
+_TASTES = 3  # topics that a user cares about
+_EXPLORE = 0.1  # share of interactions outside the user's topics
+_SPREAD = 0.6  # standard deviation of the logarithm of history lengths
+_CHUNK = 200_000  # events per block; a block holds _CANDIDATES x _FACTORS numbers per event
+_BRANDS = 20
+_PATIENCE = 8  # attempts at distinct items from a user's own topics
+
+
+@dataclass(frozen=True, eq=False)
+class _World:
+    """Everything that interactions are drawn from."""
+
+    by_topic: Ints  # items, topic after topic
+    mass: NDArray[np.float64]  # cumulative popularity along `by_topic`
+    bounds: Ints  # topic t owns by_topic[bounds[t]:bounds[t + 1]]
+    item_factors: Floats
+    tastes: Ints  # (users, 2, _TASTES): topics at the start and at the end of the history
+    user_factors: Floats
+    drift: float
+
+
+def generate(config: SyntheticConfig) -> Dataset:
+    """Draw a data set; the same configuration gives the same data."""
+    rng = numpy_rng(config.seed, "synthetic", "items")
+    shares = 1.0 / np.arange(1, config.topics + 1) ** 0.5
+    topic = rng.choice(config.topics, config.items, p=shares / shares.sum()).astype(np.int64)
+    topic[: config.topics] = np.arange(config.topics)  # no topic without an item
+    centres = rng.standard_normal((config.topics, _FACTORS), np.float32)
+    own = rng.standard_normal((config.items, _FACTORS), np.float32)
+    share = np.float32(config.text_share)
+    factors = np.sqrt(share) * centres[topic] + np.sqrt(1 - share) * own
+    brand = (factors[:, 0] * 4).astype(np.int64) % _BRANDS  # brands hint at the hidden factors
+    rank = rng.permutation(config.items) + 1.0
+    world = _world(config, topic, factors, rank**-config.popularity_skew)
+    histories = _histories(config, world)
+    return Dataset(
+        name="synthetic",
+        catalogue=write_catalogue(topic, brand, numpy_rng(config.seed, "synthetic", "texts")),
+        user_ids=[f"user-{u}" for u in range(config.users)],
+        histories=histories,
+        counts={
+            "users": config.users,
+            "items": config.items,
+            "interactions": len(histories.items),
+        },
+    )
+
+
+def _world(
+    config: SyntheticConfig, topic: Ints, factors: Floats, popularity: NDArray[np.floating[Any]]
+) -> _World:
+    rng = numpy_rng(config.seed, "synthetic", "users")
+    by_topic = np.argsort(topic, kind="stable")
+    sizes = np.bincount(topic, weights=popularity, minlength=config.topics)
+    tastes = rng.choice(config.topics, (config.users, 2, _TASTES), p=sizes / sizes.sum())
+    return _World(
+        by_topic=by_topic,
+        mass=np.cumsum(popularity[by_topic]),
+        bounds=indptr_of(np.bincount(topic, minlength=config.topics)),
+        item_factors=factors,
+        tastes=tastes.astype(np.int64),
+        user_factors=rng.standard_normal((config.users, _FACTORS), np.float32),
+        drift=config.drift,
+    )
+
+
+def _histories(config: SyntheticConfig, world: _World) -> Histories:
+    """Draw until every user has as many distinct items as wanted."""
+    rng = numpy_rng(config.seed, "synthetic", "interactions")
+    mean = config.interactions_per_user
+    lengths = rng.lognormal(np.log(mean) - _SPREAD**2 / 2, _SPREAD, config.users)
+    wanted = np.clip(np.rint(lengths), 3, max(3, config.items // 2)).astype(np.int64)
+    user, item = np.empty(0, np.int64), np.empty(0, np.int64)
+    attempt = 0
+    while (missing := wanted - np.bincount(user, minlength=config.users)).any():
+        new = row_of(missing)
+        if attempt < _PATIENCE:
+            done = np.repeat(wanted - indptr_of(missing)[1:], missing) + np.arange(len(new))
+            drawn = _choose(world, new, done / wanted[new], rng)
+        else:  # a user has nearly emptied its topics: anything it lacks will do
+            drawn = rng.integers(0, config.items, len(new))
+        user, item = _distinct(np.append(user, new), np.append(item, drawn), config.items)
+        attempt += 1
+    return Histories(indptr_of(wanted), item)
+
+
+def _choose(
+    world: _World, user: Ints, progress: NDArray[np.float64], rng: np.random.Generator
+) -> Ints:
+    """Draw one item for each event; `progress` in [0, 1) is its place in the user's history."""
+    out = np.empty(len(user), np.int64)
+    for start in range(0, len(user), _CHUNK):
+        block = slice(start, start + _CHUNK)
+        who = user[block]
+        late = (rng.random(len(who)) < world.drift * progress[block]).astype(np.int64)
+        slot = (_TASTES * rng.random(len(who)) ** 2).astype(np.int64)  # the first counts most
+        topic = world.tastes[who, late, slot]
+        explores = rng.random(len(who)) < _EXPLORE
+        first = np.where(explores, 0, world.bounds[topic])
+        last = np.where(explores, len(world.mass), world.bounds[topic + 1]) - 1
+        low = np.where(first > 0, world.mass[first - 1], 0.0)
+        point = rng.random((len(who), _CANDIDATES)) * (world.mass[last] - low)[:, None]
+        place = np.searchsorted(world.mass, point + low[:, None], side="right")
+        candidates = world.by_topic[np.clip(place, first[:, None], last[:, None])]
+        score = np.einsum("ecf,ef->ec", world.item_factors[candidates], world.user_factors[who])
+        noise = rng.gumbel(size=score.shape)
+        best = np.argmax(_AFFINITY * score / np.sqrt(_FACTORS) + noise, axis=1)
+        out[block] = candidates[np.arange(len(who)), best]
+    return out
+
+
+def _distinct(user: Ints, item: Ints, n_items: int) -> tuple[Ints, Ints]:
+    """Group events by user in order of arrival and keep the first of each (user, item) pair."""
+    order = np.argsort(user, kind="stable")
+    user, item = user[order], item[order]
+    _, first = np.unique(user * n_items + item, return_index=True)
+    first.sort()
+    return user[first], item[first]
