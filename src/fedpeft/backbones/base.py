@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from fedpeft.adapters import ItemEmbedding
 from fedpeft.config import ConfigModel
 from fedpeft.registry import Registry
 
@@ -18,7 +19,7 @@ class Backbone(nn.Module, ABC):
     Parameters
     ----------
     item
-        The item embedding, any module that maps int64 ids (...) to vectors (..., k).
+        The item embedding: base + adapter, a module that maps int64 ids (...) to vectors (..., k).
 
     Notes
     -----
@@ -32,7 +33,7 @@ class Backbone(nn.Module, ABC):
     """The private parameter u of shape (k,) for which score(v) = u . v, where there is one.  It
     makes the least-squares loss and exact private solves possible."""
 
-    def __init__(self, item: nn.Module) -> None:
+    def __init__(self, item: ItemEmbedding) -> None:
         super().__init__()
         self.item = item
 

@@ -6,6 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from fedpeft.adapters import ItemEmbedding
 from fedpeft.backbones.base import Backbone, BackboneConfig, backbones
 
 
@@ -22,10 +23,10 @@ class FedMF(Backbone):
     private = ("user",)
     readout = "user"
 
-    def __init__(self, config: FedMFConfig, item: nn.Module, dim: int) -> None:
+    def __init__(self, config: FedMFConfig, item: ItemEmbedding) -> None:
         super().__init__(item)
         self.config = config
-        self.user = nn.Parameter(torch.zeros(dim))
+        self.user = nn.Parameter(torch.zeros(item.embedding_dim))
 
     def score(self, vectors: Tensor) -> Tensor:
         return vectors @ self.user

@@ -1,0 +1,14 @@
+"""Federated training: cohorts, local training, the server, the ledger, rounds, checkpoints."""
+
+from fedpeft.federation.config import OptimizerConfig, Recipe, TrainingConfig, recipe_defaults
+from fedpeft.federation.simulation import RoundResult, RunOptions, Simulation
+
+__all__ = [
+    "OptimizerConfig",
+    "Recipe",
+    "RoundResult",
+    "RunOptions",
+    "Simulation",
+    "TrainingConfig",
+    "recipe_defaults",
+]

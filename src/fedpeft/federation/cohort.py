@@ -1,0 +1,151 @@
+"""Who takes part in a round, and what each of them trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedpeft.data.dataset import Histories, Ints
+from fedpeft.data.negatives import TrainNegatives
+from fedpeft.data.ragged import take
+from fedpeft.seeding import numpy_rng
+
+
+@dataclass(frozen=True, eq=False)
+class Bucket:
+    """Clients of similar history length, padded to the longest.
+
+    Attributes
+    ----------
+    users
+        int64 (C,).
+    items
+        int64 (C, L, 1 + m): each train item, then the m negatives drawn for it; padding is 0.
+    mask
+        float32 (C, L): 1 for a train item, 0 for padding.
+    """
+
+    users: Tensor
+    items: Tensor
+    mask: Tensor
+
+    def compact(self, n_items: int) -> tuple[Tensor, Tensor]:
+        """Return the distinct items of each client, and `items` renumbered to them.
+
+        Returns
+        -------
+        rows
+            int64 (C, M): a client's distinct items (padding among them), filled up with item 0.
+        local
+            int64 (C, L, 1 + m): positions in `rows`.
+        """
+        clients = self.items.shape[0]
+        keys = self.items.reshape(clients, -1)
+        keys = keys + torch.arange(clients, device=keys.device).unsqueeze(1) * n_items
+        distinct, inverse = torch.unique(keys, return_inverse=True)
+        owner = distinct // n_items
+        counts = torch.bincount(owner, minlength=clients)
+        starts = counts.cumsum(0) - counts
+        position = torch.arange(len(distinct), device=keys.device) - starts[owner]
+        rows = keys.new_zeros(clients, int(counts.max()) if clients else 0)
+        rows[owner, position] = distinct % n_items
+        return rows, position[inverse].reshape(self.items.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """The clients of one round with their train items and negatives, sorted by history length.
+
+    Attributes
+    ----------
+    users
+        int64 (c,), by ascending history length.
+    lengths
+        int64 (c,).
+    items
+        int64 (sum of lengths, 1 + m): each train item with its negatives, client after client.
+    """
+
+    users: Ints
+    lengths: Ints
+    items: Ints
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @cached_property
+    def starts(self) -> Ints:
+        """Where each client's rows begin in `items`."""
+        starts: Ints = np.cumsum(self.lengths) - self.lengths
+        return starts
+
+    def of(self, position: int) -> Ints:
+        """Return one client's items and negatives, int64 (length, 1 + m)."""
+        start = self.starts[position]
+        return self.items[start : start + self.lengths[position]]
+
+    def buckets(self, max_values: int, device: torch.device) -> Iterator[Bucket]:
+        """Yield padded buckets of neighbouring clients.
+
+        A bucket ends when its longest history is more than half again as long as its shortest (so
+        that at most a third is padding) or when it would hold more than `max_values` items.
+        """
+        width = self.items.shape[1]
+        start = 0
+        while start < len(self):
+            shortest = max(int(self.lengths[start]), 8)
+            end = int(np.searchsorted(self.lengths, shortest * 3 // 2, side="right"))
+            longest = max(1, int(self.lengths[end - 1]))
+            end = min(end, start + max(1, max_values // (longest * width)))
+            yield self._bucket(start, end, device)
+            start = end
+
+    def _bucket(self, start: int, end: int, device: torch.device) -> Bucket:
+        lengths = self.lengths[start:end]
+        longest = max(1, int(lengths.max()))
+        mask = np.arange(longest) < lengths[:, None]
+        items = np.zeros((end - start, longest, self.items.shape[1]), dtype=np.int64)
+        first = self.starts[start]
+        items[mask] = self.items[first : first + lengths.sum()]
+        return Bucket(
+            torch.from_numpy(self.users[start:end]).to(device),
+            torch.from_numpy(items).to(device),
+            torch.from_numpy(mask).to(device, torch.float32),
+        )
+
+
+class CohortSampler:
+    """Draws the cohort of each round and its negatives, from named streams of one seed."""
+
+    def __init__(
+        self, train: Histories, n_items: int, *, share: float, negatives: int, seed: int
+    ) -> None:
+        self._train = train
+        self._lengths = train.lengths()
+        self._negatives = TrainNegatives(train, n_items) if negatives else None
+        self._per_positive = negatives
+        self._seed = seed
+        self.size = min(train.n_users, max(1, round(share * train.n_users)))
+
+    def draw(self, round_number: int) -> Cohort:
+        """Return the cohort of a round: a uniform sample without replacement."""
+        rng = numpy_rng(self._seed, "round", round_number, "cohort")
+        users = rng.choice(self._train.n_users, self.size, replace=False, shuffle=False)
+        return self.prepare(users, "round", round_number, "negatives")
+
+    def prepare(self, users: Ints, *stream: str | int) -> Cohort:
+        """Return the given users as a cohort, with negatives from the named stream."""
+        order = np.lexsort((users, self._lengths[users]))
+        users = users[order]
+        items = take(self._train, users).items[:, None]
+        if self._negatives is not None:
+            drawn = self._negatives.sample(
+                users, self._per_positive, numpy_rng(self._seed, *stream)
+            )
+            items = np.concatenate([items, drawn], axis=1)
+        return Cohort(users, self._lengths[users], items)

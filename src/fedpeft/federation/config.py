@@ -1,0 +1,127 @@
+"""Settings of federated training, and the two recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from fedpeft.config import ConfigModel
+
+
+class OptimizerConfig(ConfigModel):
+    """A first-order optimiser."""
+
+    kind: Literal["sgd", "adam"] = "adam"
+    """`sgd` (with `momentum`) or `adam` (Kingma and Ba 2015)."""
+    lr: float = Field(0.01, gt=0)
+    """Learning rate."""
+    momentum: float = Field(0.0, ge=0, lt=1)
+    """Heavy-ball momentum of `sgd`."""
+    beta1: float = Field(0.9, ge=0, lt=1)
+    """Decay of Adam's first moment."""
+    beta2: float = Field(0.999, ge=0, lt=1)
+    """Decay of Adam's second moment."""
+    eps: float = Field(1e-8, gt=0)
+    """Added to Adam's denominator."""
+
+    def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+        """Return a fresh optimiser over `parameters`."""
+        if self.kind == "sgd":
+            return torch.optim.SGD(list(parameters), lr=self.lr, momentum=self.momentum)
+        return torch.optim.Adam(
+            list(parameters), lr=self.lr, betas=(self.beta1, self.beta2), eps=self.eps, fused=True
+        )
+
+
+class TrainingConfig(ConfigModel):
+    """How a federated run trains."""
+
+    rounds: int = Field(1000, ge=0)
+    """Rounds in all, warm-up included."""
+    cohort: float = Field(0.1, gt=0, le=1)
+    """Share of all clients sampled for a round, without replacement (at least one client)."""
+    warmup_rounds: int = Field(20, ge=0)
+    """First rounds, in which the full table travels."""
+    refresh_every: int = Field(50, ge=0)
+    """M: every M rounds of the adapt phase the adapter is folded into the base; 0 never does."""
+    private: Literal["solve", "gradient"] = "solve"
+    """How a client fits its private parameters before the payload step: the exact ridge solution
+    (least-squares loss and a backbone with a read-out vector), or gradient steps."""
+    private_steps: int = Field(0, ge=0)
+    """Full-batch gradient steps on the private parameters before the payload moves."""
+    private_optimizer: OptimizerConfig = OptimizerConfig(lr=0.1)
+    """Optimiser of the private parameters; starts fresh every round."""
+    private_decay: float = Field(0.1, ge=0)
+    """L2 penalty on private parameters: adds private_decay / 2 * ||p||^2 to a client's loss."""
+    payload_steps: int = Field(1, ge=1)
+    """Full-batch steps on the client's copy of the payload."""
+    payload_optimizer: OptimizerConfig = OptimizerConfig(kind="sgd", lr=1.0)
+    """Optimiser of the client's copy of the payload; starts fresh every round."""
+    joint: bool = False
+    """Whether the private parameters move along in the payload steps."""
+    server_optimizer: OptimizerConfig = OptimizerConfig(lr=0.01)
+    """Optimiser the server feeds the average update to, as a gradient (Reddi et al. 2021)."""
+    server_schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate of the server over the rounds; `cosine` falls to a tenth."""
+    item_decay: float = Field(0.0, ge=0)
+    """L2 penalty on item vectors, added by the server: item_decay / 2 * sum over items ||v||^2."""
+    inference: Literal["fit", "stored"] = "fit"
+    """What a client scores with: private parameters fitted afresh to the payload it holds (a local
+    computation), or those stored when it last took part."""
+    encoding: Literal["float32", "float16", "int8"] = "float32"
+    """How values cross the network, in both directions; int8 uses error feedback."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainingConfig:
+        if self.private == "solve" and self.private_decay <= 0:
+            raise ValueError("private = 'solve' needs private_decay > 0, got 0")
+        if self.private == "solve" and self.private_steps:
+            raise ValueError("private = 'solve' takes no private_steps; set private = 'gradient'")
+        if self.warmup_rounds > self.rounds:
+            raise ValueError(
+                f"warmup_rounds ({self.warmup_rounds}) must not exceed rounds ({self.rounds})"
+            )
+        return self
+
+
+Recipe = Literal["fedpeft", "paper"]
+
+_PAPER: dict[str, Any] = {
+    # Two local epochs of one full-batch Adam step over everything, averaged by samples (FedAvg).
+    "refresh_every": 0,
+    "private": "gradient",
+    "private_optimizer": {"kind": "adam", "lr": 0.01},
+    "private_decay": 0.0,
+    "payload_steps": 2,
+    "payload_optimizer": {"kind": "adam", "lr": 0.01},
+    "joint": True,
+    "server_optimizer": {"kind": "sgd", "lr": 1.0},
+    "inference": "stored",
+}
+_SOLVE: dict[str, Any] = {}
+_GRADIENT: dict[str, Any] = {
+    "private": "gradient",
+    "private_steps": 3,
+    "private_optimizer": {"kind": "adam", "lr": 0.1},
+    "private_decay": 3e-4,
+    "item_decay": 3e-5,
+}
+
+
+def recipe_defaults(recipe: Recipe, *, least_squares: bool) -> dict[str, Any]:
+    """Return the settings of a recipe that differ from `TrainingConfig`'s own defaults.
+
+    Parameters
+    ----------
+    recipe
+        `fedpeft` (private-first with a server optimiser and merge-and-refresh) or `paper`.
+    least_squares
+        Whether the private problem has an exact solution.
+    """
+    if recipe == "paper":
+        return _PAPER
+    return _SOLVE if least_squares else _GRADIENT

@@ -1,0 +1,165 @@
+"""The ledger: every byte of every client, in both directions."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedpeft.data.dataset import Ints
+
+Phase = Literal["warmup", "adapt"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The bytes of one round, over all its clients.
+
+    Attributes
+    ----------
+    one_off
+        Base tables, codes and seeds sent to clients that joined the adapt phase in this round.
+    catch_up
+        What clients that were away at a fold fetched: folded payloads, or the base if smaller.
+    bytes_per_client
+        All bytes so far, both directions, divided by the number of clients in the population.
+    """
+
+    round: int
+    phase: Phase
+    clients: int
+    upload: int
+    download: int
+    one_off: int
+    catch_up: int
+    bytes_per_client: float
+    event: str | None
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Bytes of one message each, as the encoder measured them.
+
+    Attributes
+    ----------
+    payload
+        One payload, in either direction.
+    base, subspace
+        The frozen base table; the codes or seeds of the current subspace.
+    """
+
+    payload: int
+    base: int
+    subspace: int
+
+
+@dataclass
+class Totals:
+    """Running sums over all clients, bytes."""
+
+    upload: int = 0
+    download: int = 0
+    one_off: int = 0
+    catch_up: int = 0
+    warmup: int = 0
+
+
+@dataclass
+class Ledger:
+    """Counts bytes per round, and knows which version of the base each client holds.
+
+    Attributes
+    ----------
+    held
+        int64 (clients,): the version of the base a client holds; -1 is none.
+    folded
+        Bytes of the payload folded at the end of each version.
+    subspaces
+        Bytes of codes or seeds of each version.
+    """
+
+    n_clients: int
+    totals: Totals = field(default_factory=Totals)
+    folded: list[int] = field(default_factory=list)
+    subspaces: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.held: Ints = np.full(self.n_clients, -1, np.int64)
+
+    def open_version(self, subspace: int) -> None:
+        """Begin a version of the base with a subspace of so many bytes."""
+        self.subspaces.append(subspace)
+
+    def close_version(self, payload: int) -> None:
+        """End a version: its last payload, of so many bytes, is folded into the base."""
+        self.folded.append(payload)
+
+    def charge(
+        self, round_number: int, phase: Phase, users: Ints, prices: Prices, event: str | None
+    ) -> Entry:
+        """Count one round in which every user downloads and uploads one payload."""
+        payloads = prices.payload * len(users)
+        one_off = catch_up = 0
+        if phase == "adapt":
+            fresh, behind = self._base_downloads(users, prices)
+            one_off, catch_up = int(fresh.sum()), int(behind.sum())
+            self.held[users] = len(self.subspaces) - 1
+        else:
+            self.totals.warmup += 2 * payloads
+        self.totals.upload += payloads
+        self.totals.download += payloads
+        self.totals.one_off += one_off
+        self.totals.catch_up += catch_up
+        return Entry(
+            round_number, phase, len(users), payloads, payloads, one_off, catch_up,
+            self.bytes_per_client, event,
+        )
+
+    def _base_downloads(
+        self, users: Ints, prices: Prices
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return what each user pays to hold the current base: as a newcomer, or catching up."""
+        current = len(self.subspaces) - 1
+        whole = prices.base + prices.subspace
+        # price of stepping from version j to the current one: the payloads folded at the ends of
+        # versions j .. current - 1, and the subspaces of versions j + 1 .. current
+        steps = np.array(self.folded, np.int64) + np.array(self.subspaces[1:], np.int64)
+        from_version = np.append(np.cumsum(steps[::-1])[::-1], 0)
+        held = self.held[users]
+        stepping = from_version[np.maximum(held, 0)]
+        behind = np.where((held >= 0) & (held < current), np.minimum(stepping, whole), 0)
+        return np.where(held < 0, whole, 0), behind
+
+    @property
+    def bytes_per_client(self) -> float:
+        """Mean bytes per client of the population so far, both directions, everything included."""
+        sums = self.totals
+        total = sums.upload + sums.download + sums.one_off + sums.catch_up
+        return total / max(1, self.n_clients)
+
+    def summary(self, prices: Prices) -> dict[str, float]:
+        """Return the `bytes` table of a result."""
+        clients = max(1, self.n_clients)
+        return {
+            "upload_per_client_round": prices.payload,
+            "download_per_client_round": prices.payload,
+            "one_off_per_client": prices.base + prices.subspace,
+            "warmup_per_client": self.totals.warmup / clients,
+            "catch_up_per_client": self.totals.catch_up / clients,
+            "total_per_client_mean": self.bytes_per_client,
+        }
+
+    def state(self) -> dict[str, object]:
+        """Return everything but `held`, ready for JSON."""
+        return {
+            "totals": asdict(self.totals), "folded": self.folded, "subspaces": self.subspaces,
+        }
+
+    def restore(self, state: dict[str, object], held: Ints) -> None:
+        """Continue from a saved `state` and `held`."""
+        self.totals = Totals(**state["totals"])  # type: ignore[arg-type]
+        self.folded = list(state["folded"])  # type: ignore[call-overload]
+        self.subspaces = list(state["subspaces"])  # type: ignore[call-overload]
+        self.held = held.copy()

@@ -1,0 +1,199 @@
+"""What one client computes, mapped over many: scores, loss, and the private phase.
+
+All functions work on a stack of clients.  Each is the one-client module mapped by `torch.func.vmap`,
+so a backbone or loss is written once; the loop of `fedpeft.federation.loop` is the same mathematics
+client by client, and the tests hold the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from fedpeft.backbones import Backbone
+from fedpeft.errors import ConfigError
+from fedpeft.federation.config import TrainingConfig
+from fedpeft.losses import Loss
+
+Tensors = dict[str, Tensor]
+
+
+class _Score(nn.Module):
+    """Gives `Backbone.score` the form `functional_call` needs."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        return self.backbone.score(vectors)
+
+
+class LocalProblem:
+    """One client's training problem, evaluated for a stack of C clients at once.
+
+    Parameters
+    ----------
+    backbone
+        The one-client module; its own parameter values are not used.
+    loss
+        The one-client loss.
+    training
+        Settings of the run.
+
+    Raises
+    ------
+    ConfigError
+        If the loss or an exact solve needs a linear score and the backbone has none.
+    """
+
+    def __init__(self, backbone: Backbone, loss: Loss, training: TrainingConfig) -> None:
+        name = type(backbone).__name__
+        if loss.catalogue_weight and backbone.readout is None:
+            raise ConfigError(
+                f"the loss sums over all items, which needs a score linear in the item vector; "
+                f"{name} has none: choose loss.kind bpr or bce"
+            )
+        if training.private == "solve" and not loss.catalogue_weight:
+            raise ConfigError(
+                "training.private = 'solve' needs loss.kind = 'ials'; "
+                "use training.private = 'gradient' with other losses"
+            )
+        self.backbone = backbone
+        self.loss = loss
+        self.training = training
+        self._score = _Score(backbone)
+        self._map_loss = vmap(loss)
+
+    def scores(self, private: Tensors, shared: Tensors, vectors: Tensor, *, stacked: bool) -> Tensor:
+        """Return scores of each client's item vectors.
+
+        Parameters
+        ----------
+        private
+            name -> float (C, ...).
+        shared
+            name -> float (C, ...) if `stacked`, else one (...) for all clients.
+        vectors
+            float (C, ..., k).
+
+        Returns
+        -------
+        Tensor
+            float (C, ...).
+        """
+
+        def one(own: Tensors, common: Tensors, rows: Tensor) -> Tensor:
+            tensors = {f"backbone.{name}": t for name, t in (own | common).items()}
+            scored: Tensor = functional_call(self._score, tensors, (rows,))
+            return scored
+
+        mapped: Tensor = vmap(one, in_dims=(0, 0 if stacked else None, 0))(
+            private, shared, vectors
+        )
+        return mapped
+
+    def catalogue_scores(self, private: Tensors, shared: Tensors, vectors: Tensor) -> Tensor:
+        """Return each client's scores of all items, float (C, n), from vectors (n, k)."""
+
+        def one(own: Tensors) -> Tensor:
+            tensors = {f"backbone.{name}": t for name, t in (own | shared).items()}
+            scored: Tensor = functional_call(self._score, tensors, (vectors,))
+            return scored
+
+        mapped: Tensor = vmap(one)(private)
+        return mapped
+
+    def losses(
+        self,
+        private: Tensors,
+        shared: Tensors,
+        vectors: Tensor,
+        mask: Tensor,
+        gram: Tensor | None,
+        *,
+        stacked: bool = False,
+    ) -> Tensor:
+        """Return each client's loss, float (C,).
+
+        Parameters
+        ----------
+        vectors
+            float (C, L, 1 + m, k): vectors of train items and of the negatives drawn for each.
+        mask
+            float (C, L).
+        gram
+            float (k, k), or (C, k, k) if `stacked`: V^T V over all items, where the loss needs it.
+        """
+        scores = self.scores(private, shared, vectors, stacked=stacked)
+        total: Tensor = self._map_loss(scores[..., 0], scores[..., 1:], mask)
+        if gram is not None:
+            user = private[self._readout]
+            squares = ((user.unsqueeze(1) @ gram).squeeze(1) * user).sum(-1)
+            total = total + self.loss.catalogue_weight / 2 * squares
+        if self.training.private_decay:
+            penalty = sum(p.square().flatten(1).sum(-1) for p in private.values())
+            total = total + self.training.private_decay / 2 * penalty
+        return total
+
+    def fit_private(
+        self,
+        private: Tensors,
+        shared: Tensors,
+        vectors: Tensor,
+        mask: Tensor,
+        gram: Tensor | None,
+        *,
+        stacked: bool = False,
+    ) -> Tensors:
+        """Return the private parameters fitted to the payload as received.
+
+        Parameters are those of `losses`, without gradient.
+        """
+        if self.training.private == "solve":
+            assert gram is not None  # guaranteed by the constructor's checks
+            return {self._readout: self._solve(vectors[:, :, 0], mask, gram)}
+        if self.training.private_steps == 0:
+            return private
+        leaves = {name: p.clone().requires_grad_() for name, p in private.items()}
+        optimizer = self.training.private_optimizer.build(leaves.values())
+        for _ in range(self.training.private_steps):
+            optimizer.zero_grad()
+            losses = self.losses(leaves, shared, vectors, mask, gram, stacked=stacked)
+            losses.sum().backward(inputs=list(leaves.values()))
+            optimizer.step()
+        return {name: leaf.detach() for name, leaf in leaves.items()}
+
+    def _solve(self, vectors: Tensor, mask: Tensor, gram: Tensor) -> Tensor:
+        """Solve (sum v v^T + alpha0 V^T V + decay I) u = sum v for each client; Hu et al., eq. 4."""
+        seen = vectors * mask.unsqueeze(-1)
+        identity = torch.eye(gram.shape[-1], device=gram.device)
+        ridge = self.loss.catalogue_weight * gram + self.training.private_decay * identity
+        system = ridge + seen.transpose(1, 2) @ seen
+        return torch.cholesky_solve(seen.sum(1).unsqueeze(-1), torch.linalg.cholesky(system))[..., 0]
+
+    @property
+    def _readout(self) -> str:
+        name = self.backbone.readout
+        assert name is not None  # guaranteed by the constructor's checks
+        return name
+
+
+def weights(loss: Loss, lengths: Tensor) -> Tensor:
+    """Return the weight of clients with `lengths` train items in the average, float32."""
+    counts = lengths.float()
+    return counts if loss.weighting == "samples" else torch.ones_like(counts)
+
+
+def select(private: Mapping[str, Tensor], users: Tensor) -> Tensors:
+    """Return the rows of `users` from stacked private parameters."""
+    return {name: tensor[users] for name, tensor in private.items()}
+
+
+def store(private: Mapping[str, Tensor], users: Tensor, fitted: Mapping[str, Tensor]) -> None:
+    """Write the rows of `users` back, in place."""
+    for name, tensor in fitted.items():
+        private[name][users] = tensor

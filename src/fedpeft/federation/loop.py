@@ -1,0 +1,118 @@
+"""The reference loop: one client after the other, as on a device.  The oracle of every fast plan."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fedpeft.backbones import Backbone
+from fedpeft.federation.cohort import Cohort
+from fedpeft.federation.local import LocalProblem, Tensors, weights
+from fedpeft.federation.update import Transform, Update, on_user
+
+
+def run_loop(
+    problem: LocalProblem, private: Tensors, cohort: Cohort, transforms: Sequence[Transform] = ()
+) -> Update:
+    """Run a round; `private` is updated in place."""
+    received = payload_of(problem.backbone)
+    device = next(iter(received.values())).device
+    lengths = torch.from_numpy(cohort.lengths)
+    shares = weights(problem.loss, lengths)
+    shares = shares / (float(shares.sum()) or 1.0)
+    change = {name: torch.zeros_like(tensor) for name, tensor in received.items()}
+    mean_loss = 0.0
+    for position, user in enumerate(cohort.users):
+        model = copy.deepcopy(problem.backbone)
+        for name in model.private:
+            model.get_parameter(name).data.copy_(private[name][user])
+        items = torch.from_numpy(cohort.of(position)).to(device)
+        loss = train_client(problem, model, items)
+        for name in model.private:
+            private[name][user] = model.get_parameter(name).detach()
+        after = payload_of(model)
+        moved = {name: (after[name] - received[name]).unsqueeze(0) for name in received}
+        moved = on_user(transforms, moved, torch.tensor([user], device=device))
+        for name, delta in moved.items():
+            change[name] += shares[position] * delta[0]
+        mean_loss += float(shares[position]) * loss
+    return Update(change, mean_loss)
+
+
+def train_client(problem: LocalProblem, model: Backbone, items: Tensor) -> float:
+    """Train one client's model in place: the private phase, then the payload steps.
+
+    Parameters
+    ----------
+    model
+        The client's module, holding the payload as received and its private parameters.
+    items
+        int64 (L, 1 + m): each train item with the negatives drawn for it.
+
+    Returns
+    -------
+    float
+        The loss at the start of the last payload step.
+    """
+    training = problem.training
+    private = [model.get_parameter(name) for name in model.private]
+    if training.private == "solve":
+        solve_private(problem, model, items[:, 0])
+    elif training.private_steps:
+        optimizer = training.private_optimizer.build(private)
+        for _ in range(training.private_steps):
+            optimizer.zero_grad()
+            client_loss(problem, model, items).backward(inputs=private)
+            optimizer.step()
+    payload = [p for name, p in model.named_parameters() if name not in model.private]
+    optimizers = [training.payload_optimizer.build(payload)]
+    moving = list(payload)
+    if training.joint:
+        optimizers.append(training.private_optimizer.build(private))
+        moving += private
+    loss = torch.zeros(())
+    for _ in range(training.payload_steps):
+        model.zero_grad()
+        loss = client_loss(problem, model, items)
+        loss.backward(inputs=moving)
+        for optimizer in optimizers:
+            optimizer.step()
+    return float(loss.detach())
+
+
+def client_loss(problem: LocalProblem, model: Backbone, items: Tensor) -> Tensor:
+    """Return one client's loss with its regularisation, a float scalar."""
+    scores = model(items)
+    mask = torch.ones(len(items), device=items.device)
+    total = problem.loss(scores[:, 0], scores[:, 1:], mask)
+    if problem.loss.catalogue_weight:
+        everything = torch.arange(model.item.num_embeddings, device=items.device)
+        total = total + problem.loss.catalogue_weight / 2 * model(everything).square().sum()
+    for name in model.private:
+        penalty = model.get_parameter(name).square().sum()
+        total = total + problem.training.private_decay / 2 * penalty
+    return total
+
+
+@torch.no_grad()
+def solve_private(problem: LocalProblem, model: Backbone, positives: Tensor) -> None:
+    """Set the read-out vector to the minimiser of the client's loss (Hu et al. 2008, eq. 4)."""
+    assert model.readout is not None  # LocalProblem checked it
+    table = model.item(torch.arange(model.item.num_embeddings, device=positives.device))
+    seen = table[positives]
+    system = (
+        seen.T @ seen
+        + problem.loss.catalogue_weight * table.T @ table
+        + problem.training.private_decay * torch.eye(table.shape[1], device=table.device)
+    )
+    model.get_parameter(model.readout).copy_(torch.linalg.solve(system, seen.sum(0)))
+
+
+def payload_of(model: Backbone) -> Tensors:
+    """Return copies of the tensors that travel: the item embedding's and the shared ones."""
+    return {
+        name: p.detach().clone() for name, p in model.named_parameters() if name not in model.private
+    }

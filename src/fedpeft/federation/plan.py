@@ -1,0 +1,59 @@
+"""Which execution plan a run uses; all give the same result within float tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from fedpeft.errors import ConfigError
+from fedpeft.federation.cohort import Cohort
+from fedpeft.federation.config import TrainingConfig
+from fedpeft.federation.local import LocalProblem, Tensors
+from fedpeft.federation.loop import run_loop
+from fedpeft.federation.shared import run_shared
+from fedpeft.federation.stacked import run_stacked
+from fedpeft.federation.update import Transform, Update
+
+Plan = Literal["shared", "stacked", "loop"]
+
+
+def choose(
+    asked: Plan | Literal["auto"], training: TrainingConfig, transforms: Sequence[Transform]
+) -> Plan:
+    """Return the plan to use.
+
+    Raises
+    ------
+    ConfigError
+        If `shared` is asked for where clients' updates are needed one by one.
+    """
+    obstacles = [
+        reason
+        for holds, reason in (
+            (training.payload_steps > 1, "clients take more than one payload step"),
+            (training.payload_optimizer.kind != "sgd", "the payload step is not SGD"),
+            (training.joint, "private parameters move in the payload step"),
+            (bool(transforms), "each client's update is transformed on its own"),
+        )
+        if holds
+    ]
+    if asked == "auto":
+        return "stacked" if obstacles else "shared"
+    if asked == "shared" and obstacles:
+        raise ConfigError(f"plan 'shared' cannot be used because {obstacles[0]}; use 'stacked'")
+    return asked
+
+
+def run_round(
+    plan: Plan,
+    problem: LocalProblem,
+    private: Tensors,
+    cohort: Cohort,
+    transforms: Sequence[Transform],
+) -> Update:
+    """Run one round under `plan`; `private` is updated in place."""
+    if plan == "shared":
+        return run_shared(problem, private, cohort)
+    if plan == "stacked":
+        return run_stacked(problem, private, cohort, transforms)
+    return run_loop(problem, private, cohort, transforms)

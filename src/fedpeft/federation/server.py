@@ -1,0 +1,167 @@
+"""The server: holds the payload, applies average updates, folds adapters into the base."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from fedpeft.adapters import AdapterConfig, ItemContext, ItemEmbedding, adapters
+from fedpeft.backbones import Backbone
+from fedpeft.federation.config import TrainingConfig
+from fedpeft.federation.encoding import CODECS, ErrorFeedback, Int8
+from fedpeft.federation.ledger import Ledger, Phase, Prices
+from fedpeft.federation.local import Tensors
+from fedpeft.federation.loop import payload_of
+from fedpeft.federation.update import Update
+from fedpeft.seeding import sequence
+
+Codes = Callable[[int, int], torch.Tensor]
+
+
+class Server:
+    """The server's half of a federated run.
+
+    Parameters
+    ----------
+    make_backbone
+        Builds the one-client module around an item embedding.
+    kind, config
+        The adapter of the adapt phase.
+    base
+        float32 (n, k): the pretrained base embedding.
+    semantic_codes
+        Codes from item text, for adapters that want them.
+    """
+
+    def __init__(
+        self,
+        make_backbone: Callable[[ItemEmbedding], Backbone],
+        kind: str,
+        config: AdapterConfig,
+        base: torch.Tensor,
+        training: TrainingConfig,
+        ledger: Ledger,
+        *,
+        seed: int,
+        semantic_codes: Codes | None = None,
+    ) -> None:
+        self._kind, self._config = kind, config
+        self._training = training
+        self._ledger = ledger
+        self._seed = seed
+        self._semantic_codes = semantic_codes
+        self._codec = CODECS[training.encoding]()
+        # one stream of messages: the same broadcast goes to every client
+        self.feedback = ErrorFeedback(self._codec, 1) if isinstance(self._codec, Int8) else None
+        self.version = 0
+        self.phase: Phase = "warmup" if training.warmup_rounds else "adapt"
+        self.backbone = make_backbone(self._build(base))
+        self._start_subspace()
+
+    @property
+    def item(self) -> ItemEmbedding:
+        """The current item embedding."""
+        return self.backbone.item
+
+    def _build(self, base: torch.Tensor) -> ItemEmbedding:
+        """Return a fresh adapter on `base`: the full table in warm-up, the run's own after it."""
+        kind = "full" if self.phase == "warmup" else self._kind
+        part = adapters.get(kind)
+        config = part.config() if self.phase == "warmup" else self._config
+        seed = int(sequence(self._seed, "subspace", self.version).generate_state(1)[0])
+        return part.build(config, ItemContext(base, seed, self._semantic_codes))
+
+    def _start_subspace(self) -> None:
+        """Set up what a new item embedding needs: an optimiser, an empty residual, its prices."""
+        old = getattr(self, "optimizer", None)
+        self.optimizer = self._training.server_optimizer.build(self.parameters().values())
+        if old is not None:  # shared backbone tensors live on, and so do their moments
+            for parameter in self.backbone.shared().values():
+                self.optimizer.state[parameter] = old.state[parameter]
+        if self.feedback is not None:
+            self.feedback.reset()
+        size = len(self._codec.encode(payload_of(self.backbone)))
+        self.prices = Prices(size, self.item.base_bytes, self.item.subspace_bytes)
+        if self.phase == "adapt":
+            self._ledger.open_version(self.prices.subspace)
+
+    def parameters(self) -> dict[str, torch.nn.Parameter]:
+        """Return the live tensors of the payload by name."""
+        private = self.backbone.private
+        return {n: p for n, p in self.backbone.named_parameters() if n not in private}
+
+    def begin(self, round_number: int) -> str | None:
+        """Fold the adapter if it is time to; return what happened: `warmup_end`, `fold` or None."""
+        since = round_number - self._training.warmup_rounds
+        if self.phase == "warmup" and since >= 0:
+            self.phase = "adapt"
+            self._fold()
+            return "warmup_end"
+        every = self._training.refresh_every
+        if self.phase == "adapt" and every and since > 0 and since % every == 0:
+            self._ledger.close_version(self.prices.payload)
+            self._fold()
+            return "fold"
+        return None
+
+    def _fold(self) -> None:
+        """Fold the adapter, as clients know it, into the base and start a new one on it."""
+        with self.as_received(final=True):
+            base = self.item.merge()
+        self.version += 1
+        device = self.item.device
+        self.backbone.item = self._build(base.cpu()).to(device)
+        self._start_subspace()
+
+    @contextmanager
+    def as_received(self, *, final: bool = False) -> Iterator[None]:
+        """Within the block the backbone holds the payload as clients receive it.
+
+        `final` is the last payload of a subspace: it goes to all clients alike, whenever they
+        fetch it, so it is encoded without error feedback.
+        """
+        if self._codec.lossless:
+            yield
+            return
+        sent = payload_of(self.backbone)
+        if final or self.feedback is None:
+            shapes = {name: tensor.shape for name, tensor in sent.items()}
+            arrived = self._codec.decode(self._codec.encode(sent), shapes)
+        else:
+            stacked = {name: tensor.unsqueeze(0) for name, tensor in sent.items()}
+            zero = torch.zeros(1, dtype=torch.int64)
+            arrived = {n: t[0] for n, t in self.feedback.send(stacked, zero).items()}
+        self._assign(arrived)
+        try:
+            yield
+        finally:
+            self._assign(sent)
+
+    @torch.no_grad()
+    def _assign(self, tensors: Tensors) -> None:
+        for name, parameter in self.parameters().items():
+            parameter.copy_(tensors[name])
+
+    def apply(self, update: Update, round_number: int) -> None:
+        """Take one server step along the average update."""
+        parameters = self.parameters()
+        for name, parameter in parameters.items():
+            parameter.grad = -update.change[name]
+        if self._training.item_decay:
+            ids = torch.arange(self.item.num_embeddings, device=self.item.device)
+            penalty = self._training.item_decay / 2 * self.item(ids).square().sum()
+            penalty.backward(inputs=list(self.item.parameters()))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._training.server_optimizer.lr * self._schedule(round_number)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def _schedule(self, round_number: int) -> float:
+        """Return the factor on the server's learning rate."""
+        if self._training.server_schedule == "constant":
+            return 1.0
+        progress = round_number / max(1, self._training.rounds)
+        return 0.1 + 0.45 * (1 + math.cos(math.pi * progress))

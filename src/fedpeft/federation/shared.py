@@ -1,0 +1,91 @@
+"""The shared plan: one gradient of one payload over the whole cohort, no per-client copies.
+
+If every client takes one SGD step on the payload and nothing needs its own update, the mean update
+is -lr times the gradient of the weighted mean loss.  All clients score with the same item vectors V,
+so the gradient is gathered in V (and in V^T V, where the loss sums over all items) and pulled back
+through the adapter once.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fedpeft.federation.cohort import Cohort
+from fedpeft.federation.local import LocalProblem, Tensors, select, store, weights
+from fedpeft.federation.update import Update
+
+BUCKET_ITEMS = 1 << 17
+"""Item vectors per bucket (16 MiB at k = 32): larger ones leave the cache, smaller ones cost calls."""
+
+
+def run_shared(problem: LocalProblem, private: Tensors, cohort: Cohort) -> Update:
+    """Run a round; `private` is updated in place.  The result equals `run_loop`'s."""
+    item = problem.backbone.item
+    item_tensors = dict(item.named_parameters())
+    shared: Tensors = {name: p.detach() for name, p in problem.backbone.shared().items()}
+    over_catalogue = bool(problem.loss.catalogue_weight)
+    rows, position = _touched(cohort, item.num_embeddings, over_catalogue, item.device)
+
+    table = item.embed(item_tensors, rows)
+    gram = table.T @ table if over_catalogue else None
+    frozen_table, frozen_gram = table.detach(), None if gram is None else gram.detach()
+
+    # gradients of the loss with respect to what all clients have in common
+    table_grad = torch.zeros_like(frozen_table)
+    gram_grad = None if frozen_gram is None else torch.zeros_like(frozen_gram)
+    shared_grad = {name: torch.zeros_like(t) for name, t in shared.items()}
+    total_weight = float(weights(problem.loss, torch.from_numpy(cohort.lengths)).sum()) or 1.0
+    mean_loss = torch.zeros((), device=item.device)
+
+    for bucket in cohort.buckets(BUCKET_ITEMS, item.device):
+        index = bucket.items if position is None else position[bucket.items]
+        vectors = F.embedding(index, frozen_table)
+        own = select(private, bucket.users)
+        own = problem.fit_private(own, shared, vectors, bucket.mask, frozen_gram)
+        store(private, bucket.users, own)
+
+        vectors.requires_grad_()
+        gram_leaf = None if frozen_gram is None else frozen_gram.clone().requires_grad_()
+        shared_leaves = {name: t.clone().requires_grad_() for name, t in shared.items()}
+        losses = problem.losses(own, shared_leaves, vectors, bucket.mask, gram_leaf)
+        loss = (losses * weights(problem.loss, bucket.mask.sum(1))).sum() / total_weight
+        loss.backward()
+        assert vectors.grad is not None
+        table_grad.index_add_(0, index.flatten(), vectors.grad.flatten(0, -2))
+        if gram_grad is not None and gram_leaf is not None and gram_leaf.grad is not None:
+            gram_grad += gram_leaf.grad
+        for name, leaf in shared_leaves.items():
+            shared_grad[name] += leaf.grad if leaf.grad is not None else 0
+        mean_loss += loss.detach()
+
+    outputs, grads = [table], [table_grad]
+    if gram is not None and gram_grad is not None:
+        outputs, grads = [table, gram], [table_grad, gram_grad]
+    item_grad = torch.autograd.grad(outputs, list(item_tensors.values()), grads)
+    lr = problem.training.payload_optimizer.lr
+    change = {
+        f"item.{name}": grad.mul_(-lr) for name, grad in zip(item_tensors, item_grad, strict=True)
+    }
+    change |= {name: grad.mul_(-lr) for name, grad in shared_grad.items()}
+    return Update(change, float(mean_loss))
+
+
+def _touched(
+    cohort: Cohort, n_items: int, everything: bool, device: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    """Return the items whose vectors the round needs, and where each item stands among them.
+
+    A position of None means that all items are there.  Leaving items out pays only where the
+    catalogue is much larger than what the cohort touches.
+    """
+    if everything or n_items <= 4 * cohort.items.size:
+        return torch.arange(n_items, device=device), None
+    seen = torch.zeros(n_items, dtype=torch.bool)
+    seen[torch.from_numpy(cohort.items).flatten()] = True
+    seen[0] = True  # padding looks item 0 up
+    rows = seen.nonzero().squeeze(1)
+    position = torch.empty(n_items, dtype=torch.int64)
+    position[rows] = torch.arange(len(rows))
+    return rows.to(device), position.to(device)

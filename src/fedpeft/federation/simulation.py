@@ -1,0 +1,201 @@
+"""A federated run on one machine: rounds over a population of simulated clients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedpeft.adapters import AdapterConfig, ItemEmbedding
+from fedpeft.backbones import Backbone
+from fedpeft.data.dataset import Split
+from fedpeft.errors import ConfigError, RunError
+from fedpeft.federation.cohort import CohortSampler
+from fedpeft.federation.config import TrainingConfig
+from fedpeft.federation.encoding import CODECS, Encoding
+from fedpeft.federation.ledger import Entry, Ledger
+from fedpeft.federation.local import LocalProblem, Tensors, select
+from fedpeft.federation.plan import Plan, choose, run_round
+from fedpeft.federation.server import Codes, Server
+from fedpeft.federation.shared import BUCKET_ITEMS
+from fedpeft.losses import Loss
+from fedpeft.seeding import torch_rng
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where and how a run executes; nothing here changes what it computes.
+
+    Attributes
+    ----------
+    device
+        `auto` is CUDA when there, the CPU otherwise.
+    plan
+        `auto` takes the fastest plan the settings allow.
+    """
+
+    seed: int = 0
+    device: str = "auto"
+    plan: Plan | Literal["auto"] = "auto"
+
+    def torch_device(self) -> torch.device:
+        """Return the device; raises `ConfigError` when it is unknown or absent."""
+        name = self.device
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            device = torch.device(name)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError):
+            raise ConfigError(f"device {self.device!r} is not here; use auto, cpu or cuda") from None
+        return device
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """What one round did."""
+
+    entry: Entry
+    loss: float
+
+
+class Simulation:
+    """Simulates a population of clients and their server.
+
+    Parameters
+    ----------
+    split
+        Leave-one-out split; only its train part is used.
+    base
+        float32 (n, k): the pretrained base embedding.
+    make_backbone
+        Builds the one-client module around an item embedding.
+    loss
+        The one-client loss.
+    kind, adapter
+        The adapter's registered name and settings.
+    semantic_codes
+        Codes from item text, for adapters that want them.
+
+    Examples
+    --------
+    >>> simulation = Simulation(...)                                        # doctest: +SKIP
+    >>> for _ in range(100): simulation.step()                              # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        base: Tensor,
+        make_backbone: Callable[[ItemEmbedding], Backbone],
+        loss: Loss,
+        kind: str,
+        adapter: AdapterConfig,
+        training: TrainingConfig,
+        options: RunOptions,
+        *,
+        semantic_codes: Codes | None = None,
+    ) -> None:
+        device = options.torch_device()
+        self.training, self.options = training, options
+        self.ledger = Ledger(split.n_users)
+        self.server = Server(
+            make_backbone, kind, adapter, base, training, self.ledger,
+            seed=options.seed, semantic_codes=semantic_codes,
+        )
+        self.server.backbone.to(device)
+        self.problem = LocalProblem(self.server.backbone, loss, training)
+        codec = CODECS[training.encoding]()
+        self.transforms = [] if codec.lossless else [Encoding(codec, split.n_users)]
+        self.plan: Plan = choose(options.plan, training, self.transforms)
+        self.private: Tensors = {
+            name: tensor.to(device)
+            for name, tensor in self.server.backbone.initial_private(
+                split.n_users, torch_rng(options.seed, "private")
+            ).items()
+        }
+        self.sampler = CohortSampler(
+            split.train, split.n_items,
+            share=training.cohort, negatives=loss.negatives, seed=options.seed,
+        )
+        self.round = 0
+
+    def step(self) -> RoundResult:
+        """Run the next round.
+
+        Raises
+        ------
+        RunError
+            If the loss is not finite any more.
+        """
+        event = self.server.begin(self.round)
+        if event:
+            for transform in self.transforms:
+                if transform.feedback is not None:
+                    transform.feedback.reset()
+        cohort = self.sampler.draw(self.round)
+        with self.server.as_received():
+            update = run_round(self.plan, self.problem, self.private, cohort, self.transforms)
+        if not math.isfinite(update.loss):
+            raise RunError(
+                f"the training loss became {update.loss} in round {self.round}; lower the learning "
+                "rates (training.server_optimizer.lr, training.private_optimizer.lr)"
+            )
+        self.server.apply(update, self.round)
+        entry = self.ledger.charge(
+            self.round, self.server.phase, cohort.users, self.server.prices, event
+        )
+        self.round += 1
+        return RoundResult(entry, update.loss)
+
+    @torch.no_grad()
+    def item_vectors(self) -> Tensor:
+        """Return the item vectors clients hold, float32 (n, k)."""
+        with self.server.as_received(final=True):
+            return self.server.item.merge()
+
+    def scorer(self) -> Callable[[Tensor], Tensor]:
+        """Return a function from user indices, int64 (b,), to scores of all items, float (b, n).
+
+        Users score as their own device would: with the payload as received, and with private
+        parameters fitted to it first where `training.inference` says so.
+        """
+        table = self.item_vectors()
+        gram = table.T @ table if self.problem.loss.catalogue_weight else None
+        shared: Tensors = {n: p.detach() for n, p in self.server.backbone.shared().items()}
+
+        def score(users: Tensor) -> Tensor:
+            own = select(self.private, users.to(table.device))
+            if self.training.inference == "fit":
+                own = self._fit(users, own, table, gram, shared)
+            with torch.no_grad():
+                return self.problem.catalogue_scores(own, shared, table)
+
+        return score
+
+    def _fit(
+        self, users: Tensor, own: Tensors, table: Tensor, gram: Tensor | None, shared: Tensors
+    ) -> Tensors:
+        """Return the users' private parameters fitted to the table, in the order of `users`."""
+        asked = users.cpu().numpy()
+        cohort = self.sampler.prepare(asked, "inference", "negatives")
+        place = torch.from_numpy(np.argsort(asked))[
+            torch.from_numpy(np.searchsorted(np.sort(asked), cohort.users))
+        ]
+        fitted = {name: tensor.clone() for name, tensor in own.items()}
+        start = 0
+        for bucket in cohort.buckets(BUCKET_ITEMS, table.device):
+            rows = place[start : start + len(bucket.users)].to(table.device)
+            start += len(bucket.users)
+            vectors = torch.nn.functional.embedding(bucket.items, table)
+            found = self.problem.fit_private(
+                select(own, rows), shared, vectors, bucket.mask, gram
+            )
+            for name, tensor in found.items():
+                fitted[name][rows] = tensor
+        return fitted

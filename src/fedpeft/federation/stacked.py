@@ -1,0 +1,166 @@
+"""The stacked plan: every client's own copy of the payload, many clients per tensor.
+
+Tensors with one row per item (the full table, LoRA's A) are gathered to the rows a client touches,
+so memory follows interactions, not clients x items; untouched rows have no gradient and do not move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+from torch.nn import functional as F
+
+from fedpeft.adapters import ItemEmbedding
+from fedpeft.federation.cohort import Bucket, Cohort
+from fedpeft.federation.local import LocalProblem, Tensors, select, store, weights
+from fedpeft.federation.update import Transform, Update, on_user
+
+BUCKET_BYTES = 1 << 24
+"""Bytes of clients' tensors per bucket: what fits the cache beats what amortises calls."""
+
+
+class _Payload:
+    """The payload copies of one bucket's clients, as leaves, and how to compute vectors from them."""
+
+    def __init__(self, item: ItemEmbedding, shared: Tensors, rows: Tensor) -> None:
+        clients = len(rows)
+        self._item = item
+        self._rows = rows
+        self._base = item.base_rows(rows)
+        self._lookups = {
+            name: index + _offsets(clients, len(item.get_parameter(name)), index)
+            for name, index in item.lookups(rows).items()
+            if name not in item.item_indexed
+        }
+        self.start: Tensors = {}
+        for name, tensor in item.named_parameters():
+            if name in item.item_indexed:
+                self.start[f"item.{name}"] = F.embedding(rows, tensor.detach())
+            else:
+                self.start[f"item.{name}"] = tensor.detach().expand(clients, *tensor.shape)
+        self.start |= {name: t.expand(clients, *t.shape) for name, t in shared.items()}
+        self.leaves = {name: t.clone().requires_grad_() for name, t in self.start.items()}
+        self.shared = {name: self.leaves[name] for name in shared}
+
+    def table(self) -> Tensor:
+        """Return each client's item vectors, float (C, M, k)."""
+        gathered, whole = {}, {}
+        for name, _ in self._item.named_parameters():
+            leaf = self.leaves[f"item.{name}"]
+            if name in self._item.item_indexed:
+                gathered[name] = leaf
+            elif name in self._lookups:
+                gathered[name] = F.embedding(self._lookups[name], leaf.flatten(0, 1))
+            else:
+                whole[name] = leaf
+        has_base = None if self._base is None else 0
+        composed: Tensor = vmap(self._item.compose, in_dims=(0, 0, has_base))(
+            gathered, whole, self._base
+        )
+        return composed
+
+    def change(self) -> Tensors:
+        """Return how far each client's payload has moved, name -> float (C, ...)."""
+        return {name: leaf.detach() - self.start[name] for name, leaf in self.leaves.items()}
+
+
+def run_stacked(
+    problem: LocalProblem, private: Tensors, cohort: Cohort, transforms: Sequence[Transform] = ()
+) -> Update:
+    """Run a round; `private` is updated in place.  The result equals `run_loop`'s."""
+    item = problem.backbone.item
+    shared: Tensors = {name: p.detach() for name, p in problem.backbone.shared().items()}
+    dense = bool(problem.loss.catalogue_weight) or any(t.dense for t in transforms)
+    total_weight = float(weights(problem.loss, torch.from_numpy(cohort.lengths)).sum()) or 1.0
+    change: Tensors = {
+        f"item.{name}": torch.zeros_like(p) for name, p in item.named_parameters()
+    } | {name: torch.zeros_like(t) for name, t in shared.items()}
+    mean_loss = 0.0
+
+    for bucket in cohort.buckets(BUCKET_BYTES // (4 * item.embedding_dim), item.device):
+        for part in _within(bucket, _values_per_client(problem, bucket, dense)):
+            if dense:
+                rows = torch.arange(item.num_embeddings, device=item.device)
+                rows, local = rows.expand(len(part.users), -1), part.items
+            else:
+                rows, local = part.compact(item.num_embeddings)
+            payload = _Payload(item, shared, rows)
+            own, losses = _train(problem, payload, select(private, part.users), part, local)
+            store(private, part.users, own)
+            moved = on_user(transforms, payload.change(), part.users)
+            share = weights(problem.loss, part.mask.sum(1)) / total_weight
+            mean_loss += float((losses * share).sum())
+            for name, delta in moved.items():
+                delta = delta * share.view(-1, *[1] * (delta.dim() - 1))
+                if name.removeprefix("item.") in item.item_indexed and not dense:
+                    change[name].index_add_(0, rows.flatten(), delta.flatten(0, 1))
+                else:
+                    change[name] += delta.sum(0)
+    return Update(change, mean_loss)
+
+
+def _train(
+    problem: LocalProblem, payload: _Payload, private: Tensors, bucket: Bucket, local: Tensor
+) -> tuple[Tensors, Tensor]:
+    """Run the private phase and the payload steps; return private parameters and losses (C,)."""
+    training = problem.training
+    offsets = None
+
+    def vectors_and_gram() -> tuple[Tensor, Tensor | None]:
+        nonlocal offsets
+        table = payload.table()
+        if offsets is None:
+            offsets = local + _offsets(len(local), table.shape[1], local)
+        gram = table.transpose(1, 2) @ table if problem.loss.catalogue_weight else None
+        return F.embedding(offsets, table.flatten(0, 1)), gram
+
+    with torch.no_grad():
+        vectors, gram = vectors_and_gram()
+    common = {name: t.detach() for name, t in payload.shared.items()}
+    private = problem.fit_private(private, common, vectors, bucket.mask, gram, stacked=True)
+    leaves = dict(payload.leaves)
+    optimizers = [training.payload_optimizer.build(leaves.values())]
+    if training.joint:
+        private = {name: p.clone().requires_grad_() for name, p in private.items()}
+        optimizers.append(training.private_optimizer.build(private.values()))
+        leaves |= {f"private.{name}": p for name, p in private.items()}
+    losses = torch.zeros(len(local))
+    for _ in range(training.payload_steps):
+        vectors, gram = vectors_and_gram()
+        losses = problem.losses(
+            private, payload.shared, vectors, bucket.mask, gram, stacked=True
+        )
+        losses.sum().backward(inputs=list(leaves.values()))
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+    return {name: p.detach() for name, p in private.items()}, losses.detach()
+
+
+def _offsets(clients: int, size: int, index: Tensor) -> Tensor:
+    """Return what to add to each client's row numbers once its table stands among the others'."""
+    starts = torch.arange(clients, device=index.device) * size
+    return starts.view(-1, *[1] * (index.dim() - 1))
+
+
+def _values_per_client(problem: LocalProblem, bucket: Bucket, dense: bool) -> int:
+    """Return about how many floats one client's tensors take."""
+    item = problem.backbone.item
+    touched = item.num_embeddings if dense else bucket.items[0].numel()
+    fixed = sum(p.numel() for p in problem.backbone.shared().values())
+    fixed += sum(
+        p.numel() for name, p in item.named_parameters() if name not in item.item_indexed
+    )
+    return touched * item.embedding_dim + fixed
+
+
+def _within(bucket: Bucket, values_per_client: int) -> list[Bucket]:
+    """Cut a bucket so that its clients' tensors stay within `BUCKET_BYTES`."""
+    clients = max(1, BUCKET_BYTES // (4 * values_per_client))
+    return [
+        Bucket(bucket.users[a : a + clients], bucket.items[a : a + clients], bucket.mask[a : a + clients])
+        for a in range(0, len(bucket.users), clients)
+    ]
