@@ -9,6 +9,8 @@ from fedpeft.data.dataset import Histories, Ints
 from fedpeft.data.ragged import Complement, row_of, sort_rows, take
 from fedpeft.errors import DataError
 
+_CELLS_PER_DRAW = 256  # a larger table costs more to clear than binary searches cost (measured)
+
 
 class TrainNegatives:
     """Uniform negatives for a cohort, outside each user's **train** history.
@@ -24,8 +26,8 @@ class TrainNegatives:
     n_items
         Size of the catalogue; items are 0 .. n_items - 1.
     max_bitmap_bytes
-        Membership is looked up in a byte table of cohort x n_items up to this size, and by binary
-        search above it; the draws are the same.
+        Membership is looked up in a byte table of cohort x n_items where that pays and stays below
+        this size, and by binary search elsewhere; the draws are the same.
 
     Raises
     ------
@@ -79,8 +81,9 @@ class TrainNegatives:
         owned = row_of(rows.lengths()) * self._n + rows.items
         asked = row * self._n + item
         found: NDArray[np.bool_]
-        if rows.n_users * self._n <= self._max_bitmap_bytes:
-            table = np.zeros(rows.n_users * self._n, np.bool_)
+        cells = rows.n_users * self._n
+        if cells <= min(self._max_bitmap_bytes, _CELLS_PER_DRAW * len(asked)):
+            table = np.zeros(cells, np.bool_)
             table[owned] = True
             found = table[asked]
         else:

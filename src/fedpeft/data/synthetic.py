@@ -22,11 +22,11 @@ from fedpeft.seeding import numpy_rng
 
 Floats = NDArray[np.float32]
 
-_FACTORS = 8
-_CANDIDATES = 12
-_AFFINITY = 2.0  # scale of the hidden factors' score against the Gumbel noise of the choice
+_FACTORS = 4
+_CANDIDATES = 24
+_AFFINITY = 4.0  # scale of the hidden factors' score against the Gumbel noise of the choice
 _TASTES = 3  # topics that a user cares about
-_EXPLORE = 0.1  # share of interactions outside the user's topics
+_EXPLORE = 0.05  # share of interactions outside the user's topics
 _SPREAD = 0.6  # standard deviation of the logarithm of history lengths
 _CHUNK = 200_000  # events per block; a block holds _CANDIDATES x _FACTORS numbers per event
 _BRANDS = 20
@@ -97,29 +97,30 @@ def _histories(config: SyntheticConfig, world: _World) -> Histories:
     mean = config.interactions_per_user
     lengths = rng.lognormal(np.log(mean) - _SPREAD**2 / 2, _SPREAD, config.users)
     wanted = np.clip(np.rint(lengths), 3, max(3, config.items // 2)).astype(np.int64)
-    user, item = np.empty(0, np.int64), np.empty(0, np.int64)
+    user, item, when = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
     attempt = 0
     while (missing := wanted - np.bincount(user, minlength=config.users)).any():
         new = row_of(missing)
+        # a random time for each event, so that second choices do not pile up at the end
+        time = rng.random(len(new))
         if attempt < _PATIENCE:
-            done = np.repeat(wanted - indptr_of(missing)[1:], missing) + np.arange(len(new))
-            drawn = _choose(world, new, done / wanted[new], rng)
+            drawn = _choose(world, new, time, rng)
         else:  # a user has nearly emptied its topics: anything it lacks will do
             drawn = rng.integers(0, config.items, len(new))
-        user, item = _distinct(np.append(user, new), np.append(item, drawn), config.items)
+        user, item, when = np.append(user, new), np.append(item, drawn), np.append(when, time)
+        _, first = np.unique(user * config.items + item, return_index=True)
+        user, item, when = user[first], item[first], when[first]
         attempt += 1
-    return Histories(indptr_of(wanted), item)
+    return Histories(indptr_of(wanted), item[np.lexsort((when, user))])
 
 
-def _choose(
-    world: _World, user: Ints, progress: NDArray[np.float64], rng: np.random.Generator
-) -> Ints:
-    """Draw one item for each event; `progress` in [0, 1) is its place in the user's history."""
+def _choose(world: _World, user: Ints, time: NDArray[np.float64], rng: np.random.Generator) -> Ints:
+    """Draw one item for each event; `time` in [0, 1) is its place in the user's history."""
     out = np.empty(len(user), np.int64)
     for start in range(0, len(user), _CHUNK):
         block = slice(start, start + _CHUNK)
         who = user[block]
-        late = (rng.random(len(who)) < world.drift * progress[block]).astype(np.int64)
+        late = (rng.random(len(who)) < world.drift * time[block]).astype(np.int64)
         slot = (_TASTES * rng.random(len(who)) ** 2).astype(np.int64)  # the first counts most
         topic = world.tastes[who, late, slot]
         explores = rng.random(len(who)) < _EXPLORE
@@ -134,12 +135,3 @@ def _choose(
         best = np.argmax(_AFFINITY * score / np.sqrt(_FACTORS) + noise, axis=1)
         out[block] = candidates[np.arange(len(who)), best]
     return out
-
-
-def _distinct(user: Ints, item: Ints, n_items: int) -> tuple[Ints, Ints]:
-    """Group events by user in order of arrival and keep the first of each (user, item) pair."""
-    order = np.argsort(user, kind="stable")
-    user, item = user[order], item[order]
-    _, first = np.unique(user * n_items + item, return_index=True)
-    first.sort()
-    return user[first], item[first]

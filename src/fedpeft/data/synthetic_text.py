@@ -67,7 +67,7 @@ def write_catalogue(topic: Ints, brand: Ints, rng: np.random.Generator) -> Catal
         titles.append(title)
         texts.append(
             f"{title}. {name}. {_BRANDS[b % len(_BRANDS)]}. "
-            f"A {_ADJECTIVES[(a + b) % len(_ADJECTIVES)]} piece about {second} and {third}, "
+            f"This {_ADJECTIVES[(a + b) % len(_ADJECTIVES)]} piece about {second} and {third}, "
             f"for friends of {fourth}"
         )
     return Catalogue([f"item-{i}" for i in range(n)], titles, texts)
