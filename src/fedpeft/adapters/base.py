@@ -1,7 +1,7 @@
 """The item embedding: a drop-in for `torch.nn.Embedding` whose trainable part is small.
 
-An adapter is written once, for one client, in two halves: `lookups` says which rows of which tensor
-an item needs, `compose` turns those rows into item vectors.  `forward` is both, one after the other.
+An adapter is written once, for one client, in two halves: `lookups` says which rows of which
+tensor an item needs, `compose` turns those rows into item vectors.  `forward` is both in turn.
 The fast execution plans call the halves themselves, so that thousands of clients can share or stack
 the tensors without another implementation of the adapter.
 """
@@ -168,7 +168,7 @@ class ItemEmbedding(nn.Module, ABC):
     def merge(self) -> Tensor:
         """Return the full item table this adapter stands for, float32 of shape (n, k)."""
         ids = torch.arange(self.num_embeddings, device=self.device)
-        return torch.cat([self(chunk) for chunk in ids.split(1 << 18)])
+        return torch.cat([self(chunk) for chunk in torch.split(ids, 1 << 18)])
 
     @property
     def device(self) -> torch.device:
@@ -207,11 +207,9 @@ class ItemEmbedding(nn.Module, ABC):
 def check_tensors(
     tensors: Mapping[str, Tensor], shapes: Mapping[str, Any], what: str, *, finite: bool = True
 ) -> None:
-    """Raise `ArtifactError` unless `tensors` are exactly the named, shaped, finite ones expected."""
+    """Raise `ArtifactError` unless `tensors` are just the named, shaped, finite ones expected."""
     if set(tensors) != set(shapes):
-        raise ArtifactError(
-            f"{what}: tensors must be {sorted(shapes)}, got {sorted(tensors)}"
-        )
+        raise ArtifactError(f"{what}: tensors must be {sorted(shapes)}, got {sorted(tensors)}")
     for name, shape in shapes.items():
         if tuple(tensors[name].shape) != tuple(shape):
             raise ArtifactError(

@@ -84,7 +84,7 @@ class HashTable(ItemEmbedding):
     def distinct_fraction(self) -> float:
         """Return the share of items whose set of rows no other item has, in [0, 1]."""
         index = self.lookups(torch.arange(self.num_embeddings, device=self.device))["table"]
-        _, counts = index.sort(dim=1).values.unique(dim=0, return_counts=True)
+        _, counts = torch.unique(index.sort(dim=1).values, dim=0, return_counts=True)
         return float((counts == 1).sum()) / self.num_embeddings
 
 

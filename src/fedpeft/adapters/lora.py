@@ -1,4 +1,4 @@
-"""LoRA: a low-rank correction A B of the item table (Hu et al. 2022; the paper's eq. for P-LoRA)."""
+"""LoRA: a low-rank correction A B of the item table (Hu et al. 2022; the paper's P-LoRA)."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class LoRAConfig(AdapterConfig):
 class LoRATable(ItemEmbedding):
     """Item vector = base + a B with one row a of A (n x r) per item and B (r x k) for all.
 
-    B starts at zero in `peft` mode, so the table starts as the base.  Without a base, a zero B would
-    make every score zero, so B starts at random in `compress` mode.
+    B starts at zero in `peft` mode, so the table starts as the base.  Without a base, a zero B
+    would make every score zero, so B starts at random in `compress` mode.
     """
 
     kind = "lora"

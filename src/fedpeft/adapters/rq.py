@@ -27,7 +27,7 @@ class RQConfig(AdapterConfig):
     """Where codes come from: residual k-means over the item table as it is when the adapter starts
     (after a warm-up it knows behaviour), or the RQ-VAE over item text."""
     init_std: float = Field(0.1, gt=0)
-    """Standard deviation of the codebooks at the start in `compress` mode; `peft` starts at zero."""
+    """Standard deviation of the codebooks at the start in `compress` mode; else zero."""
 
 
 class RQTable(ItemEmbedding):

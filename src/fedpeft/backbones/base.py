@@ -51,7 +51,7 @@ class Backbone(nn.Module, ABC):
         """Return fresh private parameters of many clients, name -> float (clients, ...)."""
 
     def shared(self) -> dict[str, nn.Parameter]:
-        """Return the shared parameters: everything that is neither private nor the item embedding's."""
+        """Return the shared parameters: all but private and item-embedding ones."""
         return {
             name: parameter
             for name, parameter in self.named_parameters()

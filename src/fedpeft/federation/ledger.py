@@ -113,8 +113,15 @@ class Ledger:
         self.totals.one_off += one_off
         self.totals.catch_up += catch_up
         return Entry(
-            round_number, phase, len(users), payloads, payloads, one_off, catch_up,
-            self.bytes_per_client, event,
+            round_number,
+            phase,
+            len(users),
+            payloads,
+            payloads,
+            one_off,
+            catch_up,
+            self.bytes_per_client,
+            event,
         )
 
     def _base_downloads(
@@ -154,7 +161,9 @@ class Ledger:
     def state(self) -> dict[str, object]:
         """Return everything but `held`, ready for JSON."""
         return {
-            "totals": asdict(self.totals), "folded": self.folded, "subspaces": self.subspaces,
+            "totals": asdict(self.totals),
+            "folded": self.folded,
+            "subspaces": self.subspaces,
         }
 
     def restore(self, state: dict[str, object], held: Ints) -> None:

@@ -1,8 +1,8 @@
 """What one client computes, mapped over many: scores, loss, and the private phase.
 
-All functions work on a stack of clients.  Each is the one-client module mapped by `torch.func.vmap`,
-so a backbone or loss is written once; the loop of `fedpeft.federation.loop` is the same mathematics
-client by client, and the tests hold the two together.
+All functions work on a stack of clients.  Each is the one-client module mapped by
+`torch.func.vmap`, so a backbone or loss is written once; the loop of `fedpeft.federation.loop` is
+the same mathematics client by client, and the tests hold the two together.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ class LocalProblem:
         self._score = _Score(backbone)
         self._map_loss = vmap(loss)
 
-    def scores(self, private: Tensors, shared: Tensors, vectors: Tensor, *, stacked: bool) -> Tensor:
+    def scores(
+        self, private: Tensors, shared: Tensors, vectors: Tensor, *, stacked: bool
+    ) -> Tensor:
         """Return scores of each client's item vectors.
 
         Parameters
@@ -91,9 +93,7 @@ class LocalProblem:
             scored: Tensor = functional_call(self._score, tensors, (rows,))
             return scored
 
-        mapped: Tensor = vmap(one, in_dims=(0, 0 if stacked else None, 0))(
-            private, shared, vectors
-        )
+        mapped: Tensor = vmap(one, in_dims=(0, 0 if stacked else None, 0))(private, shared, vectors)
         return mapped
 
     def catalogue_scores(self, private: Tensors, shared: Tensors, vectors: Tensor) -> Tensor:
@@ -168,12 +168,14 @@ class LocalProblem:
         return {name: leaf.detach() for name, leaf in leaves.items()}
 
     def _solve(self, vectors: Tensor, mask: Tensor, gram: Tensor) -> Tensor:
-        """Solve (sum v v^T + alpha0 V^T V + decay I) u = sum v for each client; Hu et al., eq. 4."""
+        """Solve (sum v v^T + alpha0 V^T V + decay I) u = sum v per client; Hu et al., eq. 4."""
         seen = vectors * mask.unsqueeze(-1)
         identity = torch.eye(gram.shape[-1], device=gram.device)
         ridge = self.loss.catalogue_weight * gram + self.training.private_decay * identity
         system = ridge + seen.transpose(1, 2) @ seen
-        return torch.cholesky_solve(seen.sum(1).unsqueeze(-1), torch.linalg.cholesky(system))[..., 0]
+        return torch.cholesky_solve(seen.sum(1).unsqueeze(-1), torch.linalg.cholesky(system))[
+            ..., 0
+        ]
 
     @property
     def _readout(self) -> str:

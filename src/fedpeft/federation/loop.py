@@ -1,4 +1,4 @@
-"""The reference loop: one client after the other, as on a device.  The oracle of every fast plan."""
+"""The reference loop: one client after the other.  The oracle of every fast plan."""
 
 from __future__ import annotations
 
@@ -114,5 +114,7 @@ def solve_private(problem: LocalProblem, model: Backbone, positives: Tensor) -> 
 def payload_of(model: Backbone) -> Tensors:
     """Return copies of the tensors that travel: the item embedding's and the shared ones."""
     return {
-        name: p.detach().clone() for name, p in model.named_parameters() if name not in model.private
+        name: p.detach().clone()
+        for name, p in model.named_parameters()
+        if name not in model.private
     }

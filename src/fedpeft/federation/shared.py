@@ -1,9 +1,9 @@
 """The shared plan: one gradient of one payload over the whole cohort, no per-client copies.
 
 If every client takes one SGD step on the payload and nothing needs its own update, the mean update
-is -lr times the gradient of the weighted mean loss.  All clients score with the same item vectors V,
-so the gradient is gathered in V (and in V^T V, where the loss sums over all items) and pulled back
-through the adapter once.
+is -lr times the gradient of the weighted mean loss.  All clients score with the same item vectors
+V, so the gradient is gathered in V (and in V^T V, where the loss sums over all items) and pulled
+back through the adapter once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fedpeft.federation.local import LocalProblem, Tensors, select, store, weigh
 from fedpeft.federation.update import Update
 
 BUCKET_ITEMS = 1 << 17
-"""Item vectors per bucket (16 MiB at k = 32): larger ones leave the cache, smaller ones cost calls."""
+"""Item vectors per bucket (16 MiB at k = 32): more leave the cache, fewer cost calls."""
 
 
 def run_shared(problem: LocalProblem, private: Tensors, cohort: Cohort) -> Update:

@@ -52,7 +52,9 @@ class RunOptions:
             device = torch.device(name)
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError):
-            raise ConfigError(f"device {self.device!r} is not here; use auto, cpu or cuda") from None
+            raise ConfigError(
+                f"device {self.device!r} is not here; use auto, cpu or cuda"
+            ) from None
         return device
 
 
@@ -105,8 +107,14 @@ class Simulation:
         self.training, self.options = training, options
         self.ledger = Ledger(split.n_users)
         self.server = Server(
-            make_backbone, kind, adapter, base, training, self.ledger,
-            seed=options.seed, semantic_codes=semantic_codes,
+            make_backbone,
+            kind,
+            adapter,
+            base,
+            training,
+            self.ledger,
+            seed=options.seed,
+            semantic_codes=semantic_codes,
         )
         self.server.backbone.to(device)
         self.problem = LocalProblem(self.server.backbone, loss, training)
@@ -120,8 +128,11 @@ class Simulation:
             ).items()
         }
         self.sampler = CohortSampler(
-            split.train, split.n_items,
-            share=training.cohort, negatives=loss.negatives, seed=options.seed,
+            split.train,
+            split.n_items,
+            share=training.cohort,
+            negatives=loss.negatives,
+            seed=options.seed,
         )
         self.round = 0
 
@@ -193,9 +204,7 @@ class Simulation:
             rows = place[start : start + len(bucket.users)].to(table.device)
             start += len(bucket.users)
             vectors = torch.nn.functional.embedding(bucket.items, table)
-            found = self.problem.fit_private(
-                select(own, rows), shared, vectors, bucket.mask, gram
-            )
+            found = self.problem.fit_private(select(own, rows), shared, vectors, bucket.mask, gram)
             for name, tensor in found.items():
                 fitted[name][rows] = tensor
         return fitted

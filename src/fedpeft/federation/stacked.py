@@ -1,7 +1,7 @@
 """The stacked plan: every client's own copy of the payload, many clients per tensor.
 
-Tensors with one row per item (the full table, LoRA's A) are gathered to the rows a client touches,
-so memory follows interactions, not clients x items; untouched rows have no gradient and do not move.
+Tensors with one row per item (the full table, LoRA's A) are gathered to the rows a client
+touches, so memory follows interactions, not clients x items; other rows do not move.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BUCKET_BYTES = 1 << 24
 
 
 class _Payload:
-    """The payload copies of one bucket's clients, as leaves, and how to compute vectors from them."""
+    """The payload copies of a bucket's clients, as leaves, and the item vectors they give."""
 
     def __init__(self, item: ItemEmbedding, shared: Tensors, rows: Tensor) -> None:
         clients = len(rows)
@@ -130,9 +130,7 @@ def _train(
     losses = torch.zeros(len(local))
     for _ in range(training.payload_steps):
         vectors, gram = vectors_and_gram()
-        losses = problem.losses(
-            private, payload.shared, vectors, bucket.mask, gram, stacked=True
-        )
+        losses = problem.losses(private, payload.shared, vectors, bucket.mask, gram, stacked=True)
         losses.sum().backward(inputs=list(leaves.values()))
         for optimizer in optimizers:
             optimizer.step()
@@ -151,9 +149,7 @@ def _values_per_client(problem: LocalProblem, bucket: Bucket, dense: bool) -> in
     item = problem.backbone.item
     touched = item.num_embeddings if dense else bucket.items[0].numel()
     fixed = sum(p.numel() for p in problem.backbone.shared().values())
-    fixed += sum(
-        p.numel() for name, p in item.named_parameters() if name not in item.item_indexed
-    )
+    fixed += sum(p.numel() for name, p in item.named_parameters() if name not in item.item_indexed)
     return touched * item.embedding_dim + fixed
 
 
@@ -161,6 +157,10 @@ def _within(bucket: Bucket, values_per_client: int) -> list[Bucket]:
     """Cut a bucket so that its clients' tensors stay within `BUCKET_BYTES`."""
     clients = max(1, BUCKET_BYTES // (4 * values_per_client))
     return [
-        Bucket(bucket.users[a : a + clients], bucket.items[a : a + clients], bucket.mask[a : a + clients])
+        Bucket(
+            bucket.users[a : a + clients],
+            bucket.items[a : a + clients],
+            bucket.mask[a : a + clients],
+        )
         for a in range(0, len(bucket.users), clients)
     ]

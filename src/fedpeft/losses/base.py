@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar
 
 from torch import Tensor
 
-from fedpeft.config import ConfigModel
 from fedpeft.registry import Registry
 
-C = TypeVar("C", bound=ConfigModel)
 
-
-class Loss(ABC, Generic[C]):
+class Loss(ABC):
     """A function of one client's scores.
 
     A loss is written for one client; the fast plans map it over many.  Padding: entries whose mask
@@ -26,9 +23,6 @@ class Loss(ABC, Generic[C]):
     weighting: ClassVar[str]
     """How clients are weighted in the average: `samples` where the loss is a mean over a client's
     samples, `uniform` where it is a sum."""
-
-    def __init__(self, config: C) -> None:
-        self.config = config
 
     @property
     def negatives(self) -> int:
@@ -55,7 +49,7 @@ class Loss(ABC, Generic[C]):
         """
 
 
-losses: Registry[Loss[ConfigModel]] = Registry(
+losses: Registry[Loss] = Registry(
     "loss",
     builtin=tuple(f"fedpeft.losses.{name}" for name in ("bpr", "bce", "ials")),
 )

@@ -17,10 +17,13 @@ class BCEConfig(ConfigModel):
     """Negatives drawn per positive."""
 
 
-class BCE(Loss[BCEConfig]):
+class BCE(Loss):
     """Mean over positives (label 1) and negatives (label 0) of the logistic loss."""
 
     weighting = "samples"
+
+    def __init__(self, config: BCEConfig) -> None:
+        self.config = config
 
     @property
     def negatives(self) -> int:

@@ -17,10 +17,13 @@ class BPRConfig(ConfigModel):
     """Negatives drawn per positive."""
 
 
-class BPR(Loss[BPRConfig]):
+class BPR(Loss):
     """Mean over pairs of -log sigmoid(score of the positive - score of its negative)."""
 
     weighting = "samples"
+
+    def __init__(self, config: BPRConfig) -> None:
+        self.config = config
 
     @property
     def negatives(self) -> int:

@@ -16,7 +16,7 @@ class IALSConfig(ConfigModel):
     """Weight of the squared scores of all items, observed or not, against the observed ones."""
 
 
-class IALS(Loss[IALSConfig]):
+class IALS(Loss):
     """Half the sum over train items of (score - 1)^2, plus alpha0 / 2 times that over all items.
 
     No negatives are drawn; given the item vectors the best user vector is a k x k ridge solve.
@@ -25,7 +25,7 @@ class IALS(Loss[IALSConfig]):
     weighting = "uniform"
 
     def __init__(self, config: IALSConfig) -> None:
-        super().__init__(config)
+        self.config = config
         self.catalogue_weight = config.alpha0
 
     def __call__(self, positive: Tensor, negative: Tensor, mask: Tensor) -> Tensor:
