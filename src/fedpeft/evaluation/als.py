@@ -1,0 +1,132 @@
+"""Implicit alternating least squares on the whole training data: the centralised yardstick.
+
+Minimises, over user vectors u and item vectors v,
+
+    sum over observed (u.v - 1)^2 + a0 * sum over all (u.v)^2 + reg * (sum |u|^2 + sum |v|^2)
+
+(Hu, Koren and Volinsky 2008, "Collaborative filtering for implicit feedback datasets", in the form
+of Rendle et al. 2022, "Revisiting the performance of iALS").  With one side fixed every row of the
+other has a closed form, a dim x dim ridge system; the rows are solved in batches of like length.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from fedpeft.config import ConfigModel
+from fedpeft.data.dataset import Histories, Ints
+from fedpeft.data.ragged import indptr_of, row_of
+from fedpeft.errors import RunError
+from fedpeft.seeding import torch_rng
+
+_BATCH_CELLS = 2**15  # padded interactions gathered at once; 4 MiB of float32 at dim 32
+
+
+class ALSConfig(ConfigModel):
+    """Settings of the centralised matrix factorisation."""
+
+    dim: int = Field(default=32, ge=1)
+    """Length of the user and item vectors."""
+    sweeps: int = Field(default=12, ge=1)
+    """How often both sides are solved."""
+    unobserved_weight: float = Field(default=0.1, ge=0)
+    """a0: weight of the pull of all scores towards 0; the denser the data, the larger."""
+    regularisation: float = Field(default=2.0, gt=0)
+    """Weight of the squared length of every vector."""
+
+
+def fit_als(
+    train: Histories, n_items: int, config: ALSConfig, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Factorise the training interactions.
+
+    Parameters
+    ----------
+    train
+        All users' training histories.
+    n_items
+        Number of items n.
+    config
+        Settings.
+    seed
+        Seed of the item vectors' start.
+
+    Returns
+    -------
+    users, items
+        float32 of shapes (users, dim) and (n, dim).  Rows without interactions are zero.
+
+    Raises
+    ------
+    RunError
+        If a ridge system cannot be solved in float32 (regularisation too small).
+    """
+    by_user = list(_batches(train.indptr, train.items, n_items, config.dim))
+    by_item = list(_batches(*_transpose(train, n_items), train.n_users, config.dim))
+    items = torch.randn(n_items, config.dim, generator=torch_rng(seed, "floors", "als"))
+    items *= 0.1 / math.sqrt(config.dim)
+    users = torch.zeros(train.n_users, config.dim)
+    for _ in range(config.sweeps):
+        users = _solve(users, items, by_user, config)
+        items = _solve(items, users, by_item, config)
+    return users, items
+
+
+def _solve(
+    solved: Tensor, fixed: Tensor, batches: list[tuple[Tensor, Tensor]], config: ALSConfig
+) -> Tensor:
+    """Return the vectors of one side (shaped as `solved`), given the `fixed` other side."""
+    dim = fixed.shape[1]
+    common = config.unobserved_weight * (fixed.T @ fixed)
+    common += config.regularisation * torch.eye(dim)
+    padded = torch.cat([fixed, torch.zeros(1, dim)])  # the padding index points at the last row
+    result = torch.zeros_like(solved)
+    for rows, columns in batches:
+        seen = padded[columns]
+        systems = torch.baddbmm(common.expand(len(rows), dim, dim), seen.mT, seen)
+        factors, trouble = torch.linalg.cholesky_ex(systems)
+        if bool(trouble.any()):
+            raise RunError(
+                f"a system of the matrix factorisation is singular in float32; regularisation = "
+                f"{config.regularisation:g} is too small"
+            )
+        result[rows] = torch.cholesky_solve(seen.sum(1)[..., None], factors)[..., 0]
+    return result
+
+
+def _batches(
+    indptr: Ints, columns: Ints, n_columns: int, dim: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield batches of non-empty rows of like length: row indices (b,) and columns (b, length).
+
+    Rows go from long to short, so a batch is as wide as its first row and padding, the column index
+    `n_columns`, stays small.
+    """
+    lengths = np.diff(indptr)
+    order = np.argsort(-lengths, kind="stable")
+    order = order[: np.count_nonzero(lengths)]
+    start = 0
+    while start < len(order):
+        width = int(lengths[order[start]])
+        rows = order[start : start + max(1, _BATCH_CELLS // max(width, dim))]
+        start += len(rows)
+        offsets = np.arange(width)
+        inside = offsets < lengths[rows, None]
+        cells = np.where(inside, indptr[rows, None] + offsets, 0)
+        yield (
+            torch.from_numpy(rows),
+            torch.from_numpy(np.where(inside, columns[cells], n_columns)),
+        )
+
+
+def _transpose(histories: Histories, n_items: int) -> tuple[Ints, Ints]:
+    """Return the users of each item, as ``(indptr, users)``."""
+    users = row_of(histories.lengths())
+    indptr = indptr_of(np.bincount(histories.items, minlength=n_items))
+    return indptr, users[np.argsort(histories.items, kind="stable")]
