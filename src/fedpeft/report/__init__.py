@@ -1,0 +1,10 @@
+"""Run folders turned into tables, plots and one-file HTML reports; reads files only.
+
+`fedpeft.report.plots` and `fedpeft.report.html` load the plotting library, so import them where
+they are needed.
+"""
+
+from fedpeft.report.runs import Run, read_run
+from fedpeft.report.table import Comparison, Row, comparison
+
+__all__ = ["Comparison", "Row", "Run", "comparison", "read_run"]

@@ -1,0 +1,85 @@
+"""The chart of final accuracy against the floors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+
+from fedpeft.report.runs import Run, labels
+from fedpeft.report.table import floor_label, require_same_split
+from fedpeft.report.theme import PAGE, Theme, inline, label_margin, styled
+
+_ONE_ROW = 600  # pixels from which the panels stand side by side
+_METRICS = (
+    ("HR@10", "sampled", "hr@10"),
+    ("NDCG@10", "sampled", "ndcg@10"),
+    ("NDCG@10, full ranking", "full", "ndcg@10"),
+)
+
+
+def final_accuracy(
+    runs: Sequence[Run],
+    *,
+    width: int = 720,
+    theme: Theme = PAGE,
+    allow_different_splits: bool = False,
+) -> Any:
+    """Draw test HR@10, NDCG@10 and full-ranking NDCG@10 of runs and floors as bars from zero."""
+    same_split = require_same_split(runs, allow_different_splits)
+    entries = [
+        (label, run.result.metrics.test, theme.color(i))
+        for i, (run, label) in enumerate(zip(runs, labels(runs), strict=True))
+    ]
+    for name, parts in (runs[0].result.floors if same_split else {}).items():
+        entries.append((floor_label(name), parts.test, theme.muted))
+    order = [label for label, _, _ in entries]
+    panels: list[Any] = []
+    columns = len(_METRICS) if width >= _ONE_ROW else 1
+    margin = label_margin(order, width)
+    for column, (title, ranking, metric) in enumerate(_METRICS):
+        values = [
+            {"label": label, "value": value, "text": f"{value:.3f}", "color": color}
+            for label, scores, color in entries
+            if (value := getattr(scores, ranking).get(metric)) is not None
+        ]
+        if values:
+            panels.append(
+                _bars(values, title, order, width, margin, columns, first=column % columns == 0)
+            )
+    grid = alt.concat(*panels, columns=columns, spacing=18).resolve_scale(x="independent")
+    return styled(grid, theme)
+
+
+def _bars(
+    values: list[dict[str, Any]],
+    title: str,
+    order: list[str],
+    width: int,
+    margin: int,
+    columns: int,
+    *,
+    first: bool,
+) -> Any:
+    """Draw one metric's bars with their values at the ends."""
+    y = alt.Y(
+        "label:N",
+        sort=order,
+        scale=alt.Scale(domain=order),
+        axis=alt.Axis(
+            title=None,
+            ticks=False,
+            labelLimit=margin,
+            labels=first,
+            grid=False,
+            minExtent=margin if first else 0,
+        ),
+    )
+    top = max(value["value"] for value in values) or 1.0
+    x = alt.X("value:Q", axis=None, scale=alt.Scale(domain=[0, 1.3 * top], nice=False))
+    base = alt.Chart(inline(values)).encode(x=x, y=y)
+    bars = base.mark_bar(height={"band": 0.66}).encode(color=alt.Color("color:N", scale=None))
+    text = base.mark_text(align="left", dx=4).encode(text="text:N")
+    plot = (width - margin - 18 * (columns - 1) - 16) // columns
+    return alt.layer(bars, text).properties(width=plot, height=alt.Step(24), title=title)

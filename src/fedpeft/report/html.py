@@ -1,0 +1,146 @@
+"""One HTML file that opens offline, and a picture for a README.
+
+The charts are drawn here and put into the page as SVG, so the page runs no script at all: it opens
+from a mail, prints, and follows the reader's light or dark setting.  What tooltips would have told
+stands beside the lines and in the tables under the charts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from fedpeft.errors import InputError
+from fedpeft.files import write_text
+from fedpeft.report.bars import final_accuracy
+from fedpeft.report.curves import learning_curves
+from fedpeft.report.runs import Run, labels
+from fedpeft.report.table import COLUMNS, cells, comparison, megabytes
+from fedpeft.report.theme import DARK, LIGHT, PICTURE, TRAFFIC_DARK, TRAFFIC_LIGHT, save_png, to_svg
+from fedpeft.report.traffic import TRAFFIC, traffic
+
+WIDE, NARROW = 760, 336
+"""Pixels of each chart's two drawings, for a desk and for a phone."""
+
+MAX_ROWS = 20
+"""Evaluations listed per run; ``metrics.jsonl`` has them all."""
+
+
+def write_report(
+    runs: Sequence[Run],
+    path: Path,
+    *,
+    target: float | None = None,
+    allow_different_splits: bool = False,
+) -> None:
+    """Write the report of one run, or the comparison of several, as one HTML file.
+
+    Raises
+    ------
+    InputError
+        As `fedpeft.report.table.comparison`.
+    """
+    compared = comparison(runs, target, allow_different_splits=allow_different_splits)
+    names = labels(runs)
+    results = [run.result for run in runs]
+    folder = files("fedpeft.report")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["megabytes"] = megabytes
+    template = environment.from_string((folder / "report.html.j2").read_text(encoding="utf-8"))
+    page = template.render(
+        style=Markup(_palette() + (folder / "report.css").read_text(encoding="utf-8")),
+        runs=list(zip(names, results, strict=True)),
+        compared=compared,
+        columns=COLUMNS,
+        rows=[cells(row) for row in compared.rows],
+        floors=[cells(row) for row in compared.floors],
+        colors=len(LIGHT),
+        charts=_charts(runs, allow_different_splits),
+        kinds=TRAFFIC,
+        evaluations=[
+            (name, line)
+            for name, run in zip(names, runs, strict=True)
+            for line in _thinned(run.evaluations)
+        ],
+        pretraining=_grouped(zip(names, (result.items for result in results), strict=True)),
+        configs=_grouped(zip(names, (result.config for result in results), strict=True)),
+    )
+    write_text(path, page)
+
+
+def write_png(
+    runs: Sequence[Run], path: Path, *, allow_different_splits: bool = False, scale: float = 2.0
+) -> None:
+    """Write accuracy against megabytes, all runs in one picture.
+
+    Raises
+    ------
+    InputError
+        As `fedpeft.report.table.comparison`, or if no run has an evaluation to draw.
+    """
+    chart = learning_curves(
+        runs,
+        "megabytes",
+        width=880,
+        height=400,
+        theme=PICTURE,
+        title="Validation NDCG@10 against what one client sent and received",
+        allow_different_splits=allow_different_splits,
+    )
+    if chart is None:
+        raise InputError("nothing to draw: no run recorded an evaluation")
+    save_png(chart, path, scale)
+
+
+def _palette() -> str:
+    """Return the series colours as CSS variables."""
+    light, dark = (
+        "".join(f"--series-{i}:{color};" for i, color in enumerate(series))
+        + "".join(f"--traffic-{i}:{color};" for i, color in enumerate(kinds))
+        for series, kinds in ((LIGHT, TRAFFIC_LIGHT), (DARK, TRAFFIC_DARK))
+    )
+    return f":root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
+
+
+def _charts(runs: Sequence[Run], allow_different_splits: bool) -> Mapping[str, Any]:
+    """Draw every chart twice; None stands for a chart without data."""
+    curves = partial(learning_curves, runs, allow_different_splits=allow_different_splits)
+    drawers: dict[str, Callable[..., Any]] = {
+        "final": partial(final_accuracy, runs, allow_different_splits=allow_different_splits),
+        "rounds": partial(curves, against="rounds"),
+        "megabytes": partial(curves, against="megabytes"),
+        "traffic": partial(traffic, runs),
+    }
+    return {name: _twice(draw) for name, draw in drawers.items()}
+
+
+def _twice(draw: Callable[..., Any]) -> Mapping[str, Markup] | None:
+    """Draw a chart for a desk and for a phone."""
+    charts = draw(width=WIDE), draw(width=NARROW)
+    if None in charts:
+        return None
+    return dict(zip(("wide", "narrow"), (Markup(to_svg(chart)) for chart in charts), strict=True))
+
+
+def _thinned(lines: Sequence[Any]) -> Sequence[Any]:
+    """Return at most `MAX_ROWS` lines, evenly spaced, the last one among them."""
+    if len(lines) <= MAX_ROWS:
+        return lines
+    return [lines[round(i * (len(lines) - 1) / (MAX_ROWS - 1))] for i in range(MAX_ROWS)]
+
+
+def _grouped(named: Iterable[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, str]]:
+    """Return (names, pretty JSON) of each distinct value, so that what runs share is told once."""
+    groups: dict[str, list[str]] = {}
+    for name, value in named:
+        groups.setdefault(json.dumps(value, indent=2, sort_keys=True), []).append(name)
+    return [(", ".join(names), text) for text, names in groups.items()]

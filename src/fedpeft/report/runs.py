@@ -1,0 +1,226 @@
+"""What a run folder holds, read and checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from fedpeft.errors import ArtifactError
+from fedpeft.files import read_json
+
+HEADLINE = ("hr@10", "ndcg@10")
+"""Metrics every evaluation has."""
+
+
+class _Record(BaseModel):
+    """A frozen record of a run folder; keys that a later version added are ignored."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+def _with_headline(scores: dict[str, float]) -> dict[str, float]:
+    for name in HEADLINE:
+        if name not in scores:
+            raise ValueError(f"has no {name!r}, only {', '.join(sorted(scores)) or 'nothing'}")
+    return scores
+
+
+Bytes = Annotated[float, Field(ge=0)]
+
+
+class Scores(_Record):
+    """Metric values by lower-case name, for example ``ndcg@10``, each in [0, 1]."""
+
+    sampled: Annotated[dict[str, float], AfterValidator(_with_headline)]
+    """Against the sampled negatives; holds at least `HEADLINE`."""
+    full: dict[str, float] = Field(default_factory=dict)
+    """Against all items."""
+
+
+class Parts(_Record):
+    """Scores on the two held-out parts."""
+
+    validation: Scores
+    test: Scores
+
+
+class DatasetFacts(_Record):
+    """The data set's name and size after reading."""
+
+    name: str
+    users: int
+    items: int
+    interactions: int
+
+
+class ClientBytes(_Record):
+    """What the mean client sent and received, in bytes."""
+
+    upload_per_client_round: Bytes
+    """Sent by one client in one adapt round in which it takes part."""
+    download_per_client_round: Bytes
+    """Received by one client in one adapt round in which it takes part."""
+    one_off_per_client: Bytes
+    """Received once: base embedding, codes, hash seeds."""
+    warmup_per_client: Bytes
+    """Both directions, all warm-up rounds."""
+    catch_up_per_client: Bytes
+    """Received because folds were missed."""
+    total_per_client_mean: Bytes
+    """Everything above over the whole run, mean over all clients."""
+
+
+class Result(_Record):
+    """``result.json``: what ran and how it ended."""
+
+    name: str
+    config: dict[str, Any]
+    seed: int
+    commit: str | None
+    made_by: str
+    split_fingerprint: str
+    dataset: DatasetFacts
+    rounds: int
+    seconds: float
+    plan: str
+    metrics: Parts
+    floors: dict[str, Parts]
+    bytes: ClientBytes
+    items: dict[str, Any]
+    """What pretraining reported: reconstruction error, latent variance, and so on."""
+
+
+class Evaluation(_Record):
+    """One line of ``metrics.jsonl``."""
+
+    round: int
+    phase: Literal["warmup", "adapt"]
+    validation: Scores
+    train_loss: float | None
+    bytes_per_client: Bytes
+    """Cumulative, both directions, mean over all clients."""
+    seconds: float
+
+
+class LedgerRound(_Record):
+    """One line of ``ledger.jsonl``; bytes are totals of the round over all clients."""
+
+    round: int
+    phase: Literal["warmup", "adapt"]
+    clients: int
+    upload: Bytes
+    download: Bytes
+    one_off: Bytes
+    catch_up: Bytes
+    bytes_per_client: Bytes
+    """Cumulative, both directions, mean over all clients."""
+    event: Literal["fold", "warmup_end"] | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything a report needs of one run folder; lines are in the order of their rounds."""
+
+    folder: Path
+    result: Result
+    evaluations: Sequence[Evaluation]
+    ledger: Sequence[LedgerRound]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the whole item table travels, so that others are compared with this run."""
+        adapter = self.result.config.get("adapter")
+        return isinstance(adapter, dict) and adapter.get("name") == "full"
+
+
+def read_run(path: Path) -> Run:
+    """Read a run folder.
+
+    Raises
+    ------
+    ArtifactError
+        If the folder or one of ``result.json``, ``metrics.jsonl`` and ``ledger.jsonl`` is missing,
+        is not JSON, lacks a key or holds a value out of range.
+    """
+    if not path.is_dir():
+        raise ArtifactError(f"{path} is not a run folder: there is no such folder")
+    return Run(
+        folder=path,
+        result=_check(Result, read_json(path / "result.json"), f"{path / 'result.json'}"),
+        evaluations=_read_lines(Evaluation, path / "metrics.jsonl"),
+        ledger=_read_lines(LedgerRound, path / "ledger.jsonl"),
+    )
+
+
+def labels(runs: Sequence[Run]) -> list[str]:
+    """Return one distinct label per run: its name, with the seed or the folder where needed."""
+    names = [run.result.name for run in runs]
+    if _repeats(names):
+        names = [
+            f"{name}, seed {run.result.seed}" if names.count(name) > 1 else name
+            for name, run in zip(names, runs, strict=True)
+        ]
+    if _repeats(names):
+        names = [
+            f"{name}, {run.folder}" if names.count(name) > 1 else name
+            for name, run in zip(names, runs, strict=True)
+        ]
+    if _repeats(names):
+        raise ArtifactError(f"run folder {runs[_repeats(names) - 1].folder} is given twice")
+    return names
+
+
+def _repeats(names: Sequence[str]) -> int:
+    """Return the one-based position of the first name that occurred before, or 0."""
+    return next((i + 1 for i, name in enumerate(names) if name in names[:i]), 0)
+
+
+_R = TypeVar("_R", bound=_Record)
+_Line = TypeVar("_Line", Evaluation, LedgerRound)
+
+
+def _check(model: type[_R], value: Any, where: str) -> _R:
+    """Validate `value` as `model`; its first problem becomes one sentence."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        if first["type"] == "missing":
+            raise ArtifactError(f"{where} has no key {key!r}") from None
+        if first["type"] == "value_error":  # raised by a validator of ours
+            raise ArtifactError(f"{where}: {key!r} {first['ctx']['error']}") from None
+        said = first["msg"][0].lower() + first["msg"][1:]
+        subject = f"{key!r} = {first['input']!r}" if key else "the content"
+        raise ArtifactError(f"{where}: {subject}: {said}") from None
+
+
+def _read_lines(model: type[_Line], path: Path) -> tuple[_Line, ...]:
+    """Read one record per line; rounds must not go back."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path} cannot be read: {error}") from None
+    records: list[_Line] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ArtifactError(f"{path}, line {number} is not valid JSON: {error}") from None
+        records.append(_check(model, value, f"{path}, line {number}"))
+    for number, (before, after) in enumerate(pairwise(records), start=2):
+        if after.round < before.round:
+            raise ArtifactError(
+                f"{path}, line {number} goes back from round {before.round} to {after.round}"
+            )
+    return tuple(records)

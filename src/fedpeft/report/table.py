@@ -1,0 +1,252 @@
+"""The headline table: what each run reached and what it cost, as text, JSON or for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from fedpeft.errors import InputError
+from fedpeft.report.runs import Parts, Run, labels
+
+TARGET_SHARE = 0.95
+"""The default target, as a share of the first run's final validation NDCG@10."""
+
+COLUMNS = (
+    "Run",
+    "HR@10",
+    "NDCG@10",
+    "NDCG@10 full",
+    "Bytes / client / round",
+    "MB / client",
+    "% of full",
+    "MB to target",
+)
+"""Headings; HR@10 and the first NDCG@10 are against the sampled negatives."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run, or one floor (all byte fields None).
+
+    Attributes
+    ----------
+    hr10, ndcg10
+        Test metrics against the sampled negatives.
+    ndcg10_full
+        Test NDCG@10 against all items, or None where it was not computed.
+    round_bytes
+        Upload plus download of one client in one adapt round, in bytes.
+    total_bytes
+        Everything that crossed the network, mean over clients, in bytes.
+    target_bytes
+        Cumulative bytes of the mean client at the first evaluation that reached the target; None
+        if none did.
+    percent_of_full
+        `total_bytes` in percent of the full table's run; None without such a run.
+    """
+
+    label: str
+    hr10: float
+    ndcg10: float
+    ndcg10_full: float | None
+    round_bytes: float | None = None
+    total_bytes: float | None = None
+    target_bytes: float | None = None
+    percent_of_full: float | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows and floors in the order given, and what "target" and "% of full" refer to."""
+
+    rows: Sequence[Row]
+    floors: Sequence[Row]
+    target: float
+    target_source: str
+    full_label: str | None
+    same_split: bool
+
+    def notes(self) -> list[str]:
+        """Return the sentences that belong under the table."""
+        said = [
+            "HR@10 and NDCG@10 are on the test part against the sampled negatives, NDCG@10 full "
+            "against all items; 1 MB is 1,000,000 bytes, both directions together.",
+            f"Target: validation NDCG@10 of {self.target:.4f}, {self.target_source}; MB to target "
+            "counts to the first evaluation that reached it.",
+        ]
+        if self.full_label is not None:
+            said.append(f"% of full is MB / client in percent of {self.full_label}.")
+        if not self.same_split:
+            said.append("These runs do not share one split: the rows are not comparable.")
+        return said
+
+
+def require_same_split(runs: Sequence[Run], allow_different_splits: bool = False) -> bool:
+    """Return whether all runs used one split.
+
+    Raises
+    ------
+    InputError
+        If there is no run, or if the splits differ and that was not allowed.
+    """
+    if not runs:
+        raise InputError("nothing to report: name at least one run folder")
+    first = runs[0]
+    other = next(
+        (r for r in runs if r.result.split_fingerprint != first.result.split_fingerprint), None
+    )
+    if other is not None and not allow_different_splits:
+        raise InputError(
+            f"{other.folder} used another split ({other.result.split_fingerprint[:12]}) than "
+            f"{first.folder} ({first.result.split_fingerprint[:12]}), so their numbers are not "
+            "comparable; allow different splits to list them all the same"
+        )
+    return other is None
+
+
+def comparison(
+    runs: Sequence[Run], target: float | None = None, *, allow_different_splits: bool = False
+) -> Comparison:
+    """Compare runs of one split.
+
+    Parameters
+    ----------
+    target
+        Validation NDCG@10 (sampled negatives) for "MB to target"; by default `TARGET_SHARE` of the
+        first run's final value.
+    allow_different_splits
+        List runs of different splits together; floors are then left out.
+
+    Raises
+    ------
+    InputError
+        If there is no run, the splits differ, or the target is not in (0, 1].
+    """
+    same_split = require_same_split(runs, allow_different_splits)
+    names = labels(runs)
+    source = "as asked for"
+    if target is None:
+        final = runs[0].result.metrics.validation.sampled["ndcg@10"]
+        target = TARGET_SHARE * final
+        source = f"{TARGET_SHARE:.0%} of the final {final:.4f} of {names[0]}"
+    elif not 0 < target <= 1:
+        raise InputError(f"target = {target}: a validation NDCG@10 lies in (0, 1]")
+    full = next((i for i, run in enumerate(runs) if run.is_full), None)
+    full_bytes = None if full is None else runs[full].result.bytes.total_per_client_mean
+    floors = runs[0].result.floors if same_split else {}
+    return Comparison(
+        rows=[_row(run, name, target, full_bytes) for run, name in zip(runs, names, strict=True)],
+        floors=[_scores_row(floor_label(name), parts) for name, parts in floors.items()],
+        target=target,
+        target_source=source,
+        full_label=None if full is None else names[full],
+        same_split=same_split,
+    )
+
+
+def bytes_to_target(run: Run, target: float) -> float | None:
+    """Return the cumulative bytes of the mean client when validation NDCG@10 reached `target`."""
+    return next(
+        (
+            line.bytes_per_client
+            for line in run.evaluations
+            if line.validation.sampled["ndcg@10"] >= target
+        ),
+        None,
+    )
+
+
+def floor_label(name: str) -> str:
+    """Return what a reader calls a floor."""
+    known = {"popularity": "Popularity", "centralised_mf": "Centralised MF"}
+    return known.get(name, name.replace("_", " "))
+
+
+def _scores_row(label: str, parts: Parts) -> Row:
+    sampled = parts.test.sampled
+    return Row(label, sampled["hr@10"], sampled["ndcg@10"], parts.test.full.get("ndcg@10"))
+
+
+def _row(run: Run, label: str, target: float, full_bytes: float | None) -> Row:
+    scores = _scores_row(label, run.result.metrics)
+    sent = run.result.bytes
+    return Row(
+        label=label,
+        hr10=scores.hr10,
+        ndcg10=scores.ndcg10,
+        ndcg10_full=scores.ndcg10_full,
+        round_bytes=sent.upload_per_client_round + sent.download_per_client_round,
+        total_bytes=sent.total_per_client_mean,
+        target_bytes=bytes_to_target(run, target),
+        percent_of_full=(100 * sent.total_per_client_mean / full_bytes if full_bytes else None),
+    )
+
+
+def cells(row: Row) -> list[str]:
+    """Return a row as text, one cell per entry of `COLUMNS`."""
+    is_floor = row.total_bytes is None
+    return [
+        row.label,
+        f"{row.hr10:.4f}",
+        f"{row.ndcg10:.4f}",
+        "-" if row.ndcg10_full is None else f"{row.ndcg10_full:.4f}",
+        "-" if row.round_bytes is None else f"{row.round_bytes:,.0f}",
+        "-" if row.total_bytes is None else megabytes(row.total_bytes),
+        "-" if row.percent_of_full is None else f"{row.percent_of_full:.1f} %",
+        "-"
+        if is_floor
+        else "not reached"
+        if row.target_bytes is None
+        else megabytes(row.target_bytes),
+    ]
+
+
+def megabytes(count: float) -> str:
+    """Return bytes as megabytes (1,000,000 bytes), without the unit."""
+    return f"{count / 1e6:,.3f}" if count < 1e6 else f"{count / 1e6:,.2f}"
+
+
+def as_rich(compared: Comparison) -> Table:
+    """Return the table for a terminal."""
+    table = Table(caption=escape("\n".join(compared.notes())), caption_justify="left")
+    for heading in COLUMNS:
+        table.add_column(heading, justify="left" if heading == "Run" else "right")
+    for row in compared.rows:
+        table.add_row(*map(escape, cells(row)))
+    if compared.floors:
+        table.add_section()
+    for row in compared.floors:
+        table.add_row(*map(escape, cells(row)), style="dim")
+    return table
+
+
+def as_text(compared: Comparison) -> str:
+    """Return the table as aligned Markdown, followed by its notes."""
+    body = [
+        [cell.replace("|", "\\|") for cell in cells(row)]
+        for row in [*compared.rows, *compared.floors]
+    ]
+    lines = [list(COLUMNS), *body]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    aligned = [
+        [line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]
+        for line in lines
+    ]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in [aligned[0], rule, *aligned[1:]])
+    return table + "\n\n" + "\n".join(compared.notes()) + "\n"
+
+
+def as_json(compared: Comparison) -> dict[str, Any]:
+    """Return the table as values for JSON; bytes stay bytes."""
+    return {
+        "runs": [asdict(row) for row in compared.rows],
+        "floors": [asdict(row) for row in compared.floors],
+        "target": {"validation_ndcg@10": compared.target, "source": compared.target_source},
+        "full": compared.full_label,
+        "same_split": compared.same_split,
+    }

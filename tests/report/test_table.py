@@ -1,0 +1,124 @@
+"""The headline table against hand calculations."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from fedpeft.errors import InputError
+from fedpeft.report import Run, comparison, read_run
+from fedpeft.report.table import as_json, as_rich, as_text, bytes_to_target, megabytes
+
+from .folders import client_bytes, evaluation, result, write_run
+
+LORA = {"adapter": {"name": "lora", "rank": 4}}
+
+
+def make(
+    tmp_path: Path, name: str, curve: list[tuple[float, float]], total: float, **changes: object
+) -> Run:
+    """Make a run whose evaluations are (NDCG@10, cumulative bytes)."""
+    metrics = [evaluation(10 * i, ndcg, sent) for i, (ndcg, sent) in enumerate(curve, start=1)]
+    values = result(name=name, bytes=client_bytes(100.0, 150.0, total), **changes)
+    folder = tmp_path / name.replace("/", "_")
+    return read_run(write_run(folder, result=values, metrics=metrics, ledger=[]))
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Run:
+    # final validation NDCG@10 is 0.42, so the default target is 0.399
+    return make(tmp_path, "Full", [(0.30, 1e6), (0.3985, 2e6), (0.41, 3e6), (0.42, 4e6)], 4e6)
+
+
+@pytest.fixture
+def lora(tmp_path: Path) -> Run:
+    curve = [(0.40, 0.5e6), (0.38, 0.75e6), (0.405, 1e6)]
+    return make(tmp_path, "LoRA", curve, 1e6, config=LORA)
+
+
+def test_bytes_to_target_is_the_first_evaluation_that_reached_it(full: Run, lora: Run) -> None:
+    assert bytes_to_target(full, 0.399) == 3e6
+    assert bytes_to_target(full, 0.3985) == 2e6
+    assert bytes_to_target(full, 0.43) is None
+    assert bytes_to_target(lora, 0.40) == 0.5e6
+
+
+def test_default_target_is_95_percent_of_the_first_run(full: Run, lora: Run) -> None:
+    compared = comparison([full, lora])
+    assert compared.target == pytest.approx(0.399)
+    assert "95% of the final 0.4200 of Full" in compared.target_source
+    assert [row.target_bytes for row in compared.rows] == [3e6, 0.5e6]
+
+
+def test_a_target_may_be_given_and_may_be_missed(full: Run, lora: Run) -> None:
+    compared = comparison([full, lora], target=0.41)
+    assert [row.target_bytes for row in compared.rows] == [3e6, None]
+    assert "not reached" in as_text(compared)
+
+
+@pytest.mark.parametrize("target", [0.0, -0.1, 1.5, float("nan")])
+def test_refuses_a_target_that_no_ndcg_can_have(full: Run, target: float) -> None:
+    with pytest.raises(InputError, match=r"target = .*\(0, 1\]"):
+        comparison([full], target=target)
+
+
+def test_percent_refers_to_the_full_table_wherever_it_stands(full: Run, lora: Run) -> None:
+    assert [row.percent_of_full for row in comparison([lora, full]).rows] == [25.0, 100.0]
+    alone = comparison([lora])
+    assert alone.rows[0].percent_of_full is None
+    assert alone.full_label is None
+
+
+def test_round_bytes_count_both_directions(full: Run) -> None:
+    assert comparison([full]).rows[0].round_bytes == 250.0
+
+
+def test_refuses_different_splits_unless_told(tmp_path: Path, full: Run) -> None:
+    other = make(tmp_path, "Other", [(0.3, 1e6)], 1e6, split_fingerprint="b" * 64)
+    with pytest.raises(InputError, match="another split") as caught:
+        comparison([full, other])
+    assert "\n" not in str(caught.value)
+    compared = comparison([full, other], allow_different_splits=True)
+    assert len(compared.rows) == 2
+    assert not compared.floors
+    assert any("not comparable" in note for note in compared.notes())
+
+
+def test_refuses_nothing() -> None:
+    with pytest.raises(InputError, match="at least one run"):
+        comparison([])
+
+
+def test_text_is_one_aligned_markdown_table(full: Run, lora: Run) -> None:
+    lines = [line for line in as_text(comparison([full, lora])).splitlines() if line[:1] == "|"]
+    assert len(lines) == 2 + 2 + 2  # heading and rule, runs, floors
+    assert len({len(line) for line in lines}) == 1
+    assert "Popularity" in lines[4]
+    assert lines[4].endswith(" - |")
+
+
+def test_text_and_terminal_take_odd_names(tmp_path: Path) -> None:
+    run = make(tmp_path, "a|b [bold]x[/]", [(0.3, 1e6)], 1e6)
+    assert "a\\|b" in as_text(comparison([run]))
+    console = Console(width=200, record=True, file=(tmp_path / "out").open("w"))
+    console.print(as_rich(comparison([run])))
+    assert "a|b [bold]x[/]" in console.export_text()
+
+
+def test_json_keeps_bytes_and_says_what_the_target_was(full: Run, lora: Run) -> None:
+    values = json.loads(json.dumps(as_json(comparison([full, lora]))))
+    assert values["runs"][1]["target_bytes"] == 0.5e6
+    assert values["target"]["validation_ndcg@10"] == pytest.approx(0.399)
+    assert values["full"] == "Full"
+    assert [floor["label"] for floor in values["floors"]] == ["Popularity", "Centralised MF"]
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0.000"), (59_808, "0.060"), (1e6, "1.00"), (12_345_678_901, "12,345.68")],
+)
+def test_megabytes(count: float, text: str) -> None:
+    assert megabytes(count) == text
