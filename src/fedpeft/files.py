@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from fedpeft.errors import ArtifactError
@@ -57,12 +57,15 @@ def read_json(path: Path) -> Any:
         raise ArtifactError(f"{path} is not valid JSON: {error}") from None
 
 
-def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Write tensors as safetensors atomically."""
+def write_tensors(
+    path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors, and text metadata beside them, as one safetensors file, atomically."""
     with atomic_path(path) as temporary:
         save_file(
             {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
             temporary,
+            dict(metadata) if metadata else None,
         )
 
 
@@ -70,6 +73,17 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Read a safetensors file; raises `ArtifactError` when it is missing or corrupt."""
     try:
         return dict(load_file(path))
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} does not exist") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ArtifactError(f"{path} is not a readable safetensors file: {error}") from None
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Read the text metadata of a safetensors file; raises `ArtifactError` like `read_tensors`."""
+    try:
+        with safe_open(path, framework="pt") as opened:
+            return dict(opened.metadata() or {})
     except FileNotFoundError:
         raise ArtifactError(f"{path} does not exist") from None
     except (SafetensorError, OSError, ValueError) as error:

@@ -66,16 +66,25 @@ class Server:
         """The current item embedding."""
         return self.backbone.item
 
-    def _build(self, base: torch.Tensor) -> ItemEmbedding:
-        """Return a fresh adapter on `base`: the full table in warm-up, the run's own after it."""
+    def _build(self, base: torch.Tensor, frozen: Tensors | None = None) -> ItemEmbedding:
+        """Return an adapter on `base`: the full table in warm-up, the run's own after it.
+
+        `frozen` rebuilds a saved subspace; without it a new one is made.
+        """
         kind = "full" if self.phase == "warmup" else self._kind
         part = adapters.get(kind)
         config = part.config() if self.phase == "warmup" else self._config
         seed = int(sequence(self._seed, "subspace", self.version).generate_state(1)[0])
-        return part.build(config, ItemContext(base, seed, self._semantic_codes))
+        return part.build(config, ItemContext(base, seed, self._semantic_codes, frozen))
 
     def _start_subspace(self) -> None:
-        """Set up what a new item embedding needs: an optimiser, an empty residual, its prices."""
+        """Open a new version of the base in the ledger, with what its payload needs."""
+        self._prepare()
+        if self.phase == "adapt":
+            self._ledger.open_version(self.prices.subspace)
+
+    def _prepare(self) -> None:
+        """Set up what an item embedding needs: an optimiser, an empty residual, its prices."""
         old = getattr(self, "optimizer", None)
         self.optimizer = self._training.server_optimizer.build(self.parameters().values())
         if old is not None:  # shared backbone tensors live on, and so do their moments
@@ -85,8 +94,17 @@ class Server:
             self.feedback.reset()
         size = len(self._codec.encode(payload_of(self.backbone)))
         self.prices = Prices(size, self.item.base_bytes, self.item.subspace_bytes)
-        if self.phase == "adapt":
-            self._ledger.open_version(self.prices.subspace)
+
+    def restore(
+        self, phase: Phase, version: int, base: torch.Tensor | None, frozen: Tensors
+    ) -> None:
+        """Rebuild the item embedding of a saved version; the caller then loads its payload."""
+        self.phase, self.version = phase, version
+        device = self.item.device
+        if base is None:  # the adapter keeps none and starts from no other values than its payload
+            base = torch.zeros(self.item.num_embeddings, self.item.embedding_dim)
+        self.backbone.item = self._build(base, frozen).to(device)
+        self._prepare()
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """Return the live tensors of the payload by name."""
