@@ -1,0 +1,85 @@
+"""Training negatives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedpeft.data import SplitConfig, TrainNegatives, negatives, split
+from fedpeft.errors import DataError
+
+from .made import dataset, histories, ragged
+
+
+@given(ragged(spare=1), st.integers(1, 4), st.data())
+def test_negatives_are_legal_and_aligned(
+    made: tuple[list[list[int]], int], per_positive: int, data: st.DataObject
+) -> None:
+    rows, n_items = made
+    users = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=6)) if rows else []
+    sampler = TrainNegatives(histories(rows), n_items)
+    drawn = sampler.sample(np.array(users, np.int64), per_positive, np.random.default_rng(0))
+    assert drawn.dtype == np.int64
+    assert drawn.shape == (sum(len(rows[user]) for user in users), per_positive)
+    start = 0
+    for user in users:
+        mine = drawn[start : start + len(rows[user])]
+        start += len(rows[user])
+        assert not set(mine.ravel().tolist()) & set(rows[user])
+        assert ((mine >= 0) & (mine < n_items)).all()
+
+
+@given(ragged(shortest=1, spare=1), st.integers(1, 4), st.integers(0, 99))
+def test_both_lookups_draw_the_same(
+    made: tuple[list[list[int]], int], per_positive: int, seed: int
+) -> None:
+    rows, n_items = made
+    users = np.arange(len(rows))[::-1].copy()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(negatives, "_CELLS_PER_DRAW", 10**9)  # the table whenever it may be used
+        table = TrainNegatives(histories(rows), n_items, max_bitmap_bytes=10**9)
+        first = table.sample(users, per_positive, np.random.default_rng(seed))
+    search = TrainNegatives(histories(rows), n_items, max_bitmap_bytes=0)
+    second = search.sample(users, per_positive, np.random.default_rng(seed))
+    assert (first == second).all()
+
+
+@pytest.mark.parametrize("bound", [0, 10**9])
+def test_negatives_are_uniform(bound: int) -> None:
+    sampler = TrainNegatives(histories([[1, 2, 3, 5, 8]]), 10, max_bitmap_bytes=bound)
+    drawn = sampler.sample(np.zeros(1, np.int64), 4000, np.random.default_rng(3)).ravel()
+    counts = np.bincount(drawn, minlength=10)
+    assert counts[[1, 2, 3, 5, 8]].sum() == 0
+    free = counts[[0, 4, 6, 7, 9]]
+    assert ((free - 4000) ** 2 / 4000).sum() < 18.5  # 0.999 quantile, 4 degrees of freedom
+
+
+def test_held_out_items_are_drawn() -> None:
+    """An item that is never a negative would be known to be held out (the leak of design 6)."""
+    made = dataset([[0, 1, 2, 3, 4, 5]], 8)
+    parts = split(made, SplitConfig(negatives=1))
+    sampler = TrainNegatives(parts.train, made.n_items)
+    drawn = sampler.sample(np.zeros(1, np.int64), 500, np.random.default_rng(0))
+    assert set(drawn.ravel().tolist()) == {4, 5, 6, 7}
+    counts = np.bincount(drawn.ravel(), minlength=8)[4:]
+    assert ((counts - 500) ** 2 / 500).sum() < 16.3  # 0.999 quantile, 3 degrees of freedom
+
+
+def test_same_stream_same_draws_and_new_round_new_draws() -> None:
+    sampler = TrainNegatives(histories([[0, 1, 2]] * 3), 1000)
+    users, rng = np.arange(3), np.random.default_rng(5)
+    first, second = sampler.sample(users, 2, rng), sampler.sample(users, 2, rng)
+    assert (first != second).any()
+    assert (sampler.sample(users, 2, np.random.default_rng(5)) == first).all()
+
+
+def test_user_with_the_whole_catalogue() -> None:
+    with pytest.raises(DataError, match=r"user 1 has all 3 items"):
+        TrainNegatives(histories([[0], [2, 0, 1]]), 3)
+
+
+def test_user_with_one_item_left() -> None:
+    sampler = TrainNegatives(histories([[0, 1, 3, 4]]), 5)
+    assert (sampler.sample(np.zeros(1, np.int64), 9, np.random.default_rng(0)) == 2).all()
