@@ -1,0 +1,171 @@
+"""Every reader on a tiny folder of its format, and the choice among them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from fedpeft.data import DataConfig, Dataset, load, readers
+from fedpeft.errors import ConfigError, DataError
+
+from .folders import BY_FILE, BY_TIME, FORMATS, amazon_2018, movielens_1m, movielens_100k, table
+
+
+def named(data: Dataset) -> dict[str, list[str]]:
+    """Return each user's item ids, oldest first."""
+    return {
+        user: [data.catalogue.ids[item] for item in data.histories.of(place)]
+        for place, user in enumerate(data.user_ids)
+    }
+
+
+def test_every_builtin_reader_is_tested() -> None:
+    assert readers.names() == sorted(FORMATS)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_histories_and_counts(name: str, tmp_path: Path) -> None:
+    data = load(DataConfig(source=str(FORMATS[name](tmp_path / "made"))))
+    assert data.name == "made"
+    assert named(data) == BY_TIME
+    assert list(data.catalogue.ids) == ["1", "2", "3", "4"]
+    expected = {
+        "interactions_read": 10,
+        "items_read": 6,
+        "duplicates_dropped": 1,
+        "users_dropped": 1,
+        "interactions_of_dropped_users": 2,
+        "unknown_items_dropped": 0,
+        "items_without_interaction_dropped": 2,
+        "items_without_text": 0,
+        "users": 2,
+        "items": 4,
+        "interactions": 7,
+    }
+    assert data.counts == expected | ({"repeated_items_dropped": 0} if "amazon" in name else {})
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_titles_and_texts(name: str, tmp_path: Path) -> None:
+    data = load(DataConfig(source=str(FORMATS[name](tmp_path)), items="all"))
+    assert data.n_items == 6
+    assert data.catalogue.titles[0] == "Café by the Canal (2031)"
+    second = data.catalogue.texts[1]
+    assert second.startswith("The Lantern Thief (2032). ")
+    assert "Calm" in second
+    assert "Loud" in second
+    assert "|" not in second
+
+
+def test_file_order(tmp_path: Path) -> None:
+    source = str(movielens_1m(tmp_path))
+    assert named(load(DataConfig(source=source, order="file"))) == BY_FILE
+
+
+def test_file_order_without_a_time_column(tmp_path: Path) -> None:
+    source = str(table(tmp_path))
+    for none in (None, ""):
+        config = DataConfig.model_validate({"source": source, "columns": {"timestamp": none}})
+        assert named(load(config)) == BY_FILE
+
+
+def test_min_rating(tmp_path: Path) -> None:
+    data = load(DataConfig(source=str(movielens_1m(tmp_path)), min_rating=3))
+    # user 7 keeps 3, 2 and the second view of 1; user 8 loses item 2
+    assert named(data) == {"7": ["2", "3", "1"], "8": ["3", "1", "4"]}
+    assert data.counts["low_rated_dropped"] == 3
+
+
+def test_min_interactions(tmp_path: Path) -> None:
+    data = load(DataConfig(source=str(movielens_1m(tmp_path)), min_interactions=4))
+    assert named(data) == {"8": BY_TIME["8"]}
+    with pytest.raises(DataError, match=r"no user of .* has 5 or more items"):
+        load(DataConfig(source=str(tmp_path), min_interactions=5))
+
+
+def test_own_columns_files_and_parquet(tmp_path: Path) -> None:
+    days = [datetime(2030, 1, day) for day in (3, 2, 1)]
+    pl.DataFrame({"who": [1, 1, 1], "what": [10, 20, 30], "day": days}).write_parquet(
+        tmp_path / "log.parquet"
+    )
+    text = "what\tname\tkind\tprice\n30\tCup\tblue cup\t3\n10\tBowl\t\t2\n20\t\tgreen hat\t1\n"
+    (tmp_path / "things.tsv.gz").write_bytes(gzip.compress(text.encode()))
+    columns = {"user": "who", "item": "what", "timestamp": "day", "title": "name"}
+    values = {
+        "source": str(tmp_path),
+        "interactions": "log.parquet",
+        "items_file": "things.tsv.gz",
+        "columns": columns | {"text": ["name", "kind"]},
+    }
+    data = load(DataConfig.model_validate(values))
+    assert named(data) == {"1": ["30", "20", "10"]}
+    assert list(data.catalogue.titles) == ["Cup", "Bowl", "20"]
+    assert list(data.catalogue.texts) == ["Cup. blue cup", "Bowl", "green hat"]
+
+
+def test_parquet_texts_are_its_text_columns(tmp_path: Path) -> None:
+    table(tmp_path)
+    (tmp_path / "items.csv").unlink()
+    items = {"item_id": [1, 2, 3, 4], "title": list("abcd"), "price": [1, 2, 3, 4]}
+    pl.DataFrame(items).write_parquet(tmp_path / "items.parquet")
+    data = load(DataConfig(source=str(tmp_path)))
+    assert list(data.catalogue.texts) == ["a", "b", "c", "d"]
+
+
+def test_fractional_and_nanosecond_times_keep_their_order(tmp_path: Path) -> None:
+    table(tmp_path)
+    for times in (("0.5", "0.25", "1e3"), (f"{2**60 + 1}", f"{2**60}", f"{2**60 + 2}")):
+        rows = [f"1,{item},1,{time}" for item, time in zip((1, 2, 3), times, strict=True)]
+        text = "\n".join(["user_id,item_id,rating,timestamp", *rows])
+        (tmp_path / "interactions.csv").write_text(text)
+        assert named(load(DataConfig(source=str(tmp_path)))) == {"1": ["2", "1", "3"]}
+
+
+def test_amazon_drops_unknown_and_repeated_items_and_cleans_text(tmp_path: Path) -> None:
+    amazon_2018(tmp_path)
+    meta = [
+        {"asin": "1", "title": "var aPage = getTime()", "brand": "A", "description": "x <br/> y"},
+        {"asin": "2", "title": "B", "category": [["C", "D"], ["E"]]},
+        {"asin": "3", "title": "F"},
+        {"asin": "3", "title": "again"},
+    ]
+    text = "\n".join(map(json.dumps, meta)).encode()
+    (tmp_path / "meta_Things.json.gz").write_bytes(gzip.compress(text))
+    data = load(DataConfig(source=str(tmp_path)))
+    assert data.counts["repeated_items_dropped"] == 1
+    assert data.counts["unknown_items_dropped"] == 2
+    assert list(data.catalogue.titles) == ["1", "B", "F"]
+    assert list(data.catalogue.texts) == ["A. x y", "B. C, D, E", "F"]
+    with pytest.raises(DataError, match="item '4' is not in"):
+        load(DataConfig(source=str(tmp_path), unknown_items="error"))
+
+
+def test_none_fits(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        load(DataConfig(source=str(tmp_path)))
+    for name in FORMATS:
+        assert f"{name}: " in str(caught.value)
+    assert "ratings.dat and movies.dat" in str(caught.value)
+
+
+def test_several_fit(tmp_path: Path) -> None:
+    movielens_100k(tmp_path)
+    movielens_1m(tmp_path)
+    with pytest.raises(DataError, match=r"several readers \(movielens_100k, movielens_1m\)"):
+        load(DataConfig(source=str(tmp_path)))
+    assert named(load(DataConfig(source=str(tmp_path), reader="movielens_1m"))) == BY_TIME
+
+
+def test_unknown_reader(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown data reader 'netflix'"):
+        load(DataConfig(source=str(tmp_path), reader="netflix"))
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere is not a folder"):
+        load(DataConfig(source=str(tmp_path / "nowhere")))
