@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,3 +119,15 @@ class Split:
     @property
     def n_users(self) -> int:
         return self.train.n_users
+
+    def before(self, part: Literal["validation", "test"]) -> Histories:
+        """Return what each user's own device knows when the held-out item of `part` comes.
+
+        That is the train part and, before the test item, the validation item too.  A device may fit
+        private parameters to it when it scores; no payload was ever trained on it.
+        """
+        if part == "validation":
+            return self.train
+        ends = self.train.indptr[1:]
+        items = np.insert(self.train.items, ends, self.validation)
+        return Histories(self.train.indptr + np.arange(len(self.train.indptr)), items)

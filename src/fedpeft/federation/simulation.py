@@ -13,9 +13,9 @@ from torch import Tensor
 
 from fedpeft.adapters import AdapterConfig, ItemEmbedding
 from fedpeft.backbones import Backbone
-from fedpeft.data.dataset import Split
+from fedpeft.data.dataset import Histories, Split
 from fedpeft.errors import ConfigError, RunError
-from fedpeft.federation.cohort import CohortSampler
+from fedpeft.federation.cohort import Cohort, CohortSampler
 from fedpeft.federation.config import TrainingConfig
 from fedpeft.federation.encoding import CODECS, Encoding
 from fedpeft.federation.ledger import Entry, Ledger
@@ -170,12 +170,24 @@ class Simulation:
         with self.server.as_received(final=True):
             return self.server.item.merge()
 
-    def scorer(self) -> Callable[[Tensor], Tensor]:
+    def scorer(self, histories: Histories) -> Callable[[Tensor], Tensor]:
         """Return a function from user indices, int64 (b,), to scores of all items, float (b, n).
 
         Users score as their own device would: with the payload as received, and with private
         parameters fitted to it first where `training.inference` says so.
+
+        Parameters
+        ----------
+        histories
+            What each device knows when it scores; see `Split.before`.
         """
+        sampler = CohortSampler(
+            histories,
+            self.server.item.num_embeddings,
+            share=1.0,
+            negatives=self.problem.loss.negatives,
+            seed=self.options.seed,
+        )
         table = self.item_vectors()
         gram = table.T @ table if self.problem.loss.catalogue_weight else None
         shared: Tensors = {n: p.detach() for n, p in self.server.backbone.shared().items()}
@@ -183,21 +195,27 @@ class Simulation:
         def score(users: Tensor) -> Tensor:
             own = select(self.private, users.to(table.device))
             if self.training.inference == "fit":
-                own = self._fit(users, own, table, gram, shared)
+                cohort = sampler.prepare(users.cpu().numpy(), "inference", "negatives")
+                own = self._fit(cohort, users, own, table, gram, shared)
             with torch.no_grad():
                 return self.problem.catalogue_scores(own, shared, table)
 
         return score
 
     def _fit(
-        self, users: Tensor, own: Tensors, table: Tensor, gram: Tensor | None, shared: Tensors
+        self,
+        cohort: Cohort,
+        users: Tensor,
+        own: Tensors,
+        table: Tensor,
+        gram: Tensor | None,
+        shared: Tensors,
     ) -> Tensors:
-        """Return the users' private parameters fitted to the table, in the order of `users`."""
-        asked = users.cpu().numpy()
-        cohort = self.sampler.prepare(asked, "inference", "negatives")
-        place = torch.from_numpy(np.argsort(asked))[
-            torch.from_numpy(np.searchsorted(np.sort(asked), cohort.users))
-        ]
+        """Return the private parameters `own` of `users`, in that order, fitted to the table."""
+        order = np.argsort(users.cpu().numpy())
+        place = torch.from_numpy(
+            order[np.searchsorted(users.cpu().numpy(), cohort.users, sorter=order)]
+        )
         fitted = {name: tensor.clone() for name, tensor in own.items()}
         start = 0
         for bucket in cohort.buckets(BUCKET_ITEMS, table.device):
