@@ -2,12 +2,15 @@
 
 from fedpeft.data.config import ColumnsConfig, DataConfig, SplitConfig, SyntheticConfig
 from fedpeft.data.dataset import Catalogue, Dataset, Histories, Ints, Split
+from fedpeft.data.describe import describe
+from fedpeft.data.download import SOURCES, get
 from fedpeft.data.load import load
 from fedpeft.data.negatives import TrainNegatives
 from fedpeft.data.readers import RawTables, Reader, readers
 from fedpeft.data.splits import split
 
 __all__ = [
+    "SOURCES",
     "Catalogue",
     "ColumnsConfig",
     "DataConfig",
@@ -20,6 +23,8 @@ __all__ = [
     "SplitConfig",
     "SyntheticConfig",
     "TrainNegatives",
+    "describe",
+    "get",
     "load",
     "readers",
     "split",
