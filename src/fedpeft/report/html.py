@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 
 from fedpeft.errors import InputError
 from fedpeft.files import write_text
@@ -57,7 +56,7 @@ def write_report(
     environment.filters["megabytes"] = megabytes
     template = environment.from_string((folder / "report.html.j2").read_text(encoding="utf-8"))
     page = template.render(
-        style=Markup(_palette() + (folder / "report.css").read_text(encoding="utf-8")),
+        style=_palette() + (folder / "report.css").read_text(encoding="utf-8"),
         runs=list(zip(names, results, strict=True)),
         compared=compared,
         columns=COLUMNS,
@@ -123,12 +122,12 @@ def _charts(runs: Sequence[Run], allow_different_splits: bool) -> Mapping[str, A
     return {name: _twice(draw) for name, draw in drawers.items()}
 
 
-def _twice(draw: Callable[..., Any]) -> Mapping[str, Markup] | None:
+def _twice(draw: Callable[..., Any]) -> Mapping[str, str] | None:
     """Draw a chart for a desk and for a phone."""
     charts = draw(width=WIDE), draw(width=NARROW)
     if None in charts:
         return None
-    return dict(zip(("wide", "narrow"), (Markup(to_svg(chart)) for chart in charts), strict=True))
+    return dict(zip(("wide", "narrow"), map(to_svg, charts), strict=True))
 
 
 def _thinned(lines: Sequence[Any]) -> Sequence[Any]:
