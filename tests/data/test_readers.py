@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from fedpeft.data import DataConfig, Dataset, load, readers
+from fedpeft.data import DataConfig, Dataset, RawTables, load, readers
 from fedpeft.errors import ConfigError, DataError
 
 from .folders import BY_FILE, BY_TIME, FORMATS, amazon_2018, movielens_1m, movielens_100k, table
@@ -143,6 +143,28 @@ def test_amazon_drops_unknown_and_repeated_items_and_cleans_text(tmp_path: Path)
     assert list(data.catalogue.texts) == ["A. x y", "B. C, D, E", "F"]
     with pytest.raises(DataError, match="item '4' is not in"):
         load(DataConfig(source=str(tmp_path), unknown_items="error"))
+
+
+def test_a_reader_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Homemade:
+        expects = "log.txt"
+
+        def __init__(self, config: DataConfig) -> None:
+            self.config = config
+
+        def recognises(self, folder: Path) -> bool:
+            return (folder / "log.txt").is_file()
+
+        def read(self, folder: Path) -> RawTables:
+            events = pl.DataFrame({"user": ["u"] * 3, "item": ["c", "a", "b"]})
+            items = pl.DataFrame([{"id": i, "title": i, "text": i} for i in "abc"])
+            return RawTables("homemade", events, items, folder / "log.txt", folder / "log.txt")
+
+    readers.names()  # the built-in ones are there before the copy is made
+    monkeypatch.setattr(readers, "_parts", dict(readers._parts))
+    readers.register("homemade", config=DataConfig, build=Homemade)
+    (tmp_path / "log.txt").touch()
+    assert named(load(DataConfig(source=str(tmp_path)))) == {"u": ["c", "a", "b"]}
 
 
 def test_none_fits(tmp_path: Path) -> None:
