@@ -1,0 +1,24 @@
+"""Items: text to input vectors, to a base embedding and to semantic codes; no user data."""
+
+from fedpeft.items.cache import default_cache
+from fedpeft.items.config import ItemsConfig, RQVAEConfig, TrainingConfig
+from fedpeft.items.encoders import Encoder, encoders
+from fedpeft.items.networks import Progress
+from fedpeft.items.pretrain import Items, pretrain, semantic_codes
+from fedpeft.items.quantise import residual_kmeans
+from fedpeft.items.rqvae import SemanticCodes
+
+__all__ = [
+    "Encoder",
+    "Items",
+    "ItemsConfig",
+    "Progress",
+    "RQVAEConfig",
+    "SemanticCodes",
+    "TrainingConfig",
+    "default_cache",
+    "encoders",
+    "pretrain",
+    "residual_kmeans",
+    "semantic_codes",
+]

@@ -1,0 +1,167 @@
+"""Precomputed vectors from a ``.npy`` or ``.safetensors`` file, made by any model anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+
+from fedpeft.config import ConfigModel
+from fedpeft.data.dataset import Catalogue
+from fedpeft.errors import DataError
+from fedpeft.files import read_tensors
+from fedpeft.items.encoders import Floats, encoders
+
+_SUFFIXES = (".npy", ".safetensors")
+_ID_SUFFIXES = (".npy", ".txt")
+
+
+class ArrayConfig(ConfigModel):
+    """Options of the encoder ``array``."""
+
+    path: Path
+    """A .npy file, or a .safetensors file with one tensor: floating point, shape (rows, D)."""
+    ids: Path | None = Field(default=None)
+    """Item id of each row: a .txt file (UTF-8, one id a line) or a .npy file (text or integers).
+
+    Without it row i belongs to item i of the catalogue.  With it rows may come in any order and
+    there may be more rows than items.
+    """
+
+    @field_validator("path")
+    @classmethod
+    def _known_array(cls, path: Path) -> Path:
+        return _check_suffix(path, _SUFFIXES)
+
+    @field_validator("ids")
+    @classmethod
+    def _known_ids(cls, path: Path | None) -> Path | None:
+        return path if path is None else _check_suffix(path, _ID_SUFFIXES)
+
+
+def _check_suffix(path: Path, allowed: tuple[str, ...]) -> Path:
+    if path.suffix not in allowed:
+        raise ValueError(f"{str(path)!r} must end in {' or '.join(allowed)}")
+    return path
+
+
+class ArrayEncoder:
+    """The values are used as they stand; only their dtype becomes float32."""
+
+    def __init__(self, config: ArrayConfig) -> None:
+        self.config = config
+
+    def identity(self) -> str:
+        files = [path for path in (self.config.path, self.config.ids) if path is not None]
+        return f"array 1, {', '.join(map(_content_hash, files))}"
+
+    def encode(self, catalogue: Catalogue) -> Floats:
+        """Return float32 of shape (n, D).
+
+        Raises
+        ------
+        DataError
+            If a file is missing, malformed, of the wrong shape or dtype, holds NaN or infinities,
+            or has no row for an item.
+        """
+        path = self.config.path
+        values = _read_npy(path) if path.suffix == ".npy" else _read_safetensors(path)
+        if values.ndim != 2 or values.shape[1] == 0:
+            raise DataError(f"{path} must have shape (rows, D) with D >= 1, has {values.shape}")
+        if not np.issubdtype(values.dtype, np.floating):
+            raise DataError(f"{path} must hold floating-point numbers, holds {values.dtype}")
+        if self.config.ids is None:
+            if len(values) != len(catalogue):
+                raise DataError(
+                    f"{path} has {len(values)} rows but the catalogue has {len(catalogue)} items; "
+                    "give one row per item in catalogue order, or name an ids file"
+                )
+            rows = np.arange(len(values))
+        else:
+            rows = self._align(self.config.ids, len(values), catalogue)
+        with np.errstate(over="ignore"):  # what overflows float32 is caught as an infinity below
+            aligned = np.ascontiguousarray(values[rows], dtype=np.float32)
+        bad = np.flatnonzero(~np.isfinite(aligned).all(axis=1))
+        if len(bad):
+            raise DataError(
+                f"{path} row {rows[bad[0]]} holds NaN, an infinity or a value beyond float32"
+            )
+        return aligned
+
+    @staticmethod
+    def _align(path: Path, n_rows: int, catalogue: Catalogue) -> NDArray[np.int64]:
+        """Return the row of each catalogue item."""
+        ids = _read_ids(path)
+        if len(ids) != n_rows:
+            raise DataError(f"{path} names {len(ids)} ids but the array has {n_rows} rows")
+        row_of = {name: row for row, name in enumerate(ids)}
+        if len(row_of) < len(ids):
+            twice = next(name for row, name in enumerate(ids) if row_of[name] != row)
+            raise DataError(f"{path} names id {twice!r} more than once")
+        missing = [name for name in catalogue.ids if name not in row_of]
+        if missing:
+            raise DataError(
+                f"{path} has no row for {len(missing)} of {len(catalogue)} items, "
+                f"the first is id {missing[0]!r}"
+            )
+        return np.array([row_of[name] for name in catalogue.ids], dtype=np.int64)
+
+
+def _content_hash(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _read_npy(path: Path) -> NDArray[np.generic]:
+    try:
+        values = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, EOFError) as error:
+        if "allow_pickle" in str(error):
+            raise DataError(
+                f"{path} holds pickled Python objects, which are refused; save a plain array"
+            ) from None
+        raise DataError(f"{path} is not a readable .npy file: {error}") from None
+    if not isinstance(values, np.ndarray):
+        values.close()
+        raise DataError(f"{path} is an archive of arrays, not one .npy array")
+    return values
+
+
+def _read_safetensors(path: Path) -> NDArray[np.generic]:
+    try:
+        tensors = read_tensors(path)
+    except ValueError as error:
+        raise DataError(str(error)) from None
+    if len(tensors) != 1:
+        raise DataError(f"{path} must hold one tensor, holds {len(tensors)}: {sorted(tensors)}")
+    tensor = next(iter(tensors.values()))
+    values: NDArray[np.generic] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    return values
+
+
+def _read_ids(path: Path) -> list[str]:
+    if path.suffix == ".txt":
+        try:
+            return path.read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path} is not UTF-8 text: {error}") from None
+    values = _read_npy(path)
+    if values.ndim != 1 or values.dtype.kind not in "iuU":
+        raise DataError(
+            f"{path} must hold a row of text or integer ids, has shape {values.shape} "
+            f"and dtype {values.dtype}"
+        )
+    return [str(value) for value in values]
+
+
+encoders.register("array", config=ArrayConfig, build=ArrayEncoder)

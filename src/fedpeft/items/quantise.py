@@ -1,0 +1,146 @@
+"""Residual k-means: vectors as sums of one codebook entry per level, found in milliseconds.
+
+Used to start the RQ-VAE's codebooks and to derive codes anew at every merge and refresh.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fedpeft.errors import InputError
+from fedpeft.items.networks import CHUNK
+from fedpeft.seeding import torch_rng
+
+FIT_ROWS_PER_CODE = 128
+"""A codebook of d codes is fitted on at most this many times d vectors, sampled."""
+
+
+def residual_kmeans(
+    vectors: Tensor, levels: int, codes: int, seed: int, iterations: int = 10
+) -> tuple[Tensor, Tensor]:
+    """Quantise vectors level by level, each level clustering what the levels before left over.
+
+    Parameters
+    ----------
+    vectors
+        Floating point, shape (n, k), n >= 1.
+    levels, codes
+        l codebooks of d entries each.
+    seed
+        Same vectors and seed, same result.
+    iterations
+        Lloyd iterations per level, after a k-means++ start (Arthur and Vassilvitskii 2007).
+
+    Returns
+    -------
+    codes
+        int64 of shape (n, l), each in [0, d).
+    codebooks
+        float32 of shape (l, d, k); vector i is approximated by the sum over j of
+        ``codebooks[j, codes[i, j]]``.  Where there are fewer distinct residuals than codes, the
+        last entries repeat the first and are not used.
+
+    Raises
+    ------
+    InputError
+        If a count is below 1, or the vectors are empty, not finite or not a matrix.
+    """
+    if vectors.ndim != 2 or 0 in vectors.shape:
+        raise InputError(f"vectors must have shape (n, k), both >= 1, not {tuple(vectors.shape)}")
+    if min(levels, codes, iterations) < 1:
+        raise InputError(
+            f"levels, codes and iterations must be >= 1, got {levels}, {codes}, {iterations}"
+        )
+    if not torch.isfinite(vectors).all():
+        raise InputError("vectors must be finite to be quantised, these hold NaN or infinities")
+    rng = torch_rng(seed, "residual k-means")
+    mean = vectors.detach().double().mean(dim=0).float()
+    residual = vectors.detach().float() - mean  # without a common offset distances stay exact
+    fit = torch.arange(len(residual))
+    if len(residual) > FIT_ROWS_PER_CODE * codes:
+        fit = torch.randperm(len(residual), generator=rng)[: FIT_ROWS_PER_CODE * codes]
+    chosen, books = [], []
+    for _ in range(levels):
+        centres = _kmeans(residual[fit], codes, iterations, rng)
+        nearest, _ = nearest_entry(residual, centres)
+        residual = residual - centres[nearest]
+        chosen.append(nearest)
+        books.append(torch.cat([centres, centres[:1].expand(codes - len(centres), -1)]))
+    books[0] = books[0] + mean
+    return torch.stack(chosen, dim=1), torch.stack(books)
+
+
+def nearest_entry(vectors: Tensor, book: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the entry of `book` (d, k) nearest to each of (n, k) vectors, and how far it is.
+
+    Returns
+    -------
+    int64 indices of shape (n,), and squared Euclidean distances of shape (n,).
+    """
+    squares = book.square().sum(dim=1)
+    nearest, distance = [], []
+    for chunk in vectors.split(CHUNK):
+        # |x - c|^2 without |x|^2, which is the same for all entries
+        value, index = torch.addmm(squares, chunk, book.T, alpha=-2).min(dim=1)
+        nearest.append(index)
+        distance.append((value + chunk.square().sum(dim=1)).clamp(min=0))
+    return torch.cat(nearest), torch.cat(distance)
+
+
+def revive(book: Tensor, empty: Tensor, vectors: Tensor, distance: Tensor) -> Tensor:
+    """Return `book` with its `empty` entries moved onto the vectors that are served worst.
+
+    Parameters
+    ----------
+    empty
+        int64 indices of the entries that no vector uses.
+    distance
+        Squared distance of each vector to its entry, shape (n,); vectors at 0 attract no entry.
+    """
+    worst = distance.topk(min(len(empty), len(distance)))
+    useful = worst.indices[worst.values > 0]
+    moved = book.clone()
+    moved[empty[: len(useful)]] = vectors[useful]
+    return moved
+
+
+def cluster_sums(vectors: Tensor, assigned: Tensor, codes: int) -> tuple[Tensor, Tensor]:
+    """Return the sum (d, k) and the number (d,) of the vectors assigned to each code."""
+    sums = vectors.new_zeros(codes, vectors.shape[1]).index_add_(0, assigned, vectors)
+    return sums, torch.bincount(assigned, minlength=codes).to(vectors.dtype)
+
+
+def _kmeans(vectors: Tensor, codes: int, iterations: int, rng: torch.Generator) -> Tensor:
+    """Return centres of (n, k) vectors, at most `codes` and at most one per distinct vector."""
+    book = _spread_start(vectors, codes, rng)
+    codes = len(book)
+    for turn in range(iterations):
+        assigned, distance = nearest_entry(vectors, book)
+        sums, counts = cluster_sums(vectors, assigned, codes)
+        used = counts > 0
+        book = torch.where(used[:, None], sums / counts.clamp(min=1)[:, None], book)
+        empty = torch.nonzero(~used).flatten()
+        if len(empty) and turn < iterations - 1:
+            book = revive(book, empty, vectors, distance)
+    return book
+
+
+def _spread_start(vectors: Tensor, codes: int, rng: torch.Generator) -> Tensor:
+    """Draw centres with probability proportional to the squared distance to those drawn before."""
+    squares = vectors.square().sum(dim=1)
+    draws = torch.rand(codes, generator=rng, dtype=torch.float64).tolist()
+    last = len(vectors) - 1
+    picked = [min(int(draws[0] * len(vectors)), last)]
+    distance = torch.full_like(squares, torch.inf)
+    # differences below float32 resolution are rounding, not distance
+    noise = 1e-6 * float(squares.max())
+    for draw in draws[1:]:
+        latest = vectors[picked[-1]]
+        away = squares - 2 * (vectors @ latest) + squares[picked[-1]]
+        distance = torch.minimum(distance, torch.where(away > noise, away, 0))
+        total = distance.double().cumsum(0)
+        if total[-1] <= 0:  # fewer distinct vectors than codes
+            break
+        picked.append(min(int(torch.searchsorted(total, draw * float(total[-1]))), last))
+    return vectors[torch.tensor(picked)]
