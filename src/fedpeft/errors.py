@@ -39,5 +39,11 @@ class CollapseError(FedpeftError):
     """The autoencoder's latents carry no information, so its base embedding would be empty."""
 
 
+class Interrupted(FedpeftError):
+    """A signal asked a run to end; its state was saved first."""
+
+    exit_code = 130
+
+
 class RunError(FedpeftError):
     """A run could not be carried to its end (for example, the loss became NaN)."""

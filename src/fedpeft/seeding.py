@@ -11,9 +11,9 @@ import torch
 def sequence(seed: int, *path: str | int) -> np.random.SeedSequence:
     """Return the seed sequence of the named stream, e.g. ``sequence(0, "round", 3, "cohort")``."""
     words = [
-        part if isinstance(part, int) else int.from_bytes(
-            hashlib.sha256(part.encode()).digest()[:8], "little"
-        )
+        part
+        if isinstance(part, int)
+        else int.from_bytes(hashlib.sha256(part.encode()).digest()[:8], "little")
         for part in path
     ]
     return np.random.SeedSequence([seed, *words])

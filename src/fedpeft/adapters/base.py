@@ -31,6 +31,10 @@ class AdapterConfig(ConfigModel):
     mode: Mode = "peft"
     """`peft` (P-): item vector = frozen base + adapter; `compress` (C-): the adapter alone."""
 
+    def label(self) -> str:
+        """Return what tables and plots call an adapter of these settings, without the mode."""
+        return type(self).__name__.removesuffix("Config")
+
 
 @dataclass(frozen=True)
 class ItemContext:

@@ -20,6 +20,9 @@ class LoRAConfig(AdapterConfig):
     init_std: float = Field(0.1, gt=0)
     """Standard deviation of A's entries (and of B's in `compress` mode) at the start."""
 
+    def label(self) -> str:
+        return f"LoRA r={self.rank}"
+
 
 class LoRATable(ItemEmbedding):
     """Item vector = base + a B with one row a of A (n x r) per item and B (r x k) for all.

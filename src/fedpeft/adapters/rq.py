@@ -29,6 +29,9 @@ class RQConfig(AdapterConfig):
     init_std: float = Field(0.1, gt=0)
     """Standard deviation of the codebooks at the start in `compress` mode; else zero."""
 
+    def label(self) -> str:
+        return f"RQ {self.codes} x {self.levels}"
+
 
 class RQTable(ItemEmbedding):
     """Item vector = base + the sum of one codeword per level.

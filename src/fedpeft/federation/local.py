@@ -57,7 +57,7 @@ class LocalProblem:
                 f"the loss sums over all items, which needs a score linear in the item vector; "
                 f"{name} has none: choose loss.kind bpr or bce"
             )
-        if training.private == "solve" and not loss.catalogue_weight:
+        if training.private == "solve" and not loss.least_squares:
             raise ConfigError(
                 "training.private = 'solve' needs loss.kind = 'ials'; "
                 "use training.private = 'gradient' with other losses"

@@ -22,6 +22,7 @@ class IALS(Loss):
     No negatives are drawn; given the item vectors the best user vector is a k x k ridge solve.
     """
 
+    least_squares = True
     weighting = "uniform"
 
     def __init__(self, config: IALSConfig) -> None:

@@ -1,0 +1,125 @@
+"""What the command line prints: results on standard output, progress on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from fedpeft.evaluation import Report
+from fedpeft.federation import RoundResult, Simulation
+
+errors = Console(stderr=True, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document on standard output."""
+    print(json.dumps(value, indent=2, sort_keys=True, allow_nan=False))
+
+
+class LineWatcher:
+    """Tells how a run goes in plain lines, for logs, pipes and `--json`."""
+
+    def __init__(self) -> None:
+        self._simulation: Simulation | None = None
+        self._began = time.perf_counter()
+        self._first = 0
+
+    def stage(self, text: str) -> None:
+        """Print what begins."""
+        print(text, file=sys.stderr, flush=True)
+
+    def started(self, simulation: Simulation) -> None:
+        """Print which execution plan was chosen, and where training begins."""
+        self._simulation = simulation
+        self._began, self._first = time.perf_counter(), simulation.round
+        self.stage(describe_start(simulation))
+
+    def round(self, result: RoundResult) -> None:
+        """Say nothing: a line per round would drown the rest."""
+
+    def evaluated(self, round_number: int, report: Report) -> None:
+        """Print the metrics, the rate and the estimate."""
+        assert self._simulation is not None
+        rounds = self._simulation.training.rounds
+        rate = (round_number - self._first) / (time.perf_counter() - self._began)
+        self.stage(
+            f"round {round_number}/{rounds}  {describe_report(report)}  "
+            f"{self._simulation.ledger.bytes_per_client / 1e6:.2f} MB/client  "
+            f"{rate:.1f} rounds/s  {(rounds - round_number) / rate:.0f} s left"
+        )
+
+
+class BarWatcher:
+    """Shows a progress bar with a rate, an estimate and the latest validation metric."""
+
+    def __init__(self, label: str = "training") -> None:
+        self._label = label
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[metric]}"),
+            console=errors,
+        )
+        self._task = self._progress.add_task(label, total=None, rate="", metric="")
+
+    def __enter__(self) -> BarWatcher:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def stage(self, text: str) -> None:
+        """Show what begins."""
+        self._progress.update(self._task, description=f"{self._label}: {text}")
+
+    def started(self, simulation: Simulation) -> None:
+        """Print which execution plan was chosen and start the bar."""
+        self._progress.console.print(describe_start(simulation))
+        self._progress.reset(self._task, total=simulation.training.rounds, rate="", metric="")
+        self._progress.update(self._task, description=self._label, completed=simulation.round)
+
+    def round(self, result: RoundResult) -> None:
+        """Advance the bar."""
+        speed = self._progress.tasks[0].speed
+        rate = f"{speed:.0f} rounds/s" if speed else ""
+        self._progress.update(self._task, advance=1, rate=rate)
+
+    def evaluated(self, round_number: int, report: Report) -> None:
+        """Show the metrics."""
+        self._progress.update(self._task, metric=describe_report(report))
+
+
+def describe_start(simulation: Simulation) -> str:
+    """Return a line on how training runs."""
+    server = simulation.server
+    where = f"from round {simulation.round} " if simulation.round else ""
+    return (
+        f"training {where}on {server.item.device} with the {simulation.plan} plan, "
+        f"{simulation.sampler.size:,} of {simulation.ledger.n_clients:,} clients a round"
+    )
+
+
+def describe_report(report: Report) -> str:
+    """Return the headline metrics of an evaluation."""
+    sampled, full = report.sampled, report.full
+    return (
+        f"{report.part} HR@10 {sampled['hr@10']:.4f}  NDCG@10 {sampled['ndcg@10']:.4f}  "
+        f"full-ranking NDCG@10 {full['ndcg@10']:.4f}"
+    )

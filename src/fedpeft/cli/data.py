@@ -1,0 +1,79 @@
+"""`fedpeft data`: what can be downloaded, downloading it, looking at it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fedpeft.cli.console import errors, print_json
+from fedpeft.cli.settings import configure
+
+app = typer.Typer(help="List, download and describe data sets.", no_args_is_help=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command(name="list")
+def list_sources(as_json: AsJson = False) -> None:
+    """List the data sets that can be downloaded, and the readers of other data."""
+    from fedpeft.data import readers
+    from fedpeft.data.download import SOURCES
+
+    if as_json:
+        print_json({"sources": sorted(SOURCES), "readers": readers.names()})
+        return
+    table = Table("name", "terms")
+    for name, source in sorted(SOURCES.items()):
+        table.add_row(name, source.terms)
+    Console().print(table)
+    print(f"built in: synthetic; readers of folders: {', '.join(readers.names())}")
+
+
+@app.command()
+def get(
+    name: Annotated[str, typer.Argument(help="A name from `fedpeft data list`.")],
+    folder: Annotated[Path, typer.Option(help="Where to put it.")] = Path("data"),
+) -> None:
+    """Download an official archive, verify it, unpack it."""
+    from fedpeft.data.download import get as download
+
+    path = download(name, folder)
+    print(path)
+    errors.print(f"try: fedpeft run --data {path}")
+
+
+@app.command()
+def describe(
+    source: Annotated[str, typer.Argument(help="'synthetic' or a folder.")] = "synthetic",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Set any key.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read a data set and say what is in it and what cleaning did."""
+    from fedpeft.data import load
+    from fedpeft.data.describe import describe as facts
+
+    found = facts(load(configure(None, data=source, settings=settings).data))
+    if as_json:
+        print_json(found)
+        return
+    table = Table("fact", "value")
+    for key, value in _flat(found):
+        table.add_row(key, value)
+    Console().print(table)
+
+
+def _flat(values: dict[str, object], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            rows += _flat(value, f"{prefix}{key}.")
+        else:
+            shown = f"{value:,.4g}" if isinstance(value, float) else str(value)
+            rows.append((f"{prefix}{key}", shown))
+    return rows

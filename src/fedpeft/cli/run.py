@@ -1,0 +1,131 @@
+"""`fedpeft run`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fedpeft.cli.console import BarWatcher, LineWatcher, errors, print_json
+from fedpeft.cli.settings import configure
+from fedpeft.errors import ConfigError, Interrupted
+from fedpeft.experiment import RunConfig, Schedule, resume, start
+from fedpeft.federation import RunOptions
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Set any key; may be repeated."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(name="run")(run)
+
+
+def run(
+    config: Annotated[Path | None, typer.Argument(help="TOML file; all keys are optional.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="'synthetic' or the folder of a data set.")
+    ] = None,
+    backbone: Annotated[str | None, typer.Option(help="fedmf.")] = None,
+    adapter: Annotated[str | None, typer.Option(help="full, lora, hash or rq.")] = None,
+    mode: Annotated[str | None, typer.Option(help="peft (P-) or compress (C-).")] = None,
+    loss: Annotated[str | None, typer.Option(help="ials, bpr or bce.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="fedpeft or paper.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Rounds, warm-up included.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the run.")] = None,
+    settings: Settings = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    plan: Annotated[str, typer.Option(help="auto, shared, stacked or loop.")] = "auto",
+    checkpoint_every: Annotated[int, typer.Option(min=1, help="Rounds between checkpoints.")] = 100,
+    out: Annotated[Path | None, typer.Option(help="Run folder to write; must be new.")] = None,
+    resume_from: Annotated[
+        Path | None, typer.Option("--resume", help="Run folder to go on with.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Train and evaluate one configuration; write a run folder with a report."""
+    schedule = Schedule(checkpoint_every)
+    if resume_from is not None:
+        given = (config, data, backbone, adapter, mode, loss, recipe, rounds, seed, settings, out)
+        if any(option is not None for option in given):
+            raise ConfigError(
+                "--resume goes on with the configuration in the run folder; it takes no other "
+                "setting than --device, --plan, --checkpoint-every and --json"
+            )
+        folder = resume_from
+        result = execute(None, folder, device, plan, schedule, as_json=as_json)
+    else:
+        resolved = configure(
+            config,
+            data=data,
+            backbone=backbone,
+            adapter=adapter,
+            mode=mode,
+            loss=loss,
+            recipe=recipe,
+            rounds=rounds,
+            seed=seed,
+            settings=settings,
+        )
+        folder = out or default_folder(resolved)
+        result = execute(resolved, folder, device, plan, schedule, as_json=as_json)
+    if as_json:
+        print_json({**result, "folder": str(folder)})
+    else:
+        _summarise(folder)
+
+
+def default_folder(config: RunConfig) -> Path:
+    """Return a new folder name under ``runs/``."""
+    source = Path(config.data.source).name
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{stamp}-{source}-{config.adapter.kind}-s{config.seed}"
+
+
+def execute(
+    config: RunConfig | None,
+    folder: Path,
+    device: str,
+    plan: Any,
+    schedule: Schedule,
+    *,
+    as_json: bool = False,
+    label: str = "training",
+) -> dict[str, Any]:
+    """Start (or, without `config`, resume) a run, showing progress; write its report."""
+    from fedpeft.report import read_run
+    from fedpeft.report.html import write_report
+
+    if plan not in ("auto", "shared", "stacked", "loop"):
+        raise ConfigError(f"--plan {plan!r} must be auto, shared, stacked or loop")
+    bars = sys.stderr.isatty() and not as_json
+    watcher = BarWatcher(label) if bars else LineWatcher()
+    with watcher if isinstance(watcher, BarWatcher) else nullcontext():
+        try:
+            if config is None:
+                seed = 0  # the run folder's own
+                result = resume(folder, RunOptions(seed, device, plan), watcher, schedule)
+            else:
+                options = RunOptions(config.seed, device, plan)
+                result = start(config, folder, options, watcher, schedule)
+        except Interrupted as stop:
+            raise Interrupted(f"{stop}; go on with: fedpeft run --resume {folder}") from None
+        watcher.stage("writing the report")
+        write_report([read_run(folder)], folder / "report.html")
+    return result
+
+
+def _summarise(folder: Path) -> None:
+    from rich.console import Console
+
+    from fedpeft.report import comparison, read_run
+    from fedpeft.report.table import as_rich
+
+    Console().print(as_rich(comparison([read_run(folder)])))
+    errors.print(f"report: {folder / 'report.html'}")

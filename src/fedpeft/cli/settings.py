@@ -1,0 +1,66 @@
+"""From command-line options to a configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fedpeft.config import override, parse_override, read_toml
+from fedpeft.errors import DataError
+from fedpeft.experiment import RunConfig, resolve
+
+
+def configure(
+    file: Path | None,
+    *,
+    data: str | None = None,
+    backbone: str | None = None,
+    adapter: str | None = None,
+    mode: str | None = None,
+    loss: str | None = None,
+    recipe: str | None = None,
+    rounds: int | None = None,
+    seed: int | None = None,
+    settings: list[str] | None = None,
+) -> RunConfig:
+    """Return the configuration of a file with options set over it.
+
+    Raises
+    ------
+    ConfigError
+        As `fedpeft.experiment.resolve`, or when an override is malformed.
+    """
+    values: dict[str, Any] = {} if file is None else read_toml(file)
+    options: dict[str, Any] = {
+        "data.source": data,
+        "backbone.kind": backbone,
+        "adapter.kind": adapter,
+        "adapter.mode": mode,
+        "loss.kind": loss,
+        "recipe": recipe,
+        "training.rounds": rounds,
+        "seed": seed,
+    }
+    for key, value in options.items():
+        if value is not None:
+            override(values, key.split("."), value)
+    for text in settings or []:
+        path, value = parse_override(text)
+        override(values, path, value)
+    _absolute_source(values)
+    return resolve(values)
+
+
+def _absolute_source(values: dict[str, Any]) -> None:
+    """Make the data folder absolute, so that the run folder can be reopened from anywhere."""
+    table = values.get("data")
+    source = table.get("source") if isinstance(table, dict) else None
+    if not isinstance(source, str) or source == "synthetic":
+        return
+    folder = Path(source).expanduser()
+    if not folder.exists():
+        raise DataError(
+            f"data.source = {source!r} is neither 'synthetic' nor a folder that exists; "
+            "`fedpeft data list` names what can be downloaded"
+        )
+    values["data"]["source"] = str(folder.resolve())

@@ -1,0 +1,26 @@
+"""One run from configuration to run folder."""
+
+from fedpeft.experiment.build import Prepared, build, prepare
+from fedpeft.experiment.config import Choice, EvaluationConfig, RunConfig, resolve
+from fedpeft.experiment.folder import RunFolder
+from fedpeft.experiment.recommend import Recommendation, evaluate_run, recommend, reopen
+from fedpeft.experiment.run import Schedule, Watcher, resume, start
+
+__all__ = [
+    "Choice",
+    "EvaluationConfig",
+    "Prepared",
+    "Recommendation",
+    "RunConfig",
+    "RunFolder",
+    "Schedule",
+    "Watcher",
+    "build",
+    "evaluate_run",
+    "prepare",
+    "recommend",
+    "reopen",
+    "resolve",
+    "resume",
+    "start",
+]

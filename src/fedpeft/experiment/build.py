@@ -1,0 +1,81 @@
+"""From a configuration to a simulation: load the data, pretrain the items, build the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from fedpeft.adapters import AdapterConfig
+from fedpeft.backbones import backbones
+from fedpeft.data import Dataset, Split, load, split
+from fedpeft.experiment.config import RunConfig
+from fedpeft.federation import RunOptions, Simulation
+from fedpeft.items import Items, default_cache, pretrain, semantic_codes
+from fedpeft.losses import losses
+
+Stage = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """The data of a run, ready to train on."""
+
+    dataset: Dataset
+    split: Split
+    items: Items
+
+
+def prepare(
+    config: RunConfig, *, cache: Path | None = None, stage: Stage = lambda _: None
+) -> Prepared:
+    """Load the data set, split it, pretrain its items (cached).
+
+    Parameters
+    ----------
+    stage
+        Told what begins, in a few words.
+    """
+    stage(f"reading {config.data.source}")
+    dataset = load(config.data)
+    parts = split(dataset, config.evaluation)
+    stage(f"pretraining {dataset.n_items:,} items")
+    items = pretrain(dataset.catalogue, config.items, cache=cache or default_cache())
+    return Prepared(dataset, parts, items)
+
+
+def build(
+    config: RunConfig,
+    data: Split,
+    items: Items,
+    options: RunOptions,
+    *,
+    cache: Path | None = None,
+) -> Simulation:
+    """Build the simulation of a configuration.
+
+    Raises
+    ------
+    ConfigError
+        If loss, backbone and training settings do not go together.
+    """
+    assert isinstance(config.adapter.config, AdapterConfig)
+    backbone, loss = backbones.get(config.backbone.kind), losses.get(config.loss.kind)
+
+    def codes_of_text(levels: int, codes: int) -> Tensor:
+        found = semantic_codes(items, config.items, levels, codes, cache=cache or default_cache())
+        return found.codes
+
+    return Simulation(
+        data,
+        items.base,
+        lambda item: backbone.build(config.backbone.config, item),
+        loss.build(config.loss.config),
+        config.adapter.kind,
+        config.adapter.config,
+        config.training,
+        options,
+        semantic_codes=codes_of_text,
+    )

@@ -1,0 +1,174 @@
+"""The whole configuration of a run: one table per part, resolved from recipe and file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic import Field
+
+from fedpeft.adapters import AdapterConfig, adapters
+from fedpeft.backbones import backbones
+from fedpeft.config import ConfigModel, parse
+from fedpeft.data import DataConfig, SplitConfig
+from fedpeft.errors import ConfigError
+from fedpeft.federation import Recipe, TrainingConfig, recipe_defaults
+from fedpeft.items import ItemsConfig
+from fedpeft.losses import losses
+from fedpeft.registry import Registry
+
+
+class EvaluationConfig(SplitConfig):
+    """How a run is evaluated."""
+
+    every: int = Field(50, ge=1)
+    """Rounds between evaluations on validation."""
+    centralised_floor: bool = True
+    """Whether to fit the centralised matrix factorisation as a floor; popularity always is one."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A registered part and its settings."""
+
+    kind: str
+    config: ConfigModel
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the table as it stands in a config file."""
+        return {"kind": self.kind, **self.config.model_dump(mode="json")}
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that determines what a run computes."""
+
+    seed: int
+    recipe: Recipe
+    data: DataConfig
+    evaluation: EvaluationConfig
+    items: ItemsConfig
+    adapter: Choice
+    backbone: Choice
+    loss: Choice
+    training: TrainingConfig
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all tables, every key resolved; `resolve` of the result gives `self`."""
+        return {
+            "seed": self.seed,
+            "recipe": self.recipe,
+            "data": self.data.model_dump(mode="json"),
+            "evaluation": self.evaluation.model_dump(mode="json"),
+            "items": self.items.model_dump(mode="json"),
+            "adapter": self.adapter.to_dict(),
+            "backbone": self.backbone.to_dict(),
+            "loss": self.loss.to_dict(),
+            "training": self.training.model_dump(mode="json"),
+        }
+
+    @property
+    def label(self) -> str:
+        """Return what tables and plots call the run, such as ``P-LoRA r=4``."""
+        config = self.adapter.config
+        assert isinstance(config, AdapterConfig)
+        mode = "P" if config.mode == "peft" else "C"
+        name = config.label()
+        if self.adapter.kind == "full" and mode == "P":
+            return name
+        return f"{mode}-{name}"
+
+
+TABLES = ("data", "evaluation", "items", "adapter", "backbone", "loss", "training")
+
+
+def resolve(values: Mapping[str, Any]) -> RunConfig:
+    """Turn a config file's tables into a complete, checked configuration.
+
+    Settings come from, in rising order: the parts' own defaults, the recipe's, `values`.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown, a value is out of range, or settings contradict each other.
+    """
+    unknown = sorted(set(values) - {"seed", "recipe", *TABLES})
+    if unknown:
+        raise ConfigError(
+            f"unknown key {unknown[0]!r}; known keys here are {', '.join(sorted(TABLES))}, "
+            "recipe, seed"
+        )
+    for name in TABLES:
+        if not isinstance(values.get(name, {}), Mapping):
+            raise ConfigError(f"{name} = {values[name]!r}: must be a table of settings")
+    recipe = values.get("recipe", "fedpeft")
+    if recipe not in get_args(Recipe):
+        raise ConfigError(f"recipe = {recipe!r}: must be one of {', '.join(get_args(Recipe))}")
+    seed = values.get("seed", 0)
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise ConfigError(f"seed = {seed!r}: must be a whole number, 0 or more")
+    backbone = _choice(backbones, values.get("backbone", {}), "backbone", "fedmf")
+    linear = getattr(backbones.get(backbone.kind).build, "readout", None) is not None
+    best_loss = "ials" if recipe == "fedpeft" and linear else "bpr"
+    loss = _choice(losses, values.get("loss", {}), "loss", best_loss)
+    adapter = _choice(adapters, values.get("adapter", {}), "adapter", "lora")
+    return RunConfig(
+        seed=seed,
+        recipe=recipe,
+        data=parse(DataConfig, values.get("data", {}), "data"),
+        evaluation=parse(EvaluationConfig, values.get("evaluation", {}), "evaluation"),
+        items=parse(ItemsConfig, values.get("items", {}), "items"),
+        adapter=adapter,
+        backbone=backbone,
+        loss=loss,
+        training=_training(recipe, loss, adapter, values.get("training", {})),
+    )
+
+
+def _choice(registry: Registry[Any], table: Mapping[str, Any], name: str, default: str) -> Choice:
+    settings = dict(table)
+    kind = settings.pop("kind", default)
+    if not isinstance(kind, str):
+        raise ConfigError(f"{name}.kind = {kind!r}: must be one of {', '.join(registry.names())}")
+    return Choice(kind, parse(registry.get(kind).config, settings, name))
+
+
+def _training(
+    recipe: Recipe, loss: Choice, adapter: Choice, settings: Mapping[str, Any]
+) -> TrainingConfig:
+    """Return the training settings: the recipe's, `settings` over them, less what cannot be.
+
+    The full table needs no warm-up (it would be its own) and has nothing to refresh; pure
+    compression has no base that either could end in.
+    """
+    assert isinstance(adapter.config, AdapterConfig)
+    least_squares = getattr(losses.get(loss.kind).build, "least_squares", False)
+    defaults = recipe_defaults(recipe, least_squares=least_squares)
+    merged = _merge(defaults, settings)
+    default_rounds = TrainingConfig.model_fields["rounds"].default
+    rounds = merged.get("rounds", default_rounds)
+    if "warmup_rounds" not in settings and isinstance(rounds, int):
+        merged["warmup_rounds"] = min(20, rounds // 5)
+    for key in ("warmup_rounds", "refresh_every"):
+        if adapter.kind == "full":
+            merged[key] = 0
+        elif adapter.config.mode == "compress":
+            if settings.get(key, 0) != 0:
+                raise ConfigError(
+                    f"training.{key} = {settings[key]} needs a base, which adapter.mode = "
+                    "'compress' does not have; set it to 0 or use mode 'peft'"
+                )
+            merged[key] = 0
+    return parse(TrainingConfig, merged, "training")
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `below` with the values of `above` set over it, table by table."""
+    merged = dict(below)
+    for key, value in above.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = _merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged

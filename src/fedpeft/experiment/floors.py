@@ -1,0 +1,27 @@
+"""Floors depend on the split alone, so runs on one split share them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fedpeft import __version__
+from fedpeft.data import Split
+from fedpeft.errors import ArtifactError
+from fedpeft.evaluation import floors
+from fedpeft.files import fingerprint, read_json, write_json
+from fedpeft.items import default_cache
+
+
+def cached_floors(split: Split, *, centralised_mf: bool) -> dict[str, Any]:
+    """Return the floors of a split, computed once per version and kept in the cache."""
+    key = fingerprint(split.fingerprint, __version__, f"centralised_mf={centralised_mf}")
+    path = default_cache() / "floors" / f"{key}.json"
+    if path.exists():
+        try:
+            found: dict[str, Any] = read_json(path)
+            return found
+        except ArtifactError:
+            pass  # a damaged cache entry is computed again
+    found = floors(split, centralised_mf=centralised_mf)
+    write_json(path, found)
+    return found

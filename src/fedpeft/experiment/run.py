@@ -1,0 +1,213 @@
+"""One run, from configuration to run folder: rounds, evaluations, checkpoints, the final result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from fedpeft import __version__, adapters
+from fedpeft.errors import ArtifactError, Interrupted
+from fedpeft.evaluation import Report, evaluate
+from fedpeft.experiment.build import Prepared, build, prepare
+from fedpeft.experiment.config import RunConfig
+from fedpeft.experiment.floors import cached_floors
+from fedpeft.experiment.folder import RunFolder, commit
+from fedpeft.experiment.signals import StopRequest
+from fedpeft.federation import RoundResult, RunOptions, Simulation, checkpoint
+from fedpeft.files import write_json, write_tensors
+
+
+class Watcher(Protocol):
+    """Someone who is told how a run goes."""
+
+    def stage(self, text: str) -> None:
+        """A stage begins."""
+        ...
+
+    def started(self, simulation: Simulation) -> None:
+        """Training begins, or goes on, at ``simulation.round``."""
+        ...
+
+    def round(self, result: RoundResult) -> None:
+        """A round is over."""
+        ...
+
+    def evaluated(self, round_number: int, report: Report) -> None:
+        """Validation was evaluated after so many rounds."""
+        ...
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When a run writes checkpoints."""
+
+    checkpoint_every: int = 100
+    """Rounds between checkpoints; a killed process loses at most these."""
+
+
+def start(
+    config: RunConfig, out: Path, options: RunOptions, watcher: Watcher, schedule: Schedule
+) -> dict[str, Any]:
+    """Run a configuration into a new run folder; return the result.
+
+    Raises
+    ------
+    Interrupted
+        If SIGINT or SIGTERM asked for an end; a checkpoint was written first.
+    FedpeftError
+        As loading, pretraining, building and training do.
+    """
+    prepared = prepare(config, stage=watcher.stage)
+    simulation = build(config, prepared.split, prepared.items, options)
+    # only now: what cannot run leaves nothing behind
+    folder = RunFolder.create(out, config)
+    return _carry_on(config, folder, prepared, simulation, watcher, schedule, seconds=0.0)
+
+
+def resume(path: Path, options: RunOptions, watcher: Watcher, schedule: Schedule) -> dict[str, Any]:
+    """Go on with an interrupted run from its checkpoint; return the result.
+
+    Raises
+    ------
+    ArtifactError
+        If `path` is no run folder, its checkpoint is corrupt, or its data changed since.
+    """
+    folder = RunFolder.open(path)
+    if folder.result.exists():
+        raise ArtifactError(f"{path} is complete: it has a result.json, so nothing is left to run")
+    config = folder.config()
+    prepared = prepare(config, stage=watcher.stage)
+    simulation = build(config, prepared.split, prepared.items, options)
+    seconds = 0.0
+    if folder.checkpoint.exists():
+        extra = load_checkpoint(simulation, folder, prepared)
+        folder.rewind(extra["logs"])
+        seconds = extra["seconds"]
+    else:  # it was killed before its first checkpoint: begin again
+        folder.rewind(dict.fromkeys(("metrics.jsonl", "ledger.jsonl"), 0))
+    return _carry_on(config, folder, prepared, simulation, watcher, schedule, seconds)
+
+
+def load_checkpoint(
+    simulation: Simulation, folder: RunFolder, prepared: Prepared
+) -> dict[str, Any]:
+    """Bring a simulation to a run folder's checkpoint, if it was made with the same data."""
+    extra = checkpoint.load(simulation, folder.checkpoint)
+    if extra["split"] != prepared.split.fingerprint:
+        raise ArtifactError(
+            f"{folder.path} was made with other data: its split is {extra['split'][:12]}, "
+            f"the data now give {prepared.split.fingerprint[:12]}"
+        )
+    return extra
+
+
+def _carry_on(
+    config: RunConfig,
+    folder: RunFolder,
+    prepared: Prepared,
+    simulation: Simulation,
+    watcher: Watcher,
+    schedule: Schedule,
+    seconds: float,
+) -> dict[str, Any]:
+    """Train to the end, logging, evaluating and saving; then write the result."""
+    began = time.perf_counter() - seconds
+    split, rounds = prepared.split, config.training.rounds
+
+    def save() -> None:
+        extra = {
+            "logs": folder.flush(),
+            "seconds": time.perf_counter() - began,
+            "split": split.fingerprint,
+        }
+        checkpoint.save(simulation, folder.checkpoint, extra)
+
+    watcher.started(simulation)
+    with _saved_on_stop(simulation, save) as stop:
+        while simulation.round < rounds:
+            result = simulation.step()
+            folder.log("ledger.jsonl", asdict(result.entry))
+            watcher.round(result)
+            if simulation.round % config.evaluation.every == 0 or simulation.round == rounds:
+                report = evaluate(simulation.scorer(split.before("validation")), split)
+                watcher.evaluated(simulation.round, report)
+                folder.log(
+                    "metrics.jsonl",
+                    {
+                        "round": simulation.round,
+                        "phase": simulation.server.phase,
+                        "validation": {"sampled": report.sampled, "full": report.full},
+                        "train_loss": result.loss,
+                        "bytes_per_client": result.entry.bytes_per_client,
+                        "seconds": time.perf_counter() - began,
+                    },
+                )
+            if simulation.round % schedule.checkpoint_every == 0 and simulation.round < rounds:
+                save()
+            stop.check()
+        save()
+    watcher.stage("evaluating on test, once")
+    outcome = _result(config, prepared, simulation, time.perf_counter() - began)
+    write_adapter(simulation, folder.adapter)
+    write_json(folder.result, outcome)
+    return outcome
+
+
+@contextmanager
+def _saved_on_stop(simulation: Simulation, save: Any) -> Iterator[StopRequest]:
+    """Turn SIGINT and SIGTERM into a checkpoint after the round in progress."""
+    with StopRequest() as stop:
+        try:
+            yield stop
+        except Interrupted:
+            save()
+            raise
+
+
+def _result(
+    config: RunConfig, prepared: Prepared, simulation: Simulation, seconds: float
+) -> dict[str, Any]:
+    """Evaluate both parts and gather everything a reader of the run needs."""
+    split, dataset = prepared.split, prepared.dataset
+    metrics = {}
+    for part in ("validation", "test"):
+        report = evaluate(simulation.scorer(split.before(part)), split, part)
+        metrics[part] = report.to_dict()
+    return {
+        "name": config.label,
+        "config": config.to_dict(),
+        "seed": config.seed,
+        "commit": commit(),
+        "made_by": f"fedpeft {__version__}",
+        "split_fingerprint": split.fingerprint,
+        "dataset": {
+            "name": dataset.name,
+            "users": dataset.n_users,
+            "items": dataset.n_items,
+            "interactions": len(dataset.histories.items),
+            "counts": dict(dataset.counts),
+        },
+        "items": prepared.items.report,
+        "metrics": metrics,
+        "floors": cached_floors(split, centralised_mf=config.evaluation.centralised_floor),
+        "bytes": simulation.ledger.summary(simulation.server.prices),
+        "rounds": simulation.round,
+        "seconds": seconds,
+        "plan": simulation.plan,
+    }
+
+
+def write_adapter(simulation: Simulation, folder: Path) -> None:
+    """Write what a client needs to score: adapter, base, and shared backbone tensors."""
+    server = simulation.server
+    with server.as_received(final=True):
+        adapters.save(server.item, folder)
+        if server.item.base is not None:
+            write_tensors(folder / "base.safetensors", {"base": server.item.base})
+        shared = {name: p.detach() for name, p in server.backbone.shared().items()}
+        if shared:
+            write_tensors(folder / "backbone.safetensors", shared)
