@@ -158,13 +158,15 @@ class LocalProblem:
             return {self._readout: self._solve(vectors[:, :, 0], mask, gram)}
         if self.training.private_steps == 0:
             return private
-        leaves = {name: p.clone().requires_grad_() for name, p in private.items()}
-        optimizer = self.training.private_optimizer.build(leaves.values())
-        for _ in range(self.training.private_steps):
-            optimizer.zero_grad()
-            losses = self.losses(leaves, shared, vectors, mask, gram, stacked=stacked)
-            losses.sum().backward(inputs=list(leaves.values()))
-            optimizer.step()
+        with torch.inference_mode(False):  # whoever scores may have switched gradients off
+            vectors, mask = _recordable(vectors), _recordable(mask)
+            leaves = {name: p.clone().requires_grad_() for name, p in private.items()}
+            optimizer = self.training.private_optimizer.build(leaves.values())
+            for _ in range(self.training.private_steps):
+                optimizer.zero_grad()
+                losses = self.losses(leaves, shared, vectors, mask, gram, stacked=stacked)
+                losses.sum().backward(inputs=list(leaves.values()))
+                optimizer.step()
         return {name: leaf.detach() for name, leaf in leaves.items()}
 
     def _solve(self, vectors: Tensor, mask: Tensor, gram: Tensor) -> Tensor:
@@ -182,6 +184,11 @@ class LocalProblem:
         name = self.backbone.readout
         assert name is not None  # guaranteed by the constructor's checks
         return name
+
+
+def _recordable(tensor: Tensor) -> Tensor:
+    """Return a tensor that autograd may save: a copy where `tensor` was made in inference mode."""
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def weights(loss: Loss, lengths: Tensor) -> Tensor:
