@@ -24,9 +24,9 @@ def result(**changes: Any) -> dict[str, Any]:
     pooled = {"validation": scores(0.69, 0.415, 0.04), "test": scores(0.68, 0.409, 0.04)}
     values: dict[str, Any] = {
         "name": "Full",
-        "config": {"adapter": {"name": "full"}, "backbone": {"name": "fedmf", "dim": 32}},
+        "config": {"adapter": {"kind": "full"}, "backbone": {"kind": "fedmf", "dim": 32}},
         "seed": 0,
-        "commit": "0123456789abcdef0123456789abcdef01234567",
+        "commit": "0123456789abcdef0123456789abcdef01234567-dirty",
         "made_by": "fedpeft 0.1.0",
         "split_fingerprint": FINGERPRINT,
         "dataset": {"name": "toy", "users": 600, "items": 3706, "interactions": 90_000},
@@ -133,7 +133,7 @@ def simulated_run(
     adapter = name.lower().removeprefix("p-").split()[0]
     values = result(
         name=name,
-        config={"adapter": {"name": adapter}, "backbone": {"name": "fedmf", "dim": 32}},
+        config={"adapter": {"kind": adapter}, "backbone": {"kind": "fedmf", "dim": 32}},
         rounds=rounds,
         bytes=client_bytes(payload, payload, total),
     )

@@ -59,7 +59,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_holds_the_numbers(page: str) -> None:
     text = " ".join(Page(page).text)
     for expected in (
-        "2 runs on toy", FINGERPRINT, "0123456789ab", "fedpeft 0.1.0", "90,000", "119,616",
+        "2 runs on toy", FINGERPRINT, "0123456789ab-dirty", "fedpeft 0.1.0", "90,000", "119,616",
         "948,736", "Popularity", "0.2500", "Centralised MF", "100.0 %", "warm-up ends",
         "reconstruction_error",
     ):  # fmt: skip
@@ -81,7 +81,7 @@ def test_escapes_everything(tmp_path: Path) -> None:
     evil = "<script>alert('x')</script>&\"|{{ 7 * 7 }}"
     values = result(
         name=evil,
-        config={"adapter": {"name": evil}},
+        config={"adapter": {"kind": evil}},
         commit=evil,
         made_by=evil,
         plan=evil,

@@ -14,7 +14,7 @@ from fedpeft.report.table import as_json, as_rich, as_text, bytes_to_target, meg
 
 from .folders import client_bytes, evaluation, result, write_run
 
-LORA = {"adapter": {"name": "lora", "rank": 4}}
+LORA = {"adapter": {"kind": "lora", "rank": 4}}
 
 
 def make(

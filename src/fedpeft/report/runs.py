@@ -62,20 +62,20 @@ class DatasetFacts(_Record):
 
 
 class ClientBytes(_Record):
-    """What the mean client sent and received, in bytes."""
+    """What one client sent and received, in bytes."""
 
     upload_per_client_round: Bytes
     """Sent by one client in one adapt round in which it takes part."""
     download_per_client_round: Bytes
     """Received by one client in one adapt round in which it takes part."""
     one_off_per_client: Bytes
-    """Received once: base embedding, codes, hash seeds."""
+    """Received once by a client that joins the adapt phase: base embedding, codes, hash seeds."""
     warmup_per_client: Bytes
-    """Both directions, all warm-up rounds."""
+    """Both directions, all warm-up rounds, mean over all clients."""
     catch_up_per_client: Bytes
-    """Received because folds were missed."""
+    """Received because folds were missed, mean over all clients."""
     total_per_client_mean: Bytes
-    """Everything above over the whole run, mean over all clients."""
+    """Everything over the whole run, both directions, mean over all clients."""
 
 
 class Result(_Record):
@@ -138,7 +138,7 @@ class Run:
     def is_full(self) -> bool:
         """Whether the whole item table travels, so that others are compared with this run."""
         adapter = self.result.config.get("adapter")
-        return isinstance(adapter, dict) and adapter.get("name") == "full"
+        return isinstance(adapter, dict) and adapter.get("kind") == "full"
 
 
 def read_run(path: Path) -> Run:
