@@ -8,11 +8,13 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fedpeft.data.dataset import Histories, Ints
 from fedpeft.data.negatives import TrainNegatives
 from fedpeft.data.ragged import take
+from fedpeft.federation.config import RecencyConfig
 from fedpeft.seeding import numpy_rng
 
 
@@ -26,13 +28,19 @@ class Bucket:
         int64 (C,).
     items
         int64 (C, L, 1 + m): each train item, then the m negatives drawn for it; padding is 0.
-    mask
-        float32 (C, L): 1 for a train item, 0 for padding.
+    weight
+        float32 (C, L): importance of each train item in the loss, 0 for padding.
+    lengths
+        int64 (C,): train items of each client.
     """
 
     users: Tensor
     items: Tensor
-    mask: Tensor
+    weight: Tensor
+    lengths: Tensor
+
+    def __getitem__(self, part: slice) -> Bucket:
+        return Bucket(self.users[part], self.items[part], self.weight[part], self.lengths[part])
 
     def compact(self, n_items: int) -> tuple[Tensor, Tensor]:
         """Return the distinct items of each client, and `items` renumbered to them.
@@ -68,12 +76,16 @@ class Cohort:
     lengths
         int64 (c,).
     items
-        int64 (sum of lengths, 1 + m): each train item with its negatives, client after client.
+        int64 (sum of lengths, 1 + m): each train item with its negatives, client after client,
+        oldest first.
+    recency
+        How the age of a train item weighs it.
     """
 
     users: Ints
     lengths: Ints
     items: Ints
+    recency: RecencyConfig
 
     def __len__(self) -> int:
         return len(self.users)
@@ -88,6 +100,14 @@ class Cohort:
         """Return one client's items and negatives, int64 (length, 1 + m)."""
         start = self.starts[position]
         return self.items[start : start + self.lengths[position]]
+
+    def weights(self, positions: slice) -> NDArray[np.float32]:
+        """Return the weights of neighbouring clients' items, float32 (C, L), padded with 0."""
+        lengths = self.lengths[positions, None]
+        places = np.arange(max(1, lengths.max()))
+        # ages count interactions, so they mean the same for the eager and the occasional user
+        weight = self.recency.weights(lengths - 1 - places)
+        return np.where(places < lengths, weight, 0).astype(np.float32)
 
     def buckets(self, max_values: int, device: torch.device) -> Iterator[Bucket]:
         """Yield padded buckets of neighbouring clients.
@@ -107,15 +127,16 @@ class Cohort:
 
     def _bucket(self, start: int, end: int, device: torch.device) -> Bucket:
         lengths = self.lengths[start:end]
-        longest = max(1, int(lengths.max()))
-        mask = np.arange(longest) < lengths[:, None]
-        items = np.zeros((end - start, longest, self.items.shape[1]), dtype=np.int64)
+        weight = self.weights(slice(start, end))
+        items = np.zeros((*weight.shape, self.items.shape[1]), dtype=np.int64)
         first = self.starts[start]
-        items[mask] = self.items[first : first + lengths.sum()]
+        inside = np.arange(weight.shape[1]) < lengths[:, None]
+        items[inside] = self.items[first : first + lengths.sum()]
         return Bucket(
             torch.from_numpy(self.users[start:end]).to(device),
             torch.from_numpy(items).to(device),
-            torch.from_numpy(mask).to(device, torch.float32),
+            torch.from_numpy(weight).to(device),
+            torch.from_numpy(lengths).to(device),
         )
 
 
@@ -123,12 +144,20 @@ class CohortSampler:
     """Draws the cohort of each round and its negatives, from named streams of one seed."""
 
     def __init__(
-        self, train: Histories, n_items: int, *, share: float, negatives: int, seed: int
+        self,
+        train: Histories,
+        n_items: int,
+        *,
+        share: float,
+        negatives: int,
+        recency: RecencyConfig,
+        seed: int,
     ) -> None:
         self._train = train
         self._lengths = train.lengths()
         self._negatives = TrainNegatives(train, n_items) if negatives else None
         self._per_positive = negatives
+        self._recency = recency
         self._seed = seed
         self.size = min(train.n_users, max(1, round(share * train.n_users)))
 
@@ -148,4 +177,4 @@ class CohortSampler:
                 users, self._per_positive, numpy_rng(self._seed, *stream)
             )
             items = np.concatenate([items, drawn], axis=1)
-        return Cohort(users, self._lengths[users], items)
+        return Cohort(users, self._lengths[users], items, self._recency)

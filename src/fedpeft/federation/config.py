@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from fedpeft.config import ConfigModel
+from fedpeft.data.dataset import Ints
 
 
 class OptimizerConfig(ConfigModel):
@@ -37,6 +40,27 @@ class OptimizerConfig(ConfigModel):
         )
 
 
+class RecencyConfig(ConfigModel):
+    """How much less an old interaction of a client counts than its latest.
+
+    The weight of the interaction with `a` later ones is ``floor + (1 - floor) * 2^(-a/half_life)``.
+    A client applies it to its own history; nothing about it travels.
+    """
+
+    half_life: float | None = Field(None, gt=0)
+    """Later interactions after which the weight has fallen half-way to the floor; None: all count
+    alike."""
+    floor: float = Field(0.0, ge=0, le=1)
+    """Weight of the oldest interactions, against 1 of the latest."""
+
+    def weights(self, ages: Ints) -> NDArray[np.float64]:
+        """Return the weight of interactions by age, float64 in [floor, 1], for int64 ages >= 0."""
+        if self.half_life is None:
+            return np.ones(ages.shape)
+        decayed: NDArray[np.float64] = np.exp2(-np.maximum(ages, 0) / self.half_life)
+        return self.floor + (1 - self.floor) * decayed
+
+
 class TrainingConfig(ConfigModel):
     """How a federated run trains."""
 
@@ -48,6 +72,8 @@ class TrainingConfig(ConfigModel):
     """First rounds, in which the full table travels."""
     refresh_every: int = Field(50, ge=0)
     """M: every M rounds of the adapt phase the adapter is folded into the base; 0 never does."""
+    recency: RecencyConfig = RecencyConfig()
+    """How the age of an interaction weighs it in the client's loss."""
     private: Literal["solve", "gradient"] = "solve"
     """How a client fits its private parameters before the payload step: the exact ridge solution
     (least-squares loss and a backbone with a read-out vector), or gradient steps."""

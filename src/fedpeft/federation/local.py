@@ -112,7 +112,7 @@ class LocalProblem:
         private: Tensors,
         shared: Tensors,
         vectors: Tensor,
-        mask: Tensor,
+        weight: Tensor,
         gram: Tensor | None,
         *,
         stacked: bool = False,
@@ -123,13 +123,13 @@ class LocalProblem:
         ----------
         vectors
             float (C, L, 1 + m, k): vectors of train items and of the negatives drawn for each.
-        mask
-            float (C, L).
+        weight
+            float (C, L): importance of the train items, 0 for padding.
         gram
             float (k, k), or (C, k, k) if `stacked`: V^T V over all items, where the loss needs it.
         """
         scores = self.scores(private, shared, vectors, stacked=stacked)
-        total: Tensor = self._map_loss(scores[..., 0], scores[..., 1:], mask)
+        total: Tensor = self._map_loss(scores[..., 0], scores[..., 1:], weight)
         if gram is not None:
             user = private[self._readout]
             squares = ((user.unsqueeze(1) @ gram).squeeze(1) * user).sum(-1)
@@ -144,7 +144,7 @@ class LocalProblem:
         private: Tensors,
         shared: Tensors,
         vectors: Tensor,
-        mask: Tensor,
+        weight: Tensor,
         gram: Tensor | None,
         *,
         stacked: bool = False,
@@ -155,27 +155,27 @@ class LocalProblem:
         """
         if self.training.private == "solve":
             assert gram is not None  # guaranteed by the constructor's checks
-            return {self._readout: self._solve(vectors[:, :, 0], mask, gram)}
+            return {self._readout: self._solve(vectors[:, :, 0], weight, gram)}
         if self.training.private_steps == 0:
             return private
         with torch.inference_mode(False):  # whoever scores may have switched gradients off
-            vectors, mask = _recordable(vectors), _recordable(mask)
+            vectors, weight = _recordable(vectors), _recordable(weight)
             leaves = {name: p.clone().requires_grad_() for name, p in private.items()}
             optimizer = self.training.private_optimizer.build(leaves.values())
             for _ in range(self.training.private_steps):
                 optimizer.zero_grad()
-                losses = self.losses(leaves, shared, vectors, mask, gram, stacked=stacked)
+                losses = self.losses(leaves, shared, vectors, weight, gram, stacked=stacked)
                 losses.sum().backward(inputs=list(leaves.values()))
                 optimizer.step()
         return {name: leaf.detach() for name, leaf in leaves.items()}
 
-    def _solve(self, vectors: Tensor, mask: Tensor, gram: Tensor) -> Tensor:
-        """Solve (sum v v^T + alpha0 V^T V + decay I) u = sum v per client; Hu et al., eq. 4."""
-        seen = vectors * mask.unsqueeze(-1)
+    def _solve(self, vectors: Tensor, weight: Tensor, gram: Tensor) -> Tensor:
+        """Solve (sum w v v^T + alpha0 V^T V + decay I) u = sum w v; Hu et al. 2008, eq. 4."""
+        weighted = vectors * weight.unsqueeze(-1)
         identity = torch.eye(gram.shape[-1], device=gram.device)
         ridge = self.loss.catalogue_weight * gram + self.training.private_decay * identity
-        system = ridge + seen.transpose(1, 2) @ seen
-        return torch.cholesky_solve(seen.sum(1).unsqueeze(-1), torch.linalg.cholesky(system))[
+        system = ridge + weighted.transpose(1, 2) @ vectors
+        return torch.cholesky_solve(weighted.sum(1).unsqueeze(-1), torch.linalg.cholesky(system))[
             ..., 0
         ]
 

@@ -30,7 +30,8 @@ def run_loop(
         for name in model.private:
             model.get_parameter(name).data.copy_(private[name][user])
         items = torch.from_numpy(cohort.of(position)).to(device)
-        loss = train_client(problem, model, items)
+        weight = torch.from_numpy(cohort.weights(slice(position, position + 1))[0]).to(device)
+        loss = train_client(problem, model, items, weight[: len(items)])
         for name in model.private:
             private[name][user] = model.get_parameter(name).detach()
         after = payload_of(model)
@@ -42,7 +43,7 @@ def run_loop(
     return Update(change, mean_loss)
 
 
-def train_client(problem: LocalProblem, model: Backbone, items: Tensor) -> float:
+def train_client(problem: LocalProblem, model: Backbone, items: Tensor, weight: Tensor) -> float:
     """Train one client's model in place: the private phase, then the payload steps.
 
     Parameters
@@ -51,6 +52,8 @@ def train_client(problem: LocalProblem, model: Backbone, items: Tensor) -> float
         The client's module, holding the payload as received and its private parameters.
     items
         int64 (L, 1 + m): each train item with the negatives drawn for it.
+    weight
+        float (L,): importance of each train item.
 
     Returns
     -------
@@ -60,12 +63,12 @@ def train_client(problem: LocalProblem, model: Backbone, items: Tensor) -> float
     training = problem.training
     private = [model.get_parameter(name) for name in model.private]
     if training.private == "solve":
-        solve_private(problem, model, items[:, 0])
+        solve_private(problem, model, items[:, 0], weight)
     elif training.private_steps:
         optimizer = training.private_optimizer.build(private)
         for _ in range(training.private_steps):
             optimizer.zero_grad()
-            client_loss(problem, model, items).backward(inputs=private)
+            client_loss(problem, model, items, weight).backward(inputs=private)
             optimizer.step()
     payload = [p for name, p in model.named_parameters() if name not in model.private]
     optimizers = [training.payload_optimizer.build(payload)]
@@ -76,18 +79,17 @@ def train_client(problem: LocalProblem, model: Backbone, items: Tensor) -> float
     loss = torch.zeros(())
     for _ in range(training.payload_steps):
         model.zero_grad()
-        loss = client_loss(problem, model, items)
+        loss = client_loss(problem, model, items, weight)
         loss.backward(inputs=moving)
         for optimizer in optimizers:
             optimizer.step()
     return float(loss.detach())
 
 
-def client_loss(problem: LocalProblem, model: Backbone, items: Tensor) -> Tensor:
+def client_loss(problem: LocalProblem, model: Backbone, items: Tensor, weight: Tensor) -> Tensor:
     """Return one client's loss with its regularisation, a float scalar."""
     scores = model(items)
-    mask = torch.ones(len(items), device=items.device)
-    total = problem.loss(scores[:, 0], scores[:, 1:], mask)
+    total = problem.loss(scores[:, 0], scores[:, 1:], weight)
     if problem.loss.catalogue_weight:
         everything = torch.arange(model.item.num_embeddings, device=items.device)
         total = total + problem.loss.catalogue_weight / 2 * model(everything).square().sum()
@@ -98,17 +100,19 @@ def client_loss(problem: LocalProblem, model: Backbone, items: Tensor) -> Tensor
 
 
 @torch.no_grad()
-def solve_private(problem: LocalProblem, model: Backbone, positives: Tensor) -> None:
+def solve_private(
+    problem: LocalProblem, model: Backbone, positives: Tensor, weight: Tensor
+) -> None:
     """Set the read-out vector to the minimiser of the client's loss (Hu et al. 2008, eq. 4)."""
     assert model.readout is not None  # LocalProblem checked it
     table = model.item(torch.arange(model.item.num_embeddings, device=positives.device))
     seen = table[positives]
     system = (
-        seen.T @ seen
+        seen.T @ (weight.unsqueeze(1) * seen)
         + problem.loss.catalogue_weight * table.T @ table
         + problem.training.private_decay * torch.eye(table.shape[1], device=table.device)
     )
-    model.get_parameter(model.readout).copy_(torch.linalg.solve(system, seen.sum(0)))
+    model.get_parameter(model.readout).copy_(torch.linalg.solve(system, weight @ seen))
 
 
 def payload_of(model: Backbone) -> Tensors:

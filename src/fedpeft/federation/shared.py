@@ -43,14 +43,14 @@ def run_shared(problem: LocalProblem, private: Tensors, cohort: Cohort) -> Updat
         index = bucket.items if position is None else position[bucket.items]
         vectors = F.embedding(index, frozen_table)
         own = select(private, bucket.users)
-        own = problem.fit_private(own, shared, vectors, bucket.mask, frozen_gram)
+        own = problem.fit_private(own, shared, vectors, bucket.weight, frozen_gram)
         store(private, bucket.users, own)
 
         vectors.requires_grad_()
         gram_leaf = None if frozen_gram is None else frozen_gram.clone().requires_grad_()
         shared_leaves = {name: t.clone().requires_grad_() for name, t in shared.items()}
-        losses = problem.losses(own, shared_leaves, vectors, bucket.mask, gram_leaf)
-        loss = (losses * weights(problem.loss, bucket.mask.sum(1))).sum() / total_weight
+        losses = problem.losses(own, shared_leaves, vectors, bucket.weight, gram_leaf)
+        loss = (losses * weights(problem.loss, bucket.lengths)).sum() / total_weight
         loss.backward()
         assert vectors.grad is not None
         table_grad.index_add_(0, index.flatten(), vectors.grad.flatten(0, -2))

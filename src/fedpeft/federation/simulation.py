@@ -132,6 +132,7 @@ class Simulation:
             split.n_items,
             share=training.cohort,
             negatives=loss.negatives,
+            recency=training.recency,
             seed=options.seed,
         )
         self.round = 0
@@ -186,6 +187,7 @@ class Simulation:
             self.server.item.num_embeddings,
             share=1.0,
             negatives=self.problem.loss.negatives,
+            recency=self.training.recency,
             seed=self.options.seed,
         )
         table = self.item_vectors()
@@ -222,7 +224,9 @@ class Simulation:
             rows = place[start : start + len(bucket.users)].to(table.device)
             start += len(bucket.users)
             vectors = torch.nn.functional.embedding(bucket.items, table)
-            found = self.problem.fit_private(select(own, rows), shared, vectors, bucket.mask, gram)
+            found = self.problem.fit_private(
+                select(own, rows), shared, vectors, bucket.weight, gram
+            )
             for name, tensor in found.items():
                 fitted[name][rows] = tensor
         return fitted

@@ -91,7 +91,7 @@ def run_stacked(
             own, losses = _train(problem, payload, select(private, part.users), part, local)
             store(private, part.users, own)
             moved = on_user(transforms, payload.change(), part.users)
-            share = weights(problem.loss, part.mask.sum(1)) / total_weight
+            share = weights(problem.loss, part.lengths) / total_weight
             mean_loss += float((losses * share).sum())
             for name, delta in moved.items():
                 delta = delta * share.view(-1, *[1] * (delta.dim() - 1))
@@ -120,7 +120,7 @@ def _train(
     with torch.no_grad():
         vectors, gram = vectors_and_gram()
     common = {name: t.detach() for name, t in payload.shared.items()}
-    private = problem.fit_private(private, common, vectors, bucket.mask, gram, stacked=True)
+    private = problem.fit_private(private, common, vectors, bucket.weight, gram, stacked=True)
     leaves = dict(payload.leaves)
     optimizers = [training.payload_optimizer.build(leaves.values())]
     if training.joint:
@@ -130,7 +130,7 @@ def _train(
     losses = torch.zeros(len(local))
     for _ in range(training.payload_steps):
         vectors, gram = vectors_and_gram()
-        losses = problem.losses(private, payload.shared, vectors, bucket.mask, gram, stacked=True)
+        losses = problem.losses(private, payload.shared, vectors, bucket.weight, gram, stacked=True)
         losses.sum().backward(inputs=list(leaves.values()))
         for optimizer in optimizers:
             optimizer.step()
@@ -156,11 +156,4 @@ def _values_per_client(problem: LocalProblem, bucket: Bucket, dense: bool) -> in
 def _within(bucket: Bucket, values_per_client: int) -> list[Bucket]:
     """Cut a bucket so that its clients' tensors stay within `BUCKET_BYTES`."""
     clients = max(1, BUCKET_BYTES // (4 * values_per_client))
-    return [
-        Bucket(
-            bucket.users[a : a + clients],
-            bucket.items[a : a + clients],
-            bucket.mask[a : a + clients],
-        )
-        for a in range(0, len(bucket.users), clients)
-    ]
+    return [bucket[a : a + clients] for a in range(0, len(bucket.users), clients)]

@@ -13,8 +13,8 @@ from fedpeft.registry import Registry
 class Loss(ABC):
     """A function of one client's scores.
 
-    A loss is written for one client; the fast plans map it over many.  Padding: entries whose mask
-    is 0 must not contribute, whatever their score.
+    A loss is written for one client; the fast plans map it over many.  Padding: entries of weight
+    0 must not contribute, whatever their score.
     """
 
     catalogue_weight: float = 0.0
@@ -32,7 +32,7 @@ class Loss(ABC):
         return 0
 
     @abstractmethod
-    def __call__(self, positive: Tensor, negative: Tensor, mask: Tensor) -> Tensor:
+    def __call__(self, positive: Tensor, negative: Tensor, weight: Tensor) -> Tensor:
         """Return one client's loss.
 
         Parameters
@@ -41,8 +41,8 @@ class Loss(ABC):
             float (L,): scores of the client's train items.
         negative
             float (L, m): scores of the m negatives drawn for each.
-        mask
-            float (L,): 1 for a train item, 0 for padding.
+        weight
+            float (L,): importance of each train item, in (0, 1]; 0 for padding.
 
         Returns
         -------

@@ -18,7 +18,7 @@ class BCEConfig(ConfigModel):
 
 
 class BCE(Loss):
-    """Mean over positives (label 1) and negatives (label 0) of the logistic loss."""
+    """Weighted mean over positives (label 1) and negatives (label 0) of the logistic loss."""
 
     weighting = "samples"
 
@@ -29,10 +29,10 @@ class BCE(Loss):
     def negatives(self) -> int:
         return self.config.negatives
 
-    def __call__(self, positive: Tensor, negative: Tensor, mask: Tensor) -> Tensor:
+    def __call__(self, positive: Tensor, negative: Tensor, weight: Tensor) -> Tensor:
         entries = F.softplus(-positive) + F.softplus(negative).sum(-1)
-        count = mask.sum().clamp(min=1) * (1 + negative.shape[-1])
-        return (entries * mask).sum() / count
+        count = weight.sum().clamp(min=1e-8) * (1 + negative.shape[-1])
+        return (entries * weight).sum() / count
 
 
 losses.register("bce", config=BCEConfig, build=BCE)

@@ -18,7 +18,7 @@ class BPRConfig(ConfigModel):
 
 
 class BPR(Loss):
-    """Mean over pairs of -log sigmoid(score of the positive - score of its negative)."""
+    """Weighted mean over pairs of -log sigmoid(score of the positive - score of its negative)."""
 
     weighting = "samples"
 
@@ -29,9 +29,9 @@ class BPR(Loss):
     def negatives(self) -> int:
         return self.config.negatives
 
-    def __call__(self, positive: Tensor, negative: Tensor, mask: Tensor) -> Tensor:
+    def __call__(self, positive: Tensor, negative: Tensor, weight: Tensor) -> Tensor:
         pairs = F.softplus(negative - positive.unsqueeze(-1)).mean(-1)
-        return (pairs * mask).sum() / mask.sum().clamp(min=1)
+        return (pairs * weight).sum() / weight.sum().clamp(min=1e-8)
 
 
 losses.register("bpr", config=BPRConfig, build=BPR)

@@ -17,7 +17,7 @@ class IALSConfig(ConfigModel):
 
 
 class IALS(Loss):
-    """Half the sum over train items of (score - 1)^2, plus alpha0 / 2 times that over all items.
+    """Half the weighted sum of (score - 1)^2 over train items, plus alpha0 / 2 of score^2 over all.
 
     No negatives are drawn; given the item vectors the best user vector is a k x k ridge solve.
     """
@@ -29,8 +29,8 @@ class IALS(Loss):
         self.config = config
         self.catalogue_weight = config.alpha0
 
-    def __call__(self, positive: Tensor, negative: Tensor, mask: Tensor) -> Tensor:
-        return ((positive - 1).square() * mask).sum() / 2
+    def __call__(self, positive: Tensor, negative: Tensor, weight: Tensor) -> Tensor:
+        return ((positive - 1).square() * weight).sum() / 2
 
 
 losses.register("ials", config=IALSConfig, build=IALS)
