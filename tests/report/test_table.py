@@ -46,11 +46,18 @@ def test_bytes_to_target_is_the_first_evaluation_that_reached_it(full: Run, lora
     assert bytes_to_target(lora, 0.40) == 0.5e6
 
 
-def test_default_target_is_95_percent_of_the_first_run(full: Run, lora: Run) -> None:
-    compared = comparison([full, lora])
+def test_default_target_is_95_percent_of_the_full_table(full: Run, lora: Run) -> None:
+    compared = comparison([lora, full])
     assert compared.target == pytest.approx(0.399)
     assert "95% of the final 0.4200 of Full" in compared.target_source
-    assert [row.target_bytes for row in compared.rows] == [3e6, 0.5e6]
+    assert [row.target_bytes for row in compared.rows] == [0.5e6, 3e6]
+
+
+def test_default_target_is_95_percent_of_the_first_run_without_full(
+    tmp_path: Path, lora: Run
+) -> None:
+    other = make(tmp_path, "RQ", [(0.1, 1e6)], 1e6, config={"adapter": {"kind": "rq"}})
+    assert "of LoRA" in comparison([lora, other]).target_source
 
 
 def test_a_target_may_be_given_and_may_be_missed(full: Run, lora: Run) -> None:
@@ -106,6 +113,16 @@ def test_text_and_terminal_take_odd_names(tmp_path: Path) -> None:
     console = Console(width=200, record=True, file=(tmp_path / "out").open("w"))
     console.print(as_rich(comparison([run])))
     assert "a|b [bold]x[/]" in console.export_text()
+
+
+def test_numbers_are_whole_in_a_narrow_terminal(tmp_path: Path, full: Run) -> None:
+    hashed = make(tmp_path, "P-Hash 512 x 2", [(0.1, 1e6)], 1e6, config=LORA)
+    with (tmp_path / "out").open("w") as file:
+        Console(width=80, file=file).print(as_rich(comparison([full, hashed])))
+    text = (tmp_path / "out").read_text()
+    assert "P-Hash 512 x 2" in text
+    words = {"0.6900", "0.4100", "0.0420", "250", "4.00", "25.0", "reached"}
+    assert words <= set(text.split())
 
 
 def test_json_keeps_bytes_and_says_what_the_target_was(full: Run, lora: Run) -> None:

@@ -70,7 +70,12 @@ def write_report(
             for name, run in zip(names, runs, strict=True)
             for line in _thinned(run.evaluations)
         ],
-        pretraining=_grouped(zip(names, (result.items for result in results), strict=True)),
+        pretraining=[
+            (shared_by, _facts(json.loads(text)))
+            for shared_by, text in _grouped(
+                zip(names, (result.items for result in results), strict=True)
+            )
+        ],
         configs=_grouped(zip(names, (result.config for result in results), strict=True)),
     )
     write_text(path, page)
@@ -135,6 +140,19 @@ def _thinned(lines: Sequence[Any]) -> Sequence[Any]:
     if len(lines) <= MAX_ROWS:
         return lines
     return [lines[round(i * (len(lines) - 1) / (MAX_ROWS - 1))] for i in range(MAX_ROWS)]
+
+
+def _facts(report: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Flatten a nested report into (dotted key, text), numbers to four digits."""
+    facts: list[tuple[str, str]] = []
+    for key, value in report.items():
+        if isinstance(value, Mapping):
+            facts += _facts(value, f"{prefix}{key}.")
+        else:
+            values = value if isinstance(value, list) else [value]
+            texts = (f"{v:.4g}" if isinstance(v, float) else str(v) for v in values)
+            facts.append((f"{prefix}{key}", ", ".join(texts)))
+    return facts
 
 
 def _grouped(named: Iterable[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, str]]:

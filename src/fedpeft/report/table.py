@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
@@ -13,7 +14,7 @@ from fedpeft.errors import InputError
 from fedpeft.report.runs import Parts, Run, labels
 
 TARGET_SHARE = 0.95
-"""The default target, as a share of the first run's final validation NDCG@10."""
+"""The default target, as a share of the reference run's final validation NDCG@10."""
 
 COLUMNS = (
     "Run",
@@ -117,7 +118,7 @@ def comparison(
     ----------
     target
         Validation NDCG@10 (sampled negatives) for "MB to target"; by default `TARGET_SHARE` of the
-        first run's final value.
+        final value of the full table's run, or of the first run where there is none.
     allow_different_splits
         List runs of different splits together; floors are then left out.
 
@@ -128,14 +129,15 @@ def comparison(
     """
     same_split = require_same_split(runs, allow_different_splits)
     names = labels(runs)
+    full = next((i for i, run in enumerate(runs) if run.is_full), None)
     source = "as asked for"
     if target is None:
-        final = runs[0].result.metrics.validation.sampled["ndcg@10"]
+        reference = full or 0
+        final = runs[reference].result.metrics.validation.sampled["ndcg@10"]
         target = TARGET_SHARE * final
-        source = f"{TARGET_SHARE:.0%} of the final {final:.4f} of {names[0]}"
+        source = f"{TARGET_SHARE:.0%} of the final {final:.4f} of {names[reference]}"
     elif not 0 < target <= 1:
         raise InputError(f"target = {target}: a validation NDCG@10 lies in (0, 1]")
-    full = next((i for i, run in enumerate(runs) if run.is_full), None)
     full_bytes = None if full is None else runs[full].result.bytes.total_per_client_mean
     floors = runs[0].result.floors if same_split else {}
     return Comparison(
@@ -196,7 +198,7 @@ def cells(row: Row) -> list[str]:
         "-" if row.ndcg10_full is None else f"{row.ndcg10_full:.4f}",
         "-" if row.round_bytes is None else f"{row.round_bytes:,.0f}",
         "-" if row.total_bytes is None else megabytes(row.total_bytes),
-        "-" if row.percent_of_full is None else f"{row.percent_of_full:.1f} %",
+        "-" if row.percent_of_full is None else f"{row.percent_of_full:.1f}",
         "-"
         if is_floor
         else "not reached"
@@ -211,16 +213,23 @@ def megabytes(count: float) -> str:
 
 
 def as_rich(compared: Comparison) -> Table:
-    """Return the table for a terminal."""
-    table = Table(caption=escape("\n".join(compared.notes())), caption_justify="left")
-    for heading in COLUMNS:
-        table.add_column(heading, justify="left" if heading == "Run" else "right")
-    for row in compared.rows:
-        table.add_row(*map(escape, cells(row)))
-    if compared.floors:
-        table.add_section()
-    for row in compared.floors:
-        table.add_row(*map(escape, cells(row)), style="dim")
+    """Return the table for a terminal; print `Comparison.notes` beside it."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    runs, floors = map(cells, compared.rows), map(cells, compared.floors)
+    lines = [[escape(cell) for cell in line] for line in [*runs, *floors]]
+    for index, heading in enumerate(COLUMNS):
+        # words are never cut: what a narrow terminal lacks is taken from the spaces
+        words = " ".join([heading, *(line[index] for line in lines)]).split()
+        table.add_column(
+            heading,
+            justify="left" if index == 0 else "right",
+            no_wrap=index == 0,
+            min_width=max(map(len, words)),
+        )
+    for number, line in enumerate(lines):
+        is_floor = number >= len(compared.rows)
+        end_section = number == len(compared.rows) - 1
+        table.add_row(*line, style="dim" if is_floor else None, end_section=end_section)
     return table
 
 

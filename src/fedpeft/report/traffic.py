@@ -19,7 +19,7 @@ TRAFFIC = ("upload", "download", "one-off", "catch-up")
 
 
 def traffic(
-    runs: Sequence[Run], *, width: int = 720, height: int = 120, theme: Theme = PAGE
+    runs: Sequence[Run], *, width: int = 720, height: int = 130, theme: Theme = PAGE
 ) -> Any | None:
     """Draw megabytes per round by kind, one panel per run on one scale; None without a ledger.
 
@@ -102,7 +102,7 @@ def _traffic_panel(
         grid=False,
         tickCount=6,
     )
-    y_scale = alt.Scale(domain=[0, 1.12 * top], nice=False)
+    y_scale = alt.Scale(domain=[0, 1.4 * top], nice=False)
     y_axis = alt.Axis(title=None, ticks=False, tickCount=3, format=",~f")
     layers = [
         alt.Chart(inline(values))
@@ -137,7 +137,7 @@ def _events(run: Run, x_scale: Any, theme: Theme) -> list[Any]:
         layers.append(base.mark_rule(color=theme.ink, strokeDash=[3, 3]))
         layers.append(
             base.mark_text(align="left", baseline="top", dx=5, color=theme.muted).encode(
-                y=alt.value(16 if folds else 2), text=alt.value("warm-up ends")
+                y=alt.value(14), text=alt.value("warm-up ends")
             )
         )
     if folds:
