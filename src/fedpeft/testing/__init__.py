@@ -1,0 +1,37 @@
+"""Contract suites for adapters, backbones and losses, own or third-party.
+
+A test module subclasses a contract and says what it tests::
+
+    from fedpeft.testing import AdapterContract
+
+    class TestLoRA(AdapterContract):
+        kind = "lora"
+        config = {"rank": 4}
+        ndcg_floor = 0.8
+
+pytest then runs every check of the contract against the registered part, down to a quality floor
+on a data set whose right answer is known.  Needs pytest.
+"""
+
+import pytest
+
+for _module in ("adapter", "backbone", "loss", "plans"):
+    pytest.register_assert_rewrite(f"fedpeft.testing.{_module}")
+
+from fedpeft.testing.adapter import AdapterContract  # noqa: E402
+from fedpeft.testing.backbone import BackboneContract  # noqa: E402
+from fedpeft.testing.loss import LossContract  # noqa: E402
+from fedpeft.testing.plans import assert_plans_agree, plans_for  # noqa: E402
+from fedpeft.testing.toy import Toy, block_split, hand_split, quality  # noqa: E402
+
+__all__ = [
+    "AdapterContract",
+    "BackboneContract",
+    "LossContract",
+    "Toy",
+    "assert_plans_agree",
+    "block_split",
+    "hand_split",
+    "plans_for",
+    "quality",
+]

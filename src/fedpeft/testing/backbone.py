@@ -1,0 +1,177 @@
+"""What every backbone must do."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from fedpeft.adapters import ItemContext, adapters, build
+from fedpeft.adapters.base import AdapterConfig
+from fedpeft.backbones import Backbone, backbones
+from fedpeft.config import parse
+from fedpeft.federation.loop import payload_of
+from fedpeft.federation.stacked import run_stacked
+from fedpeft.seeding import torch_rng
+from fedpeft.testing.adapter import EPS, SHAPES
+from fedpeft.testing.plans import assert_plans_agree
+from fedpeft.testing.toy import GRADIENT, PAPER, Toy, quality, random_base
+
+ADAPTERS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "lora": {"rank": 4},
+    "hash": {"rows": 32, "pooling": "senet"},
+    "rq": {"levels": 2, "codes": 8},
+}
+
+
+class _Spy:
+    """A transform that only notes what the server gets to see."""
+
+    dense = False
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def on_user(self, change: dict[str, Tensor], users: Tensor) -> dict[str, Tensor]:
+        self.names |= set(change)
+        return change
+
+    def on_mean(self, change: dict[str, Tensor], clients: int) -> dict[str, Tensor]:
+        return change
+
+
+class BackboneContract:
+    """Subclass it, name a registered backbone, and pytest checks it.
+
+    Attributes
+    ----------
+    kind
+        The registered name.
+    config
+        Settings that differ from the backbone's defaults.
+    loss
+        Registered name of the loss it is trained with.
+    ndcg_floor
+        NDCG@10 to reach on `block_split` with the full table after 60 rounds of `training`; chance
+        is .15, a perfect model has 1.
+    training
+        Training settings that differ from private-first training with a server optimiser.
+    """
+
+    kind: ClassVar[str]
+    config: ClassVar[Mapping[str, Any]] = {}
+    loss: ClassVar[str] = "bpr"
+    ndcg_floor: ClassVar[float]
+    training: ClassVar[Mapping[str, Any]] = {}
+
+    def make(self, adapter: str = "full") -> Backbone:
+        """Return one client's model over 23 items of 6 dimensions, as a new client has it."""
+        part = backbones.get(self.kind)
+        settings = parse(adapters.get(adapter).config, ADAPTERS[adapter], "adapter")
+        assert isinstance(settings, AdapterConfig)
+        item = build(adapter, settings, ItemContext(random_base(23, 6), seed=1))
+        model = part.build(parse(part.config, self.config, "backbone"), item)
+        for name, tensor in model.initial_private(1, torch_rng(0, "contract")).items():
+            model.get_parameter(name).data.copy_(tensor[0])
+        return model
+
+    def test_declares_its_parameters(self) -> None:
+        model = self.make()
+        own = dict(model.named_parameters())
+        assert set(model.private) <= set(own)
+        assert not any(name.startswith("item.") for name in model.private)
+        item = {name for name in own if name.startswith("item.")}
+        assert set(model.shared()) == set(own) - item - set(model.private)
+        assert set(payload_of(model)) == item | set(model.shared())
+
+    @pytest.mark.parametrize("shape", SHAPES)
+    def test_scores_have_the_shape_of_the_ids(self, shape: tuple[int, ...]) -> None:
+        model = self.make()
+        ids = torch.randint(23, shape, generator=torch.Generator().manual_seed(0))
+        scores = model(ids)
+        assert scores.shape == ids.shape
+        torch.testing.assert_close(scores, model.score(model.item(ids)))
+
+    def test_items_do_not_see_each_other(self) -> None:
+        model = self.make()
+        alone = torch.stack([model(torch.tensor(item)) for item in range(23)])
+        torch.testing.assert_close(model(torch.arange(23)), alone)
+
+    def test_readout_is_the_whole_model_where_there_is_one(self) -> None:
+        model = self.make()
+        vectors = torch.randn(9, 6, generator=torch.Generator().manual_seed(0))
+        if model.readout is None:
+            doubled = model.score(2 * vectors)
+            assert not torch.allclose(doubled, 2 * model.score(vectors)), "declare a readout"
+        else:
+            assert model.readout in model.private
+            user = model.get_parameter(model.readout)
+            torch.testing.assert_close(model.score(vectors), vectors @ user)
+
+    @pytest.mark.parametrize("clients", [0, 1, 5])
+    def test_initial_private_parameters(self, clients: int) -> None:
+        model = self.make()
+        first = model.initial_private(clients, torch_rng(0, "contract"))
+        again = model.initial_private(clients, torch_rng(0, "contract"))
+        assert set(first) == set(model.private)
+        for name, tensor in first.items():
+            assert tensor.shape == (clients, *model.get_parameter(name).shape)
+            assert torch.equal(tensor, again[name])
+
+    def test_gradients_reach_every_parameter(self) -> None:
+        model = self.make()
+        weights = torch.randn(23, generator=torch.Generator().manual_seed(0))
+        (model(torch.arange(23)) * weights).sum().backward()
+        for name, tensor in model.named_parameters():
+            assert tensor.grad is not None, name
+            assert tensor.grad.abs().max() > 0, name
+
+    def test_deep_copy_is_independent(self) -> None:
+        model = self.make()
+        before = model(torch.arange(23)).detach()
+        for tensor in copy.deepcopy(model).parameters():
+            tensor.data.zero_()
+        assert torch.equal(model(torch.arange(23)), before)
+
+    def test_private_parameters_never_travel(self) -> None:
+        simulation = self._toy("full").simulation("stacked")
+        spy = _Spy()
+        cohort = simulation.sampler.draw(0)
+        update = run_stacked(simulation.problem, simulation.private, cohort, [spy])
+        assert spy.names == set(update.change) == set(simulation.server.parameters())
+        assert not spy.names & set(simulation.server.backbone.private)
+
+    @pytest.mark.parametrize("adapter", ADAPTERS)
+    def test_plans_agree(self, adapter: str) -> None:
+        training = {"private_optimizer": EPS, "server_optimizer": EPS}
+        assert_plans_agree(self._toy(adapter).with_training(**training))
+
+    def test_plans_agree_on_federated_averaging(self) -> None:
+        training = {**PAPER, "private_optimizer": EPS, "payload_optimizer": EPS}
+        assert_plans_agree(self._toy("lora").with_training(**training))
+
+    def test_learns_what_there_is_to_learn(self) -> None:
+        toy = self._toy("full")
+        assert quality(toy, 0) < 0.3, "the untrained backbone must know nothing"
+        assert quality(toy, 60) >= self.ndcg_floor
+
+    def _toy(self, adapter: str) -> Toy:
+        return Toy(
+            adapter=(adapter, ADAPTERS[adapter]),
+            backbone=(self.kind, self.config),
+            loss=(self.loss, {}),
+            training={
+                "rounds": 60,
+                "cohort": 0.5,
+                "warmup_rounds": 0,
+                "refresh_every": 0,
+                "server_optimizer": {"lr": 0.03},
+                **GRADIENT,
+                **self.training,
+            },
+        )

@@ -1,0 +1,62 @@
+"""The execution plans give the same result: payload, private parameters, loss, bytes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fedpeft.federation import Simulation
+from fedpeft.testing.toy import Toy
+
+Outcome = dict[str, Tensor]
+
+
+def plans_for(toy: Toy) -> tuple[str, ...]:
+    """Return the fast plans that the run's settings allow."""
+    return ("stacked", "shared") if toy.simulation().plan == "shared" else ("stacked",)
+
+
+def run(toy: Toy, plan: str, rounds: int) -> Outcome:
+    """Return everything a run under `plan` leaves behind."""
+    simulation = toy.simulation(plan)
+    losses, spent = [], []
+    for _ in range(rounds):
+        result = simulation.step()
+        losses.append(result.loss)
+        spent.append(result.entry.bytes_per_client)
+    return {
+        **state(simulation),
+        "loss": torch.tensor(losses),
+        "bytes": torch.tensor(spent),
+    }
+
+
+def state(simulation: Simulation) -> Outcome:
+    """Return copies of the payload, the private parameters and the item table."""
+    payload = {
+        f"payload.{n}": p.detach().clone() for n, p in simulation.server.parameters().items()
+    }
+    private = {f"private.{name}": tensor.clone() for name, tensor in simulation.private.items()}
+    return {**payload, **private, "items": simulation.item_vectors()}
+
+
+def assert_plans_agree(toy: Toy, rounds: int = 4, tolerance: float = 2e-5) -> None:
+    """Raise `AssertionError` unless every fast plan ends where the reference loop does.
+
+    Parameters
+    ----------
+    tolerance
+        Largest difference allowed, absolute and relative.  Plans add float32 numbers in different
+        orders.  Adam divides by the size of a gradient, so it blows rounding up wherever gradients
+        are tiny: give its settings an `eps` well above rounding (1e-3) when plans are compared.
+    """
+    expected = run(toy, "loop", rounds)
+    for plan in plans_for(toy):
+        found = run(toy, plan, rounds)
+        assert found.keys() == expected.keys()
+        for name, tensor in expected.items():
+            gap = (found[name] - tensor).abs()
+            allowed = tolerance * (1 + tensor.abs())
+            assert bool((gap <= allowed).all()), (
+                f"plan {plan} is up to {float(gap.max()):.2g} away from the loop in {name}"
+            )

@@ -1,0 +1,28 @@
+"""The losses this project ships keep the contract."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from fedpeft.testing import LossContract
+
+
+class TestBPR(LossContract):
+    kind = "bpr"
+    ndcg_floor = 0.9
+
+
+class TestBPRManyNegatives(LossContract):
+    kind = "bpr"
+    config: ClassVar = {"negatives": 3}
+    ndcg_floor = 0.85
+
+
+class TestBCE(LossContract):
+    kind = "bce"
+    ndcg_floor = 0.7
+
+
+class TestIALS(LossContract):
+    kind = "ials"
+    ndcg_floor = 0.85
