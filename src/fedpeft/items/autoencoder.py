@@ -35,7 +35,7 @@ class LatentReport:
     """
 
     unexplained: float
-    latent_variance: tuple[float, ...]
+    latent_variance: list[float]
     effective_rank: float
 
 
@@ -131,4 +131,4 @@ def check(latents: Tensor, unexplained: float) -> LatentReport:
     spectrum = torch.linalg.eigvalsh(covariance).clamp(min=0)
     shares = spectrum / spectrum.sum()
     entropy = -torch.xlogy(shares, shares).sum()
-    return LatentReport(unexplained, tuple(variance.tolist()), float(entropy.exp()))
+    return LatentReport(unexplained, variance.tolist(), float(entropy.exp()))

@@ -20,7 +20,7 @@ class TrainingConfig(ConfigModel):
     learning_rate: float = Field(default=1e-3, gt=0)
     """Adam's initial step size."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """L2 penalty on all weights; 1e-2 makes the latents collapse (and raises CollapseError)."""
+    """L2 penalty on all weights; at 1e-2 the latents shrink to nothing, which is refused."""
     max_steps: int = Field(default=20_000, ge=1)
     """Most optimiser steps, whatever the epochs say; bounds the time on big catalogues."""
 

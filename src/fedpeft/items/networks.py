@@ -123,7 +123,7 @@ def train(
         loss = loss_of(order[turn * size : (turn + 1) * size])
         if not torch.isfinite(loss):
             raise RunError(
-                f"the loss became {float(loss)} at step {step}; lower the learning rate "
+                f"the loss became {loss.item()} at step {step}; lower the learning rate "
                 f"(it is {config.learning_rate})"
             )
         optimiser.zero_grad()

@@ -5,6 +5,8 @@ Used to start the RQ-VAE's codebooks and to derive codes anew at every merge and
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -30,7 +32,8 @@ def residual_kmeans(
     seed
         Same vectors and seed, same result.
     iterations
-        Lloyd iterations per level, after a k-means++ start (Arthur and Vassilvitskii 2007).
+        Lloyd iterations per level, after a greedy k-means++ start (Arthur and Vassilvitskii
+        2007).
 
     Returns
     -------
@@ -127,20 +130,26 @@ def _kmeans(vectors: Tensor, codes: int, iterations: int, rng: torch.Generator) 
 
 
 def _spread_start(vectors: Tensor, codes: int, rng: torch.Generator) -> Tensor:
-    """Draw centres with probability proportional to the squared distance to those drawn before."""
+    """Draw centres by greedy k-means++: far from those drawn before, the best of a few tries.
+
+    Returns at most `codes` centres, and at most one per distinct vector.
+    """
+    last, tries = len(vectors) - 1, 2 + int(math.log(codes))
+    draws = torch.rand(codes, tries, generator=rng, dtype=torch.float64)
     squares = vectors.square().sum(dim=1)
-    draws = torch.rand(codes, generator=rng, dtype=torch.float64).tolist()
-    last = len(vectors) - 1
-    picked = [min(int(draws[0] * len(vectors)), last)]
-    distance = torch.full_like(squares, torch.inf)
-    # differences below float32 resolution are rounding, not distance
-    noise = 1e-6 * float(squares.max())
-    for draw in draws[1:]:
-        latest = vectors[picked[-1]]
-        away = squares - 2 * (vectors @ latest) + squares[picked[-1]]
-        distance = torch.minimum(distance, torch.where(away > noise, away, 0))
-        total = distance.double().cumsum(0)
+    noise = 1e-6 * float(squares.max())  # below float32 resolution a difference is rounding
+    distance = squares.new_ones(len(vectors))
+    picked: list[Tensor] = []
+    for draw in draws:
+        total = distance.cumsum(0, dtype=torch.float64)
         if total[-1] <= 0:  # fewer distinct vectors than codes
             break
-        picked.append(min(int(torch.searchsorted(total, draw * float(total[-1]))), last))
-    return vectors[torch.tensor(picked)]
+        drawn = torch.searchsorted(total, draw * total[-1], right=True).clamp(max=last)
+        away = torch.addmm(squares[:, None], vectors, vectors[drawn].T, alpha=-2) + squares[drawn]
+        away = torch.where(away > noise, away, 0)
+        if picked:
+            away = torch.minimum(away, distance[:, None])
+        best = away.sum(dim=0).argmin()
+        distance = away[:, best].contiguous()
+        picked.append(drawn[best])
+    return vectors[torch.stack(picked)]

@@ -129,6 +129,8 @@ def rotate(latents: Tensor, quantised: Tensor) -> Tensor:
     with torch.no_grad():
         length = latents.norm(dim=1, keepdim=True)
         target = quantised.norm(dim=1, keepdim=True)
+        usable = (length > 1e-6) & (target > 1e-6)
+        length, target = length.clamp(min=1e-6), target.clamp(min=1e-6)
         start, end = latents / length, quantised / target
         middle = nn.functional.normalize(start + end, dim=1)
         stretch = target / length
@@ -137,7 +139,6 @@ def rotate(latents: Tensor, quantised: Tensor) -> Tensor:
         - 2 * (latents * middle).sum(dim=1, keepdim=True) * middle
         + 2 * (latents * start).sum(dim=1, keepdim=True) * end
     )
-    usable = (length > 1e-6) & (target > 1e-6)
     turned = torch.where(usable, turned, straight_through(latents, quantised))
     return turned + (quantised - turned).detach()  # the exact value, whatever rounding did
 

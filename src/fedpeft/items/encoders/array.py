@@ -120,18 +120,16 @@ def _content_hash(path: Path) -> str:
 
 def _read_npy(path: Path) -> NDArray[np.generic]:
     try:
-        values = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:  # np.load would take pickles and archives for .npy as well
+            values: NDArray[np.generic] = np.lib.format.read_array(file, allow_pickle=False)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (ValueError, EOFError) as error:
+    except ValueError as error:
         if "allow_pickle" in str(error):
             raise DataError(
                 f"{path} holds pickled Python objects, which are refused; save a plain array"
             ) from None
         raise DataError(f"{path} is not a readable .npy file: {error}") from None
-    if not isinstance(values, np.ndarray):
-        values.close()
-        raise DataError(f"{path} is an archive of arrays, not one .npy array")
     return values
 
 

@@ -100,7 +100,8 @@ class TfidfEncoder:
             n_iter=2,  # the trailing directions need no more accuracy than text has
             random_state=int(rng.integers(2**31)),
         )
-        return svd.fit(vectorizer.transform(texts))
+        with np.errstate(invalid="ignore"):  # equal texts have no variance to be a share of
+            return svd.fit(vectorizer.transform(texts))
 
 
 encoders.register("tfidf", config=TfidfConfig, build=TfidfEncoder)
