@@ -1,7 +1,7 @@
 """Where parts are registered: adapters, backbones, losses, data readers, item encoders.
 
 A part is one class and one `register` call.  Another installed package adds parts through an entry
-point of the group ``fedpeft.<kind>s`` (for example ``fedpeft.adapters``) that names a module to
+point of the group ``fedpeft.<plural>`` (for example ``fedpeft.adapters``) that names a module to
 import; nothing in this project needs an edit.
 """
 
@@ -34,14 +34,17 @@ class Registry(Generic[T]):
     Parameters
     ----------
     kind
-        What the parts are, in the singular; used in messages and in the entry-point group.
+        What the parts are, in the singular; used in messages.
+    plural
+        The same in the plural: the entry-point group is ``fedpeft.<plural>``.
     builtin
         Modules that register the parts this project ships; imported at the first look-up, so that
         importing one part does not import all.
     """
 
-    def __init__(self, kind: str, builtin: tuple[str, ...] = ()) -> None:
+    def __init__(self, kind: str, plural: str, builtin: tuple[str, ...] = ()) -> None:
         self.kind = kind
+        self.plural = plural
         self._builtin = builtin
         self._parts: dict[str, Part[T]] = {}
         self._loaded = False
@@ -88,5 +91,5 @@ class Registry(Generic[T]):
 
         for module in self._builtin:
             import_module(module)
-        for point in entry_points(group=f"fedpeft.{self.kind.replace(' ', '_')}s"):
+        for point in entry_points(group=f"fedpeft.{self.plural}"):
             point.load()

@@ -226,5 +226,6 @@ def check_tensors(
 
 adapters: Registry[ItemEmbedding] = Registry(
     "adapter",
+    "adapters",
     builtin=tuple(f"fedpeft.adapters.{name}" for name in ("full", "lora", "hash", "rq")),
 )

@@ -63,4 +63,6 @@ class BackboneConfig(ConfigModel):
     """Settings every backbone has."""
 
 
-backbones: Registry[Backbone] = Registry("backbone", builtin=("fedpeft.backbones.fedmf",))
+backbones: Registry[Backbone] = Registry(
+    "backbone", "backbones", builtin=("fedpeft.backbones.fedmf",)
+)

@@ -2,11 +2,12 @@
 
 Minimises, over user vectors u and item vectors v,
 
-    sum over observed (u.v - 1)^2 + a0 * sum over all (u.v)^2 + reg * (sum |u|^2 + sum |v|^2)
+    sum over observed w (u.v - 1)^2 + a0 * sum over all (u.v)^2 + reg * (sum |u|^2 + sum |v|^2)
 
-(Hu, Koren and Volinsky 2008, "Collaborative filtering for implicit feedback datasets", in the form
-of Rendle et al. 2022, "Revisiting the performance of iALS").  With one side fixed every row of the
-other has a closed form, a dim x dim ridge system; the rows are solved in batches of like length.
+with w the weight of the interaction by its age, 1 by default (Hu, Koren and Volinsky 2008,
+"Collaborative filtering for implicit feedback datasets", in the form of Rendle et al. 2022,
+"Revisiting the performance of iALS").  With one side fixed every row of the other has a closed
+form, a dim x dim ridge system; the rows are solved in batches of like length.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
 from fedpeft.config import ConfigModel
 from fedpeft.data.dataset import Histories, Ints
 from fedpeft.data.ragged import indptr_of, row_of
+from fedpeft.data.recency import RecencyConfig
 from fedpeft.errors import RunError
 from fedpeft.seeding import torch_rng
 
@@ -39,6 +42,8 @@ class ALSConfig(ConfigModel):
     """a0: weight of the pull of all scores towards 0; the denser the data, the larger."""
     regularisation: float = Field(default=2.0, gt=0)
     """Weight of the squared length of every vector."""
+    recency: RecencyConfig = RecencyConfig()
+    """How the age of an interaction weighs it."""
 
 
 def fit_als(
@@ -67,8 +72,9 @@ def fit_als(
     RunError
         If a ridge system cannot be solved in float32 (regularisation too small).
     """
-    by_user = list(_batches(train.indptr, train.items, n_items, config.dim))
-    by_item = list(_batches(*_transpose(train, n_items), train.n_users, config.dim))
+    weights = _weights(train, config)
+    by_user = list(_batches(train.indptr, train.items, weights, n_items, config.dim))
+    by_item = list(_batches(*_transpose(train, weights, n_items), train.n_users, config.dim))
     items = torch.randn(n_items, config.dim, generator=torch_rng(seed, "floors", "als"))
     items *= 0.1 / math.sqrt(config.dim)
     users = torch.zeros(train.n_users, config.dim)
@@ -78,8 +84,21 @@ def fit_als(
     return users, items
 
 
+def solve_users(items: Tensor, histories: Histories, config: ALSConfig) -> Tensor:
+    """Return user vectors, float32 (users, dim), for given item vectors and histories."""
+    weights = _weights(histories, config)
+    batches = list(_batches(histories.indptr, histories.items, weights, len(items), config.dim))
+    return _solve(torch.zeros(histories.n_users, config.dim), items, batches, config)
+
+
+def _weights(histories: Histories, config: ALSConfig) -> NDArray[np.float32]:
+    """Return the weight of every interaction, float32, by its age in its history."""
+    last = np.repeat(histories.indptr[1:], histories.lengths()) - 1
+    return config.recency.weights(last - np.arange(len(last))).astype(np.float32)
+
+
 def _solve(
-    solved: Tensor, fixed: Tensor, batches: list[tuple[Tensor, Tensor]], config: ALSConfig
+    solved: Tensor, fixed: Tensor, batches: list[tuple[Tensor, Tensor, Tensor]], config: ALSConfig
 ) -> Tensor:
     """Return the vectors of one side (shaped as `solved`), given the `fixed` other side."""
     dim = fixed.shape[1]
@@ -87,23 +106,24 @@ def _solve(
     common += config.regularisation * torch.eye(dim)
     padded = torch.cat([fixed, torch.zeros(1, dim)])  # the padding index points at the last row
     result = torch.zeros_like(solved)
-    for rows, columns in batches:
+    for rows, columns, weights in batches:
         seen = padded[columns]
-        systems = torch.baddbmm(common.expand(len(rows), dim, dim), seen.mT, seen)
+        weighted = seen * weights[..., None]
+        systems = torch.baddbmm(common.expand(len(rows), dim, dim), weighted.mT, seen)
         factors, trouble = torch.linalg.cholesky_ex(systems)
         if bool(trouble.any()):
             raise RunError(
                 f"a system of the matrix factorisation is singular in float32; regularisation = "
                 f"{config.regularisation:g} is too small"
             )
-        result[rows] = torch.cholesky_solve(seen.sum(1)[..., None], factors)[..., 0]
+        result[rows] = torch.cholesky_solve(weighted.sum(1)[..., None], factors)[..., 0]
     return result
 
 
 def _batches(
-    indptr: Ints, columns: Ints, n_columns: int, dim: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield batches of non-empty rows of like length: row indices (b,) and columns (b, length).
+    indptr: Ints, columns: Ints, weights: NDArray[np.float32], n_columns: int, dim: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield batches of non-empty rows of like length: rows (b,), columns and weights (b, length).
 
     Rows go from long to short, so a batch is as wide as its first row and padding, the column index
     `n_columns`, stays small.
@@ -122,11 +142,15 @@ def _batches(
         yield (
             torch.from_numpy(rows),
             torch.from_numpy(np.where(inside, columns[cells], n_columns)),
+            torch.from_numpy(weights[cells]),
         )
 
 
-def _transpose(histories: Histories, n_items: int) -> tuple[Ints, Ints]:
-    """Return the users of each item, as ``(indptr, users)``."""
+def _transpose(
+    histories: Histories, weights: NDArray[np.float32], n_items: int
+) -> tuple[Ints, Ints, NDArray[np.float32]]:
+    """Return the users of each item and the weights, as ``(indptr, users, weights)``."""
     users = row_of(histories.lengths())
     indptr = indptr_of(np.bincount(histories.items, minlength=n_items))
-    return indptr, users[np.argsort(histories.items, kind="stable")]
+    order = np.argsort(histories.items, kind="stable")
+    return indptr, users[order], weights[order]

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from fedpeft.data.dataset import Split
-from fedpeft.evaluation.als import ALSConfig, fit_als
-from fedpeft.evaluation.protocol import Scorer, evaluate
+from fedpeft.data.recency import RecencyConfig
+from fedpeft.evaluation.als import ALSConfig, fit_als, solve_users
+from fedpeft.evaluation.protocol import Part, Scorer, evaluate
 
+_PARTS: tuple[Part, ...] = ("validation", "test")
 _WEIGHTS = (0.005, 0.02, 0.1, 0.4)  # from very sparse to dense data
 _REGULARISATIONS = (0.5, 5.0)  # tried beside the default, at the best weight
 
@@ -28,14 +30,20 @@ def popularity(split: Split) -> Scorer:
 
 
 def matrix_factorisation(
-    split: Split, config: ALSConfig | None = None, *, seed: int = 0, tune: bool = False
+    split: Split,
+    config: ALSConfig | None = None,
+    part: Part = "validation",
+    *,
+    seed: int = 0,
+    tune: bool = False,
 ) -> Scorer:
     """Return the scorer of a centralised implicit matrix factorisation.
 
     Parameters
     ----------
     split
-        Trained on ``split.train`` alone.
+        Item vectors are trained on ``split.train`` alone; user vectors are solved from all that
+        comes before the held-out item, as federated clients do (`Split.before`).
     config
         Settings; with `tune`, where the search starts.
     seed
@@ -51,7 +59,8 @@ def matrix_factorisation(
     config = config or ALSConfig()
     if tune:
         config = choose_als(split, config, seed=seed)
-    return _scorer(*fit_als(split.train, split.n_items, config, seed))
+    _, items = fit_als(split.train, split.n_items, config, seed)
+    return _scorer(solve_users(items, split.before(part), config), items)
 
 
 def choose_als(split: Split, config: ALSConfig | None = None, *, seed: int = 0) -> ALSConfig:
@@ -76,7 +85,12 @@ def choose_als(split: Split, config: ALSConfig | None = None, *, seed: int = 0) 
 
 
 def floors(
-    split: Split, seed: int = 0, *, centralised_mf: bool = True, tune: bool = True
+    split: Split,
+    seed: int = 0,
+    *,
+    centralised_mf: bool = True,
+    tune: bool = True,
+    recency: RecencyConfig | None = None,
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Evaluate the floors on both parts.
 
@@ -92,6 +106,9 @@ def floors(
         is ``(users + items) * dim`` floats plus 40 bytes for each interaction.
     tune
         Choose the factorisation's settings on validation.
+    recency
+        How the age of an interaction weighs it in the matrix factorisation: the model it is held
+        against should know no more.
 
     Returns
     -------
@@ -99,19 +116,17 @@ def floors(
         ``{"popularity": {"validation": report, "test": report}, "centralised_mf": {...}}``, each
         report as by `Report.to_dict`; ``centralised_mf`` also has ``settings``, those chosen.
     """
-    found = {"popularity": _both_parts(popularity(split), split)}
+    found = {"popularity": _both_parts(dict.fromkeys(_PARTS, popularity(split)), split)}
     if centralised_mf:
-        config = choose_als(split, seed=seed) if tune else ALSConfig()
-        scorer = matrix_factorisation(split, config, seed=seed)
-        found["centralised_mf"] = _both_parts(scorer, split) | {"settings": config.model_dump()}
+        config = ALSConfig(recency=recency or RecencyConfig())
+        config = choose_als(split, config, seed=seed) if tune else config
+        parts = {part: matrix_factorisation(split, config, part, seed=seed) for part in _PARTS}
+        found["centralised_mf"] = _both_parts(parts, split) | {"settings": config.model_dump()}
     return found
 
 
-def _both_parts(scorer: Scorer, split: Split) -> dict[str, dict[str, Any]]:
-    return {
-        "validation": evaluate(scorer, split, "validation").to_dict(),
-        "test": evaluate(scorer, split, "test").to_dict(),
-    }
+def _both_parts(scorers: dict[Part, Scorer], split: Split) -> dict[str, dict[str, Any]]:
+    return {part: evaluate(scorer, split, part).to_dict() for part, scorer in scorers.items()}
 
 
 def _scorer(user_vectors: Tensor, item_vectors: Tensor) -> Scorer:

@@ -14,7 +14,7 @@ from fedpeft.data import Dataset, Split, load, split
 from fedpeft.experiment.config import RunConfig
 from fedpeft.federation import RunOptions, Simulation
 from fedpeft.items import Items, default_cache, pretrain, semantic_codes
-from fedpeft.losses import losses
+from fedpeft.losses import LossConfig, losses
 
 Stage = Callable[[str], None]
 
@@ -62,6 +62,8 @@ def build(
         If loss, backbone and training settings do not go together.
     """
     assert isinstance(config.adapter.config, AdapterConfig)
+    assert isinstance(config.loss.config, LossConfig)
+    density = len(data.train.items) / (data.n_users * data.n_items)
     backbone, loss = backbones.get(config.backbone.kind), losses.get(config.loss.kind)
 
     def codes_of_text(levels: int, codes: int) -> Tensor:
@@ -72,7 +74,7 @@ def build(
         data,
         items.base,
         lambda item: backbone.build(config.backbone.config, item),
-        loss.build(config.loss.config),
+        loss.build(config.loss.config.fitted(density)),
         config.adapter.kind,
         config.adapter.config,
         config.training,

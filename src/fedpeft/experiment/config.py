@@ -144,7 +144,7 @@ def _training(
     """
     assert isinstance(adapter.config, AdapterConfig)
     least_squares = getattr(losses.get(loss.kind).build, "least_squares", False)
-    defaults = recipe_defaults(recipe, least_squares=least_squares)
+    defaults = recipe_defaults(recipe, adapter.kind, least_squares=least_squares)
     merged = _merge(defaults, settings)
     default_rounds = TrainingConfig.model_fields["rounds"].default
     rounds = merged.get("rounds", default_rounds)

@@ -6,15 +6,17 @@ from typing import Any
 
 from fedpeft import __version__
 from fedpeft.data import Split
+from fedpeft.data.recency import RecencyConfig
 from fedpeft.errors import ArtifactError
 from fedpeft.evaluation import floors
 from fedpeft.files import fingerprint, read_json, write_json
 from fedpeft.items import default_cache
 
 
-def cached_floors(split: Split, *, centralised_mf: bool) -> dict[str, Any]:
+def cached_floors(split: Split, *, centralised_mf: bool, recency: RecencyConfig) -> dict[str, Any]:
     """Return the floors of a split, computed once per version and kept in the cache."""
-    key = fingerprint(split.fingerprint, __version__, f"centralised_mf={centralised_mf}")
+    settings = f"centralised_mf={centralised_mf} {recency!r}"
+    key = fingerprint(split.fingerprint, __version__, settings)
     path = default_cache() / "floors" / f"{key}.json"
     if path.exists():
         try:
@@ -22,6 +24,6 @@ def cached_floors(split: Split, *, centralised_mf: bool) -> dict[str, Any]:
             return found
         except ArtifactError:
             pass  # a damaged cache entry is computed again
-    found = floors(split, centralised_mf=centralised_mf)
+    found = floors(split, centralised_mf=centralised_mf, recency=recency)
     write_json(path, found)
     return found

@@ -193,7 +193,11 @@ def _result(
         },
         "items": prepared.items.report,
         "metrics": metrics,
-        "floors": cached_floors(split, centralised_mf=config.evaluation.centralised_floor),
+        "floors": cached_floors(
+            split,
+            centralised_mf=config.evaluation.centralised_floor,
+            recency=config.training.recency,
+        ),
         "bytes": simulation.ledger.summary(simulation.server.prices),
         "rounds": simulation.round,
         "seconds": seconds,

@@ -14,7 +14,7 @@ from torch import Tensor
 from fedpeft.data.dataset import Histories, Ints
 from fedpeft.data.negatives import TrainNegatives
 from fedpeft.data.ragged import take
-from fedpeft.federation.config import RecencyConfig
+from fedpeft.data.recency import RecencyConfig
 from fedpeft.seeding import numpy_rng
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from fedpeft.config import ConfigModel
-from fedpeft.data.dataset import Ints
+from fedpeft.data.recency import RecencyConfig
 
 
 class OptimizerConfig(ConfigModel):
@@ -38,27 +36,6 @@ class OptimizerConfig(ConfigModel):
         return torch.optim.Adam(
             list(parameters), lr=self.lr, betas=(self.beta1, self.beta2), eps=self.eps, fused=True
         )
-
-
-class RecencyConfig(ConfigModel):
-    """How much less an old interaction of a client counts than its latest.
-
-    The weight of the interaction with `a` later ones is ``floor + (1 - floor) * 2^(-a/half_life)``.
-    A client applies it to its own history; nothing about it travels.
-    """
-
-    half_life: float | None = Field(None, gt=0)
-    """Later interactions after which the weight has fallen half-way to the floor; None: all count
-    alike."""
-    floor: float = Field(0.0, ge=0, le=1)
-    """Weight of the oldest interactions, against 1 of the latest."""
-
-    def weights(self, ages: Ints) -> NDArray[np.float64]:
-        """Return the weight of interactions by age, float64 in [floor, 1], for int64 ages >= 0."""
-        if self.half_life is None:
-            return np.ones(ages.shape)
-        decayed: NDArray[np.float64] = np.exp2(-np.maximum(ages, 0) / self.half_life)
-        return self.floor + (1 - self.floor) * decayed
 
 
 class TrainingConfig(ConfigModel):
@@ -128,8 +105,15 @@ _PAPER: dict[str, Any] = {
     "server_optimizer": {"kind": "sgd", "lr": 1.0},
     "inference": "stored",
 }
-_SOLVE: dict[str, Any] = {}
+_RECENCY = {"half_life": 5.0, "floor": 0.1}
+_SOLVE: dict[str, Any] = {
+    "recency": _RECENCY,
+    "private_decay": 1.0,
+    "server_schedule": "cosine",
+}
 _GRADIENT: dict[str, Any] = {
+    "recency": _RECENCY,
+    "server_schedule": "cosine",
     "private": "gradient",
     "private_steps": 3,
     "private_optimizer": {"kind": "adam", "lr": 0.1},
@@ -138,16 +122,23 @@ _GRADIENT: dict[str, Any] = {
 }
 
 
-def recipe_defaults(recipe: Recipe, *, least_squares: bool) -> dict[str, Any]:
+_SERVER_LR = {"lora": 0.03}
+"""Adam's rate where 0.01 is not best: LoRA starts from B = 0, so its product grows slowly."""
+
+
+def recipe_defaults(recipe: Recipe, adapter: str, *, least_squares: bool) -> dict[str, Any]:
     """Return the settings of a recipe that differ from `TrainingConfig`'s own defaults.
 
     Parameters
     ----------
     recipe
         `fedpeft` (private-first with a server optimiser and merge-and-refresh) or `paper`.
+    adapter
+        Registered name of the adapter.
     least_squares
         Whether the private problem has an exact solution.
     """
     if recipe == "paper":
         return _PAPER
-    return _SOLVE if least_squares else _GRADIENT
+    ours = _SOLVE if least_squares else _GRADIENT
+    return ours | {"server_optimizer": {"lr": _SERVER_LR.get(adapter, 0.01)}}

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from torch import Tensor
 
+from fedpeft.config import ConfigModel
 from fedpeft.registry import Registry
+
+
+class LossConfig(ConfigModel):
+    """Settings every loss has."""
+
+    def fitted(self, density: float) -> Self:
+        """Return the settings with what is left open filled in.
+
+        Parameters
+        ----------
+        density
+            Share of all user-item pairs that are train interactions, in (0, 1]; a server knows it
+            from the clients' counts.
+        """
+        return self
 
 
 class Loss(ABC):
@@ -53,5 +69,6 @@ class Loss(ABC):
 
 losses: Registry[Loss] = Registry(
     "loss",
+    "losses",
     builtin=tuple(f"fedpeft.losses.{name}" for name in ("bpr", "bce", "ials")),
 )

@@ -6,11 +6,10 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from fedpeft.config import ConfigModel
-from fedpeft.losses.base import Loss, losses
+from fedpeft.losses.base import Loss, LossConfig, losses
 
 
-class BCEConfig(ConfigModel):
+class BCEConfig(LossConfig):
     """Settings of binary cross-entropy."""
 
     negatives: int = Field(4, ge=1, le=64)

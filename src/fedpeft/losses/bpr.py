@@ -6,11 +6,10 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from fedpeft.config import ConfigModel
-from fedpeft.losses.base import Loss, losses
+from fedpeft.losses.base import Loss, LossConfig, losses
 
 
-class BPRConfig(ConfigModel):
+class BPRConfig(LossConfig):
     """Settings of BPR."""
 
     negatives: int = Field(1, ge=1, le=64)

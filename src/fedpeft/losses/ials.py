@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from pydantic import Field
 from torch import Tensor
 
-from fedpeft.config import ConfigModel
-from fedpeft.losses.base import Loss, losses
+from fedpeft.errors import ConfigError
+from fedpeft.losses.base import Loss, LossConfig, losses
+
+RATIO = 4.0
+"""Weight of all pairs together against that of the observed ones (chosen on validation)."""
 
 
-class IALSConfig(ConfigModel):
+class IALSConfig(LossConfig):
     """Settings of the least-squares loss."""
 
-    alpha0: float = Field(0.2, gt=0)
-    """Weight of the squared scores of all items, observed or not, against the observed ones."""
+    alpha0: float | None = Field(None, gt=0)
+    """Weight of the squared scores of all items, observed or not, against the observed ones; None:
+    `RATIO` times the density of the data."""
+
+    def fitted(self, density: float) -> Self:
+        if self.alpha0 is not None:
+            return self
+        return self.model_copy(update={"alpha0": RATIO * density})
 
 
 class IALS(Loss):
@@ -27,6 +38,8 @@ class IALS(Loss):
 
     def __init__(self, config: IALSConfig) -> None:
         self.config = config
+        if config.alpha0 is None:
+            raise ConfigError("loss.alpha0 is not set; give a number, or fit the settings to data")
         self.catalogue_weight = config.alpha0
 
     def __call__(self, positive: Tensor, negative: Tensor, weight: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ class Encoder(Protocol):
 
 encoders: Registry[Encoder] = Registry(
     "item encoder",
+    "encoders",
     builtin=(
         "fedpeft.items.encoders.tfidf",
         "fedpeft.items.encoders.sentence_transformers",

@@ -1,0 +1,31 @@
+"""How the age of an interaction weighs it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from fedpeft.config import ConfigModel
+from fedpeft.data.dataset import Ints
+
+
+class RecencyConfig(ConfigModel):
+    """How much less an old interaction of a client counts than its latest.
+
+    The weight of the interaction with `a` later ones is ``floor + (1 - floor) * 2^(-a/half_life)``.
+    A client applies it to its own history; nothing about it travels.
+    """
+
+    half_life: float | None = Field(None, gt=0)
+    """Later interactions after which the weight has fallen half-way to the floor; None: all count
+    alike."""
+    floor: float = Field(0.0, ge=0, le=1)
+    """Weight of the oldest interactions, against 1 of the latest."""
+
+    def weights(self, ages: Ints) -> NDArray[np.float64]:
+        """Return the weight of interactions by age, float64 in [floor, 1], for int64 ages >= 0."""
+        if self.half_life is None:
+            return np.ones(ages.shape)
+        decayed: NDArray[np.float64] = np.exp2(-np.maximum(ages, 0) / self.half_life)
+        return self.floor + (1 - self.floor) * decayed
