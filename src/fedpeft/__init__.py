@@ -1,3 +1,82 @@
-"""Plug-and-play parameter-efficient item embeddings for federated recommendation."""
+"""Plug-and-play parameter-efficient item embeddings for federated recommendation.
+
+The same as the command line in about ten lines::
+
+    import fedpeft
+
+    config = fedpeft.configure(data="synthetic", adapter="lora", rounds=100)
+    data = fedpeft.prepare(config)
+    simulation = fedpeft.build(config, data.split, data.items)
+    for _ in range(config.training.rounds):
+        simulation.step()
+    scorer = simulation.scorer(data.split.before("test"))
+    report = fedpeft.evaluate(scorer, data.split, "test")
+    print(report.sampled["ndcg@10"], simulation.ledger.bytes_per_client)
+
+Names are loaded when they are first used, so that importing the package is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedpeft.adapters import ItemContext, ItemEmbedding, adapters
+    from fedpeft.backbones import Backbone, backbones
+    from fedpeft.data import Dataset, Split, load, split
+    from fedpeft.evaluation import evaluate, floors
+    from fedpeft.experiment import RunConfig, build, configure, prepare, resolve
+    from fedpeft.federation import RunOptions, Simulation
+    from fedpeft.items import Items, pretrain
+    from fedpeft.losses import Loss, losses
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "fedpeft.adapters": ("ItemContext", "ItemEmbedding", "adapters"),
+    "fedpeft.backbones": ("Backbone", "backbones"),
+    "fedpeft.data": ("Dataset", "Split", "load", "split"),
+    "fedpeft.evaluation": ("evaluate", "floors"),
+    "fedpeft.experiment": ("RunConfig", "build", "configure", "prepare", "resolve"),
+    "fedpeft.federation": ("RunOptions", "Simulation"),
+    "fedpeft.items": ("Items", "pretrain"),
+    "fedpeft.losses": ("Loss", "losses"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Backbone",
+    "Dataset",
+    "ItemContext",
+    "ItemEmbedding",
+    "Items",
+    "Loss",
+    "RunConfig",
+    "RunOptions",
+    "Simulation",
+    "Split",
+    "__version__",
+    "adapters",
+    "backbones",
+    "build",
+    "configure",
+    "evaluate",
+    "floors",
+    "load",
+    "losses",
+    "prepare",
+    "pretrain",
+    "resolve",
+    "split",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'fedpeft' has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedpeft.cli.console import errors, print_json
-from fedpeft.cli.settings import configure
+from fedpeft.experiment import configure
 
 app = typer.Typer(help="List, download and describe data sets.", no_args_is_help=True)
 

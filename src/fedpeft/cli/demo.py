@@ -10,8 +10,7 @@ import typer
 from rich.console import Console
 
 from fedpeft.cli.run import execute
-from fedpeft.cli.settings import configure
-from fedpeft.experiment import Schedule
+from fedpeft.experiment import Schedule, configure
 
 STRATEGIES = ("full", "lora", "hash", "rq")
 

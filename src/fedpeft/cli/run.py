@@ -11,9 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from fedpeft.cli.console import BarWatcher, LineWatcher, errors, print_json
-from fedpeft.cli.settings import configure
 from fedpeft.errors import ConfigError, Interrupted
-from fedpeft.experiment import RunConfig, Schedule, resume, start
+from fedpeft.experiment import RunConfig, Schedule, configure, resume, start
 from fedpeft.federation import RunOptions
 
 Settings = Annotated[

@@ -5,6 +5,7 @@ from fedpeft.experiment.config import Choice, EvaluationConfig, RunConfig, resol
 from fedpeft.experiment.folder import RunFolder
 from fedpeft.experiment.recommend import Recommendation, evaluate_run, recommend, reopen
 from fedpeft.experiment.run import Schedule, Watcher, resume, start
+from fedpeft.experiment.settings import configure
 
 __all__ = [
     "Choice",
@@ -16,6 +17,7 @@ __all__ = [
     "Schedule",
     "Watcher",
     "build",
+    "configure",
     "evaluate_run",
     "prepare",
     "recommend",

@@ -50,11 +50,16 @@ def build(
     config: RunConfig,
     data: Split,
     items: Items,
-    options: RunOptions,
+    options: RunOptions | None = None,
     *,
     cache: Path | None = None,
 ) -> Simulation:
     """Build the simulation of a configuration.
+
+    Parameters
+    ----------
+    options
+        Where and how it executes; by default as `RunOptions` says, with the configuration's seed.
 
     Raises
     ------
@@ -78,6 +83,6 @@ def build(
         config.adapter.kind,
         config.adapter.config,
         config.training,
-        options,
+        options or RunOptions(seed=config.seed),
         semantic_codes=codes_of_text,
     )

@@ -30,7 +30,7 @@ class Reader(Protocol):
 
 readers: Registry[Reader] = Registry(
     "data reader",
-    "readers",
+    "data_readers",
     builtin=(
         "fedpeft.data.readers.amazon_2018",
         "fedpeft.data.readers.movielens_100k",

@@ -31,7 +31,7 @@ class Encoder(Protocol):
 
 encoders: Registry[Encoder] = Registry(
     "item encoder",
-    "encoders",
+    "item_encoders",
     builtin=(
         "fedpeft.items.encoders.tfidf",
         "fedpeft.items.encoders.sentence_transformers",

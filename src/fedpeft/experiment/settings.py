@@ -1,4 +1,4 @@
-"""From command-line options to a configuration."""
+"""From a file, a few everyday options and overrides to a configuration."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 from fedpeft.config import override, parse_override, read_toml
 from fedpeft.errors import DataError
-from fedpeft.experiment import RunConfig, resolve
+from fedpeft.experiment.config import RunConfig, resolve
 
 
 def configure(
-    file: Path | None,
+    file: Path | None = None,
     *,
     data: str | None = None,
     backbone: str | None = None,
@@ -24,6 +24,15 @@ def configure(
     settings: list[str] | None = None,
 ) -> RunConfig:
     """Return the configuration of a file with options set over it.
+
+    Parameters
+    ----------
+    file
+        TOML; None starts from the defaults.
+    data, backbone, adapter, mode, loss, recipe, rounds, seed
+        The everyday keys; None leaves the file's.
+    settings
+        Any other key, as ``table.key=value``.
 
     Raises
     ------
