@@ -22,26 +22,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fedpeft.adapters import ItemContext, ItemEmbedding, adapters
-    from fedpeft.backbones import Backbone, backbones
+    from fedpeft.adapters import ItemContext, ItemEmbedding
+    from fedpeft.backbones import Backbone
     from fedpeft.data import Dataset, Split, load, split
     from fedpeft.evaluation import evaluate, floors
     from fedpeft.experiment import RunConfig, build, configure, prepare, resolve
     from fedpeft.federation import RunOptions, Simulation
     from fedpeft.items import Items, pretrain
-    from fedpeft.losses import Loss, losses
+    from fedpeft.losses import Loss
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "fedpeft.adapters": ("ItemContext", "ItemEmbedding", "adapters"),
-    "fedpeft.backbones": ("Backbone", "backbones"),
+    "fedpeft.adapters": ("ItemContext", "ItemEmbedding"),
+    "fedpeft.backbones": ("Backbone",),
     "fedpeft.data": ("Dataset", "Split", "load", "split"),
     "fedpeft.evaluation": ("evaluate", "floors"),
     "fedpeft.experiment": ("RunConfig", "build", "configure", "prepare", "resolve"),
     "fedpeft.federation": ("RunOptions", "Simulation"),
     "fedpeft.items": ("Items", "pretrain"),
-    "fedpeft.losses": ("Loss", "losses"),
+    "fedpeft.losses": ("Loss",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -57,14 +57,11 @@ __all__ = [
     "Simulation",
     "Split",
     "__version__",
-    "adapters",
-    "backbones",
     "build",
     "configure",
     "evaluate",
     "floors",
     "load",
-    "losses",
     "prepare",
     "pretrain",
     "resolve",

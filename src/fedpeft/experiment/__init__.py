@@ -1,6 +1,6 @@
 """One run from configuration to run folder."""
 
-from fedpeft.experiment.build import Prepared, build, prepare
+from fedpeft.experiment.assemble import Prepared, build, prepare
 from fedpeft.experiment.config import Choice, EvaluationConfig, RunConfig, resolve
 from fedpeft.experiment.folder import RunFolder
 from fedpeft.experiment.recommend import Recommendation, evaluate_run, recommend, reopen

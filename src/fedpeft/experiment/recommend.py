@@ -9,7 +9,7 @@ import torch
 
 from fedpeft.errors import ArtifactError, ConfigError
 from fedpeft.evaluation import Part, Report, evaluate
-from fedpeft.experiment.build import Prepared, Stage, build, prepare
+from fedpeft.experiment.assemble import Prepared, Stage, build, prepare
 from fedpeft.experiment.folder import RunFolder
 from fedpeft.experiment.run import load_checkpoint
 from fedpeft.federation import RunOptions, Simulation

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from fedpeft import __version__, adapters
 from fedpeft.errors import ArtifactError, Interrupted
 from fedpeft.evaluation import Report, evaluate
-from fedpeft.experiment.build import Prepared, build, prepare
+from fedpeft.experiment.assemble import Prepared, build, prepare
 from fedpeft.experiment.config import RunConfig
 from fedpeft.experiment.floors import cached_floors
 from fedpeft.experiment.folder import RunFolder, commit
