@@ -17,15 +17,15 @@ class RecencyConfig(ConfigModel):
     A client applies it to its own history; nothing about it travels.
     """
 
-    half_life: float | None = Field(None, gt=0)
-    """Later interactions after which the weight has fallen half-way to the floor; None: all count
+    half_life: float = Field(0.0, ge=0)
+    """Later interactions after which the weight has fallen half-way to the floor; 0: all count
     alike."""
     floor: float = Field(0.0, ge=0, le=1)
     """Weight of the oldest interactions, against 1 of the latest."""
 
     def weights(self, ages: Ints) -> NDArray[np.float64]:
         """Return the weight of interactions by age, float64 in [floor, 1], for int64 ages >= 0."""
-        if self.half_life is None:
+        if self.half_life == 0:
             return np.ones(ages.shape)
         decayed: NDArray[np.float64] = np.exp2(-np.maximum(ages, 0) / self.half_life)
         return self.floor + (1 - self.floor) * decayed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,10 @@ class RunFolder:
             raise ConfigError(
                 f"{path} exists and is not empty; choose another --out, or --resume {path}"
             )
-        write_text(path / "config.toml", to_toml(config.to_dict()))
+        text = to_toml(config.to_dict())
+        if resolve(tomllib.loads(text)) != config:  # TOML has no null
+            raise ConfigError("a setting is None where its default is not, which TOML cannot hold")
+        write_text(path / "config.toml", text)
         return cls(path)
 
     @classmethod
