@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fedpeft.adapters.base import AdapterConfig, ItemContext, ItemEmbedding, adapters
 from fedpeft.errors import ConfigError
@@ -55,7 +56,7 @@ class RQTable(ItemEmbedding):
         self.codebooks = nn.Parameter(codebooks)
 
     def lookups(self, ids: Tensor) -> dict[str, Tensor]:
-        return {"codebooks": self.codes[ids]}
+        return {"codebooks": F.embedding(ids, self.codes)}  # refuses ids out of range, as all do
 
     def compose(
         self, rows: Mapping[str, Tensor], whole: Mapping[str, Tensor], base: Tensor | None
@@ -71,8 +72,9 @@ class RQTable(ItemEmbedding):
 
 def _codes(config: RQConfig, context: ItemContext) -> Tensor:
     """Return every item's rows in the stacked codebooks, int64 (n, l)."""
-    if context.frozen is not None:
-        return context.frozen["codes"].clone()
+    saved = (context.frozen or {}).get("codes")
+    if saved is not None and saved.shape == (len(context.base), config.levels):
+        return saved.clone()
     if config.source == "table":
         codes, _ = residual_kmeans(
             context.base, levels=config.levels, codes=config.codes, seed=context.seed

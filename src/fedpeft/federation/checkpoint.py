@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedpeft.adapters import check_tensors
+from fedpeft.adapters import ItemEmbedding, check_tensors
 from fedpeft.errors import ArtifactError
 from fedpeft.federation.local import Tensors
 from fedpeft.federation.simulation import Simulation
 from fedpeft.files import fingerprint, read_metadata, read_tensors, write_tensors
 
 SCHEMA = 1
+_OPTIONAL = ("server.", "broadcast.", "upload.")
+"""Names of tensors that exist once the optimiser, or error feedback, has something to remember."""
 
 
 def save(simulation: Simulation, path: Path, extra: dict[str, Any] | None = None) -> None:
@@ -33,14 +35,16 @@ def save(simulation: Simulation, path: Path, extra: dict[str, Any] | None = None
     tensors = _tensors(simulation)
     state = {
         "schema": SCHEMA,
+        "settings": server.settings,
         "round": simulation.round,
         "phase": server.phase,
         "version": server.version,
         "ledger": simulation.ledger.state(),
         "extra": extra or {},
-        "sha256": _digest(tensors),
     }
-    write_tensors(path, tensors, {"fedpeft": json.dumps(state)})
+    metadata = {"fedpeft": json.dumps(state)}
+    metadata["sha256"] = _digest(metadata["fedpeft"], tensors)
+    write_tensors(path, tensors, metadata)
 
 
 def load(simulation: Simulation, path: Path) -> dict[str, Any]:
@@ -49,25 +53,28 @@ def load(simulation: Simulation, path: Path) -> dict[str, Any]:
     Raises
     ------
     ArtifactError
-        If the file is missing, corrupt, of another schema, or of other settings.
+        If the file is missing, corrupt, of another schema, or of other settings.  The simulation
+        is as it was then.
     """
-    try:
-        state = json.loads(read_metadata(path)["fedpeft"])
-        schema = state["schema"]
-    except (KeyError, TypeError, json.JSONDecodeError):
-        raise ArtifactError(f"{path} is not a fedpeft checkpoint") from None
-    if schema != SCHEMA:
-        raise ArtifactError(f"{path} has checkpoint schema {schema!r}; this version reads {SCHEMA}")
-    tensors = read_tensors(path)
-    if _digest(tensors) != state["sha256"]:
-        raise ArtifactError(f"{path} is corrupt: its tensors do not match their checksum")
-    simulation.round = state["round"]
-    simulation.ledger.restore(state["ledger"], tensors.pop("ledger.held").numpy())
-    frozen = _group(tensors, "frozen.")
+    state, tensors = _read(path)
     server = simulation.server
-    server.restore(state["phase"], state["version"], tensors.pop("base", None), frozen)
-    _assign(path, _group(tensors, "payload."), dict(server.parameters()))
-    _assign(path, _group(tensors, "private."), simulation.private)
+    _check_settings(path, state["settings"], server.settings)
+    whole = (server.item.num_embeddings, server.item.embedding_dim)
+    base = tensors.get("base", torch.zeros(whole))  # some adapters keep none
+    check_tensors({"base": base}, {"base": whole}, str(path))
+    item = server.build(state["phase"], state["version"], base, _group(tensors, "frozen."))
+    item.to(server.item.device)
+    own = _own(simulation, item)
+    known = {name: t for name, t in tensors.items() if not name.startswith(_OPTIONAL)}
+    check_tensors(known, {name: t.shape for name, t in own.items()}, str(path), finite=False)
+
+    # all of it fits: only now does the simulation change
+    server.adopt(state["phase"], state["version"], item)
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])
+    simulation.round = state["round"]
+    simulation.ledger.restore(state["ledger"], tensors["ledger.held"].numpy())
     _restore_optimizer(simulation, _group(tensors, "server."))
     for name, feedback in _feedbacks(simulation):
         feedback.residual = {
@@ -75,6 +82,46 @@ def load(simulation: Simulation, path: Path) -> dict[str, Any]:
         }
     extra: dict[str, Any] = state["extra"]
     return extra
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Tensors]:
+    """Return state and tensors of a checkpoint whose schema and checksum are right."""
+    metadata = read_metadata(path)
+    try:
+        state = json.loads(metadata["fedpeft"])
+        schema = state["schema"]
+    except (KeyError, TypeError, json.JSONDecodeError):
+        raise ArtifactError(f"{path} is not a fedpeft checkpoint") from None
+    if schema != SCHEMA:
+        raise ArtifactError(f"{path} has checkpoint schema {schema!r}; this version reads {SCHEMA}")
+    tensors = read_tensors(path)
+    if _digest(metadata["fedpeft"], tensors) != metadata.get("sha256"):
+        raise ArtifactError(f"{path} is corrupt: its contents do not match their checksum")
+    return state, tensors
+
+
+def _check_settings(path: Path, saved: dict[str, Any], own: dict[str, Any], at: str = "") -> None:
+    """Raise `ArtifactError` naming the first setting in which a checkpoint differs."""
+    for key in sorted({*saved, *own}):
+        theirs, ours = saved.get(key), own.get(key)
+        if isinstance(theirs, dict) and isinstance(ours, dict):
+            _check_settings(path, theirs, ours, f"{at}{key}.")
+        elif theirs != ours:
+            raise ArtifactError(
+                f"{path} was saved with {at}{key} = {theirs!r}, which is {ours!r} now"
+            )
+
+
+def _own(simulation: Simulation, item: ItemEmbedding) -> Tensors:
+    """Return the live tensors a checkpoint fills, once `item` is the simulation's, by name."""
+    own = {f"frozen.{n}": t for n, t in item.named_buffers() if n != "base"}
+    if item.base is not None:
+        own["base"] = item.base
+    own |= {f"payload.item.{name}": p for name, p in item.named_parameters()}
+    own |= {f"payload.{name}": p for name, p in simulation.server.backbone.shared().items()}
+    own |= {f"private.{name}": t for name, t in simulation.private.items()}
+    own["ledger.held"] = torch.from_numpy(simulation.ledger.held)
+    return own
 
 
 def _tensors(simulation: Simulation) -> Tensors:
@@ -108,17 +155,10 @@ def _restore_optimizer(simulation: Simulation, saved: Tensors) -> None:
         }
 
 
-def _assign(path: Path, saved: Tensors, own: dict[str, Any]) -> None:
-    check_tensors(saved, {name: t.shape for name, t in own.items()}, str(path), finite=False)
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(saved[name])
-
-
 def _group(tensors: Tensors, prefix: str) -> Tensors:
     """Return the tensors whose name starts with `prefix`, without it."""
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
-def _digest(tensors: Tensors) -> str:
-    return fingerprint(*(part for name in sorted(tensors) for part in (name, tensors[name])))
+def _digest(state: str, tensors: Tensors) -> str:
+    return fingerprint(state, *(part for name in sorted(tensors) for part in (name, tensors[name])))

@@ -58,7 +58,7 @@ class Server:
         self.feedback = ErrorFeedback(self._codec, 1) if isinstance(self._codec, Int8) else None
         self.version = 0
         self.phase: Phase = "warmup" if training.warmup_rounds else "adapt"
-        self.backbone = make_backbone(self._build(base))
+        self.backbone = make_backbone(self.build(self.phase, self.version, base))
         self._start_subspace()
 
     @property
@@ -66,15 +66,17 @@ class Server:
         """The current item embedding."""
         return self.backbone.item
 
-    def _build(self, base: torch.Tensor, frozen: Tensors | None = None) -> ItemEmbedding:
+    def build(
+        self, phase: Phase, version: int, base: torch.Tensor, frozen: Tensors | None = None
+    ) -> ItemEmbedding:
         """Return an adapter on `base`: the full table in warm-up, the run's own after it.
 
         `frozen` rebuilds a saved subspace; without it a new one is made.
         """
-        kind = "full" if self.phase == "warmup" else self._kind
+        kind = "full" if phase == "warmup" else self._kind
         part = adapters.get(kind)
-        config = part.config() if self.phase == "warmup" else self._config
-        seed = int(sequence(self._seed, "subspace", self.version).generate_state(1)[0])
+        config = part.config() if phase == "warmup" else self._config
+        seed = int(sequence(self._seed, "subspace", version).generate_state(1)[0])
         return part.build(config, ItemContext(base, seed, self._semantic_codes, frozen))
 
     def _start_subspace(self) -> None:
@@ -95,16 +97,20 @@ class Server:
         size = len(self._codec.encode(payload_of(self.backbone)))
         self.prices = Prices(size, self.item.base_bytes, self.item.subspace_bytes)
 
-    def restore(
-        self, phase: Phase, version: int, base: torch.Tensor | None, frozen: Tensors
-    ) -> None:
-        """Rebuild the item embedding of a saved version; the caller then loads its payload."""
+    def adopt(self, phase: Phase, version: int, item: ItemEmbedding) -> None:
+        """Go on with the item embedding of a saved version."""
         self.phase, self.version = phase, version
-        device = self.item.device
-        if base is None:  # the adapter keeps none and starts from no other values than its payload
-            base = torch.zeros(self.item.num_embeddings, self.item.embedding_dim)
-        self.backbone.item = self._build(base, frozen).to(device)
+        self.backbone.item = item
         self._prepare()
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """Return what the server was set up with, ready for JSON."""
+        return {
+            "seed": self._seed,
+            "adapter": {"kind": self._kind, **self._config.model_dump(mode="json")},
+            "training": self._training.model_dump(mode="json"),
+        }
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """Return the live tensors of the payload by name."""
@@ -131,7 +137,7 @@ class Server:
             base = self.item.merge()
         self.version += 1
         device = self.item.device
-        self.backbone.item = self._build(base.cpu()).to(device)
+        self.backbone.item = self.build(self.phase, self.version, base.cpu()).to(device)
         self._start_subspace()
 
     @contextmanager
