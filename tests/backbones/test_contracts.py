@@ -14,6 +14,6 @@ class TestFedMF(BackboneContract):
 
 class TestFedMFLeastSquares(BackboneContract):
     kind = "fedmf"
-    loss = "ials"
+    loss = ("ials", {"alpha0": 0.2})
     training: ClassVar = {"private": "solve", "private_steps": 0, "private_decay": 0.1}
     ndcg_floor = 0.85

@@ -25,4 +25,5 @@ class TestBCE(LossContract):
 
 class TestIALS(LossContract):
     kind = "ials"
+    config: ClassVar = {"alpha0": 0.2}
     ndcg_floor = 0.85

@@ -27,16 +27,16 @@ from fedpeft.errors import ArtifactError
 from fedpeft.federation.encoding import Float32
 from fedpeft.files import read_json, write_json
 from fedpeft.testing.plans import assert_plans_agree
-from fedpeft.testing.toy import GRADIENT, PAPER, Toy, quality, random_base
+from fedpeft.testing.toy import BPR, GRADIENT, LEAST_SQUARES, PAPER, Part, Toy, quality, random_base
 
 MODES: tuple[Mode, ...] = ("peft", "compress")
 SHAPES = [(), (0,), (1,), (7,), (2, 3), (2, 0), (2, 1, 4)]
 EPS = {"kind": "adam", "lr": 0.02, "eps": 1e-3}
 """Adam that does not blow rounding up where gradients are tiny."""
-RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
-    "solve": ("ials", {"server_optimizer": EPS}),
-    "private-first": ("bpr", {**GRADIENT, "private_optimizer": EPS, "server_optimizer": EPS}),
-    "paper": ("bce", {**PAPER, "private_optimizer": EPS, "payload_optimizer": EPS}),
+RECIPES: dict[str, tuple[Part, dict[str, Any]]] = {
+    "solve": (LEAST_SQUARES, {"server_optimizer": EPS}),
+    "private-first": (BPR, {**GRADIENT, "private_optimizer": EPS, "server_optimizer": EPS}),
+    "paper": (("bce", {}), {**PAPER, "private_optimizer": EPS, "payload_optimizer": EPS}),
 }
 
 
@@ -303,12 +303,12 @@ class AdapterContract:
 
     @pytest.mark.parametrize("mode", MODES)
     def test_learns_what_there_is_to_learn(self, mode: Mode) -> None:
-        toy = self._toy(mode, "ials", refresh=15)
+        toy = self._toy(mode, LEAST_SQUARES, refresh=15)
         assert quality(toy, 0) < 0.3, "the untrained adapter must know nothing"
         floor = self.ndcg_floor if mode == "peft" else self.compress_floor
         assert quality(toy, 60) >= floor
 
-    def _toy(self, mode: Mode, loss: str, refresh: int) -> Toy:
+    def _toy(self, mode: Mode, loss: Part, refresh: int) -> Toy:
         training = {
             "rounds": 60,
             "cohort": 0.5,
@@ -316,6 +316,4 @@ class AdapterContract:
             "refresh_every": refresh if mode == "peft" else 0,
             "server_optimizer": {"lr": 0.03},
         }
-        return Toy(
-            adapter=(self.kind, {**self.config, "mode": mode}), loss=(loss, {}), training=training
-        )
+        return Toy(adapter=(self.kind, {**self.config, "mode": mode}), loss=loss, training=training)

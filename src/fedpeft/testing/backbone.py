@@ -19,7 +19,7 @@ from fedpeft.federation.stacked import run_stacked
 from fedpeft.seeding import torch_rng
 from fedpeft.testing.adapter import EPS, SHAPES
 from fedpeft.testing.plans import assert_plans_agree
-from fedpeft.testing.toy import GRADIENT, PAPER, Toy, quality, random_base
+from fedpeft.testing.toy import BPR, GRADIENT, PAPER, Part, Toy, quality, random_base
 
 ADAPTERS: dict[str, dict[str, Any]] = {
     "full": {},
@@ -55,7 +55,7 @@ class BackboneContract:
     config
         Settings that differ from the backbone's defaults.
     loss
-        Registered name of the loss it is trained with.
+        Registered name and settings of the loss it is trained with.
     ndcg_floor
         NDCG@10 to reach on `block_split` with the full table after 60 rounds of `training`; chance
         is .15, a perfect model has 1.
@@ -65,7 +65,7 @@ class BackboneContract:
 
     kind: ClassVar[str]
     config: ClassVar[Mapping[str, Any]] = {}
-    loss: ClassVar[str] = "bpr"
+    loss: ClassVar[Part] = BPR
     ndcg_floor: ClassVar[float]
     training: ClassVar[Mapping[str, Any]] = {}
 
@@ -164,7 +164,7 @@ class BackboneContract:
         return Toy(
             adapter=(adapter, ADAPTERS[adapter]),
             backbone=(self.kind, self.config),
-            loss=(self.loss, {}),
+            loss=self.loss,
             training={
                 "rounds": 60,
                 "cohort": 0.5,

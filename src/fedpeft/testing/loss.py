@@ -43,7 +43,7 @@ class LossContract:
         return part.build(parse(part.config, self.config, "loss"))
 
     def scores(self, length: int, seed: int = 0) -> Scores:
-        """Return positive and negative scores and a mask without padding, float64."""
+        """Return positive and negative scores and weights of 1, float64."""
         rng = torch.Generator().manual_seed(seed)
         positive = torch.randn(length, generator=rng, dtype=torch.float64)
         negative = torch.randn(length, self.make().negatives, generator=rng, dtype=torch.float64)
@@ -61,17 +61,17 @@ class LossContract:
     @pytest.mark.parametrize("length", [1, 5])
     def test_gradient_is_right(self, length: int) -> None:
         loss = self.make()
-        positive, negative, mask = self.scores(length)
-        assert loss(positive, negative, mask).shape == ()
+        positive, negative, weight = self.scores(length)
+        assert loss(positive, negative, weight).shape == ()
         assert torch.autograd.gradcheck(
-            lambda p, q: loss(p, q, mask), (positive.requires_grad_(), negative.requires_grad_())
+            lambda p, q: loss(p, q, weight), (positive.requires_grad_(), negative.requires_grad_())
         )
 
     def test_raising_a_positive_and_lowering_a_negative_helps(self) -> None:
-        positive, negative, mask = self.scores(5)
+        positive, negative, weight = self.scores(5)
         positive, negative = torch.zeros_like(positive), torch.zeros_like(negative)
         inputs = (positive.requires_grad_(), negative.requires_grad_())
-        grads = torch.autograd.grad(self.make()(*inputs, mask), inputs, allow_unused=True)
+        grads = torch.autograd.grad(self.make()(*inputs, weight), inputs, allow_unused=True)
         assert grads[0] is not None
         assert (grads[0] < 0).all()
         assert grads[1] is None or (grads[1] > 0).all()
@@ -79,23 +79,30 @@ class LossContract:
     @pytest.mark.parametrize("filler", [0.0, 7.0, -1e4, 1e4])
     def test_padding_does_not_count(self, filler: float) -> None:
         loss = self.make()
-        positive, negative, mask = self.scores(4)
+        positive, negative, weight = self.scores(4)
         longer = [torch.cat([part, torch.full_like(part[:3], filler)]) for part in self.scores(4)]
-        longer[2] = torch.cat([mask, torch.zeros(3, dtype=torch.float64)])
+        longer[2] = torch.cat([weight, torch.zeros(3, dtype=torch.float64)])
         leaf = longer[0].requires_grad_()
         padded = loss(leaf, longer[1], longer[2])
-        torch.testing.assert_close(padded, loss(positive, negative, mask))
+        torch.testing.assert_close(padded, loss(positive, negative, weight))
         (grad,) = torch.autograd.grad(padded, leaf)
         assert not grad[4:].any()
 
+    def test_weight_two_is_as_if_seen_twice(self) -> None:
+        loss = self.make()
+        positive, negative, weight = self.scores(4)
+        times = torch.tensor([1, 2, 3, 1])
+        repeated = [part.repeat_interleave(times, 0) for part in (positive, negative, weight)]
+        torch.testing.assert_close(loss(positive, negative, times.double()), loss(*repeated))
+
     def test_nobody_is_nothing(self) -> None:
-        positive, negative, mask = self.scores(3)
+        positive, negative, weight = self.scores(3)
         leaf = positive.requires_grad_()
-        nothing = self.make()(leaf, negative, torch.zeros_like(mask))
+        nothing = self.make()(leaf, negative, torch.zeros_like(weight))
         assert nothing.item() == 0
         (grad,) = torch.autograd.grad(nothing, leaf)
         assert not grad.any()
-        empty = self.make()(positive[:0], negative[:0], mask[:0])
+        empty = self.make()(positive[:0], negative[:0], weight[:0])
         assert empty.item() == 0
 
     def test_order_does_not_matter(self) -> None:
@@ -106,16 +113,16 @@ class LossContract:
 
     def test_weighting_says_whether_it_is_a_mean_or_a_sum(self) -> None:
         loss = self.make()
-        positive, negative, mask = self.scores(4)
-        twice = loss(*(torch.cat([part, part]) for part in (positive, negative, mask)))
+        positive, negative, weight = self.scores(4)
+        twice = loss(*(torch.cat([part, part]) for part in (positive, negative, weight)))
         factor = 1 if loss.weighting == "samples" else 2
-        torch.testing.assert_close(twice, factor * loss(positive, negative, mask))
+        torch.testing.assert_close(twice, factor * loss(positive, negative, weight))
 
     @pytest.mark.parametrize("size", [1e3, 1e4])
     def test_large_scores_stay_finite(self, size: float) -> None:
-        positive, negative, mask = (part.float() for part in self.scores(5))
+        positive, negative, weight = (part.float() for part in self.scores(5))
         leaf = (size * positive).requires_grad_()
-        value = self.make()(leaf, -size * negative, mask)
+        value = self.make()(leaf, -size * negative, weight)
         (grad,) = torch.autograd.grad(value, leaf)
         assert value.isfinite()
         assert grad.isfinite().all()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -20,6 +20,11 @@ from fedpeft.files import fingerprint
 from fedpeft.losses import losses
 from fedpeft.seeding import numpy_rng, torch_rng
 
+Part: TypeAlias = tuple[str, Mapping[str, Any]]
+"""A registered name and settings that differ from the part's defaults."""
+LEAST_SQUARES: Part = ("ials", {"alpha0": 0.2})
+"""The loss with an exact private solution."""
+BPR: Part = ("bpr", {})
 GRADIENT: dict[str, Any] = {
     "private": "gradient",
     "private_steps": 3,
@@ -130,9 +135,9 @@ class Toy:
     """
 
     split: Split = field(default_factory=block_split)
-    adapter: tuple[str, Mapping[str, Any]] = ("full", {})
-    backbone: tuple[str, Mapping[str, Any]] = ("fedmf", {})
-    loss: tuple[str, Mapping[str, Any]] = ("ials", {})
+    adapter: Part = ("full", {})
+    backbone: Part = ("fedmf", {})
+    loss: Part = LEAST_SQUARES
     training: Mapping[str, Any] = field(default_factory=dict)
     dim: int = 8
     seed: int = 0
