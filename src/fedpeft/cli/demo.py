@@ -13,6 +13,8 @@ from fedpeft.cli.run import execute
 from fedpeft.experiment import Schedule, configure
 
 STRATEGIES = ("full", "lora", "hash", "rq")
+# large enough that the item table dwarfs every adapter, small enough for a coffee
+CATALOGUE = ["data.synthetic.users=2000", "data.synthetic.items=3000"]
 
 
 def register(app: typer.Typer) -> None:
@@ -37,7 +39,7 @@ def demo(
         folder = out / kind
         if (folder / "config.toml").is_file():  # an earlier demo's; nothing else is removed
             shutil.rmtree(folder)
-        config = configure(None, adapter=kind, rounds=rounds, seed=seed)
+        config = configure(adapter=kind, rounds=rounds, seed=seed, settings=CATALOGUE)
         execute(config, folder, "auto", "auto", Schedule(), label=config.label)
         runs.append(read_run(folder))
     compared = comparison(runs)

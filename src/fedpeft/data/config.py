@@ -58,6 +58,10 @@ class SyntheticConfig(ConfigModel):
     drift: float = Field(default=0.3, ge=0.0, le=1.0)
     """How far a user's taste moves from its first to its last interaction (1 = to a new one)."""
 
+    session: float = Field(default=8.0, ge=1.0)
+    """Mean interactions of a session, in which a user mostly stays with one of its topics; 1: no
+    sessions."""
+
     seed: int = Field(default=0, ge=0)
     """Seed of everything that is drawn."""
 

@@ -26,6 +26,7 @@ _FACTORS = 4
 _CANDIDATES = 24
 _AFFINITY = 4.0  # scale of the hidden factors' score against the Gumbel noise of the choice
 _TASTES = 3  # topics that a user cares about
+_MOOD = 0.9  # share of a session's interactions that stay with its topic
 _EXPLORE = 0.05  # share of interactions outside the user's topics
 _SPREAD = 0.6  # standard deviation of the logarithm of history lengths
 _CHUNK = 200_000  # events per block; a block holds _CANDIDATES x _FACTORS numbers per event
@@ -44,6 +45,7 @@ class _World:
     tastes: Ints  # (users, 2, _TASTES): topics at the start and at the end of the history
     user_factors: Floats
     drift: float
+    sessions: Ints  # (users,): number of sessions in the history
 
 
 def generate(config: SyntheticConfig) -> Dataset:
@@ -58,8 +60,9 @@ def generate(config: SyntheticConfig) -> Dataset:
     factors = np.sqrt(share) * centres[topic] + np.sqrt(1 - share) * own
     brand = (factors[:, 0] * 4).astype(np.int64) % _BRANDS  # brands hint at the hidden factors
     rank = rng.permutation(config.items) + 1.0
-    world = _world(config, topic, factors, rank**-config.popularity_skew)
-    histories = _histories(config, world)
+    wanted = _lengths(config)
+    world = _world(config, topic, factors, rank**-config.popularity_skew, wanted)
+    histories = _histories(config, world, wanted)
     return Dataset(
         name="synthetic",
         catalogue=write_catalogue(topic, brand, numpy_rng(config.seed, "synthetic", "texts")),
@@ -74,7 +77,11 @@ def generate(config: SyntheticConfig) -> Dataset:
 
 
 def _world(
-    config: SyntheticConfig, topic: Ints, factors: Floats, popularity: NDArray[np.floating[Any]]
+    config: SyntheticConfig,
+    topic: Ints,
+    factors: Floats,
+    popularity: NDArray[np.floating[Any]],
+    wanted: Ints,
 ) -> _World:
     rng = numpy_rng(config.seed, "synthetic", "users")
     by_topic = np.argsort(topic, kind="stable")
@@ -88,15 +95,21 @@ def _world(
         tastes=tastes.astype(np.int64),
         user_factors=rng.standard_normal((config.users, _FACTORS), np.float32),
         drift=config.drift,
+        sessions=np.ceil(wanted / config.session).astype(np.int64),
     )
 
 
-def _histories(config: SyntheticConfig, world: _World) -> Histories:
-    """Draw until every user has as many distinct items as wanted."""
-    rng = numpy_rng(config.seed, "synthetic", "interactions")
+def _lengths(config: SyntheticConfig) -> Ints:
+    """Draw how many distinct items each user has."""
+    rng = numpy_rng(config.seed, "synthetic", "lengths")
     mean = config.interactions_per_user
     lengths = rng.lognormal(np.log(mean) - _SPREAD**2 / 2, _SPREAD, config.users)
-    wanted = np.clip(np.rint(lengths), 3, max(3, config.items // 2)).astype(np.int64)
+    return np.clip(np.rint(lengths), 3, max(3, config.items // 2)).astype(np.int64)
+
+
+def _histories(config: SyntheticConfig, world: _World, wanted: Ints) -> Histories:
+    """Draw until every user has as many distinct items as wanted."""
+    rng = numpy_rng(config.seed, "synthetic", "interactions")
     user, item, when = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
     attempt = 0
     while (missing := wanted - np.bincount(user, minlength=config.users)).any():
@@ -114,14 +127,27 @@ def _histories(config: SyntheticConfig, world: _World) -> Histories:
     return Histories(indptr_of(wanted), item[np.lexsort((when, user))])
 
 
+def _mood(user: Ints, session: Ints) -> NDArray[np.float64]:
+    """Return a number in [0, 1) that is fixed for a session and looks random (SplitMix64)."""
+    key = user.astype(np.uint64) << np.uint64(20) ^ session.astype(np.uint64)
+    key = key * np.uint64(0x9E3779B97F4A7C15)
+    key = (key ^ key >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    key = (key ^ key >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return (key >> np.uint64(11)) / 2.0**53
+
+
 def _choose(world: _World, user: Ints, time: NDArray[np.float64], rng: np.random.Generator) -> Ints:
     """Draw one item for each event; `time` in [0, 1) is its place in the user's history."""
     out = np.empty(len(user), np.int64)
     for start in range(0, len(user), _CHUNK):
         block = slice(start, start + _CHUNK)
         who = user[block]
-        late = (rng.random(len(who)) < world.drift * time[block]).astype(np.int64)
-        slot = (_TASTES * rng.random(len(who)) ** 2).astype(np.int64)  # the first counts most
+        session = (time[block] * world.sessions[who]).astype(np.int64)
+        begin = session / world.sessions[who]
+        # one draw per event, or the same for a whole session
+        draw = np.where(rng.random(len(who)) < _MOOD, _mood(who, session), rng.random(len(who)))
+        late = (_mood(who, session + 1) < world.drift * begin).astype(np.int64)
+        slot = (_TASTES * draw**2).astype(np.int64)  # the first counts most
         topic = world.tastes[who, late, slot]
         explores = rng.random(len(who)) < _EXPLORE
         first = np.where(explores, 0, world.bounds[topic])
