@@ -8,6 +8,7 @@ the same mathematics client by client, and the tests hold the two together.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,29 @@ class _Score(nn.Module):
 
     def forward(self, vectors: Tensor) -> Tensor:
         return self.backbone.score(vectors)
+
+
+class _Dot(torch.autograd.Function):
+    """Scores u . v, float (C, N), of item vectors, float (C, N, k), for users, float (C, k).
+
+    With the user as a row, `bmm` takes a fast path forward and backward; ``vectors @ user`` takes
+    five times as long on a CPU.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, user: Tensor) -> Tensor:
+        ctx.save_for_backward(vectors, user)
+        return torch.bmm(user.unsqueeze(1), vectors.transpose(1, 2)).squeeze(1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        vectors, user = ctx.saved_tensors
+        (grad,) = grads
+        for_vectors, for_user = ctx.needs_input_grad
+        return (
+            grad.unsqueeze(-1) * user.unsqueeze(1) if for_vectors else None,
+            torch.bmm(grad.unsqueeze(1), vectors).squeeze(1) if for_user else None,
+        )
 
 
 class LocalProblem:
@@ -87,6 +111,9 @@ class LocalProblem:
         Tensor
             float (C, ...).
         """
+        if self.backbone.readout is not None:
+            dots: Tensor = _Dot.apply(vectors.flatten(1, -2), private[self._readout])
+            return dots.view(vectors.shape[:-1])
 
         def one(own: Tensors, common: Tensors, rows: Tensor) -> Tensor:
             tensors = {f"backbone.{name}": t for name, t in (own | common).items()}
