@@ -109,6 +109,24 @@ class Cohort:
         weight = self.recency.weights(lengths - 1 - places)
         return np.where(places < lengths, weight, 0).astype(np.float32)
 
+    def touched(
+        self, n_items: int, everything: bool, device: torch.device
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the items whose vectors the round needs, and where each item stands among them.
+
+        A position of None means that all items are there.  Leaving items out pays only where the
+        catalogue is much larger than what the cohort touches.
+        """
+        if everything or n_items <= 4 * self.items.size:
+            return torch.arange(n_items, device=device), None
+        seen = torch.zeros(n_items, dtype=torch.bool)
+        seen[torch.from_numpy(self.items).flatten()] = True
+        seen[0] = True  # padding looks item 0 up
+        rows = seen.nonzero().squeeze(1)
+        position = torch.empty(n_items, dtype=torch.int64)
+        position[rows] = torch.arange(len(rows))
+        return rows.to(device), position.to(device)
+
     def buckets(self, max_values: int, device: torch.device) -> Iterator[Bucket]:
         """Yield padded buckets of neighbouring clients.
 

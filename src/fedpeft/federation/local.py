@@ -112,7 +112,8 @@ class LocalProblem:
             float (C, ...).
         """
         if self.backbone.readout is not None:
-            dots: Tensor = _Dot.apply(vectors.flatten(1, -2), private[self._readout])
+            user = private[self._readout]
+            dots: Tensor = _Dot.apply(vectors.flatten(1, -2), user)  # type: ignore[no-untyped-call]
             return dots.view(vectors.shape[:-1])
 
         def one(own: Tensors, common: Tensors, rows: Tensor) -> Tensor:
@@ -135,36 +136,33 @@ class LocalProblem:
         return mapped
 
     def losses(
-        self,
-        private: Tensors,
-        shared: Tensors,
-        vectors: Tensor,
-        weight: Tensor,
-        gram: Tensor | None,
-        *,
-        stacked: bool = False,
+        self, private: Tensors, scores: Tensor, weight: Tensor, squares: Tensor | None
     ) -> Tensor:
         """Return each client's loss, float (C,).
 
         Parameters
         ----------
-        vectors
-            float (C, L, 1 + m, k): vectors of train items and of the negatives drawn for each.
+        scores
+            float (C, L, 1 + m): scores of train items and of the negatives drawn for each.
         weight
             float (C, L): importance of the train items, 0 for padding.
-        gram
-            float (k, k), or (C, k, k) if `stacked`: V^T V over all items, where the loss needs it.
+        squares
+            float (C,): sum over all items of the squared score, where the loss needs it.
         """
-        scores = self.scores(private, shared, vectors, stacked=stacked)
         total: Tensor = self._map_loss(scores[..., 0], scores[..., 1:], weight)
-        if gram is not None:
-            user = private[self._readout]
-            squares = ((user.unsqueeze(1) @ gram).squeeze(1) * user).sum(-1)
+        if squares is not None:
             total = total + self.loss.catalogue_weight / 2 * squares
         if self.training.private_decay:
             penalty = sum(p.square().flatten(1).sum(-1) for p in private.values())
             total = total + self.training.private_decay / 2 * penalty
         return total
+
+    def squares(self, private: Tensors, gram: Tensor | None) -> Tensor | None:
+        """Return the sum over all items of squared scores, float (C,), from V^T V, float (k, k)."""
+        if gram is None:
+            return None
+        user = private[self._readout]
+        return (user @ gram * user).sum(-1)
 
     def fit_private(
         self,
@@ -173,12 +171,19 @@ class LocalProblem:
         vectors: Tensor,
         weight: Tensor,
         gram: Tensor | None,
-        *,
-        stacked: bool = False,
     ) -> Tensors:
-        """Return the private parameters fitted to the payload as received.
+        """Return the private parameters fitted to the payload as received, the same for all.
 
-        Parameters are those of `losses`, without gradient.
+        Parameters
+        ----------
+        private, shared
+            As for `scores`, not stacked.
+        vectors
+            float (C, L, 1 + m, k): vectors of train items and of the negatives drawn for each.
+        weight
+            float (C, L): importance of the train items, 0 for padding.
+        gram
+            float (k, k): V^T V over all items, where the loss needs it.
         """
         if self.training.private == "solve":
             assert gram is not None  # guaranteed by the constructor's checks
@@ -191,7 +196,8 @@ class LocalProblem:
             optimizer = self.training.private_optimizer.build(leaves.values())
             for _ in range(self.training.private_steps):
                 optimizer.zero_grad()
-                losses = self.losses(leaves, shared, vectors, weight, gram, stacked=stacked)
+                scores = self.scores(leaves, shared, vectors, stacked=False)
+                losses = self.losses(leaves, scores, weight, self.squares(leaves, gram))
                 losses.sum().backward(inputs=list(leaves.values()))
                 optimizer.step()
         return {name: leaf.detach() for name, leaf in leaves.items()}
@@ -205,6 +211,11 @@ class LocalProblem:
         return torch.cholesky_solve(weighted.sum(1).unsqueeze(-1), torch.linalg.cholesky(system))[
             ..., 0
         ]
+
+    @property
+    def fits_private(self) -> bool:
+        """Whether private parameters are fitted before the payload moves."""
+        return self.training.private == "solve" or self.training.private_steps > 0
 
     @property
     def _readout(self) -> str:

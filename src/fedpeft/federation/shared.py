@@ -9,7 +9,6 @@ back through the adapter once.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from fedpeft.federation.cohort import Cohort
@@ -26,7 +25,7 @@ def run_shared(problem: LocalProblem, private: Tensors, cohort: Cohort) -> Updat
     item_tensors = dict(item.named_parameters())
     shared: Tensors = {name: p.detach() for name, p in problem.backbone.shared().items()}
     over_catalogue = bool(problem.loss.catalogue_weight)
-    rows, position = _touched(cohort, item.num_embeddings, over_catalogue, item.device)
+    rows, position = cohort.touched(item.num_embeddings, over_catalogue, item.device)
 
     table = item.embed(item_tensors, rows)
     gram = table.T @ table if over_catalogue else None
@@ -49,7 +48,8 @@ def run_shared(problem: LocalProblem, private: Tensors, cohort: Cohort) -> Updat
         vectors.requires_grad_()
         gram_leaf = None if frozen_gram is None else frozen_gram.clone().requires_grad_()
         shared_leaves = {name: t.clone().requires_grad_() for name, t in shared.items()}
-        losses = problem.losses(own, shared_leaves, vectors, bucket.weight, gram_leaf)
+        scores = problem.scores(own, shared_leaves, vectors, stacked=False)
+        losses = problem.losses(own, scores, bucket.weight, problem.squares(own, gram_leaf))
         loss = (losses * weights(problem.loss, bucket.lengths)).sum() / total_weight
         loss.backward()
         assert vectors.grad is not None
@@ -70,22 +70,3 @@ def run_shared(problem: LocalProblem, private: Tensors, cohort: Cohort) -> Updat
     }
     change |= {name: grad.mul_(-lr) for name, grad in shared_grad.items()}
     return Update(change, float(mean_loss))
-
-
-def _touched(
-    cohort: Cohort, n_items: int, everything: bool, device: torch.device
-) -> tuple[Tensor, Tensor | None]:
-    """Return the items whose vectors the round needs, and where each item stands among them.
-
-    A position of None means that all items are there.  Leaving items out pays only where the
-    catalogue is much larger than what the cohort touches.
-    """
-    if everything or n_items <= 4 * cohort.items.size:
-        return torch.arange(n_items, device=device), None
-    seen = torch.zeros(n_items, dtype=torch.bool)
-    seen[torch.from_numpy(cohort.items).flatten()] = True
-    seen[0] = True  # padding looks item 0 up
-    rows = seen.nonzero().squeeze(1)
-    position = torch.empty(n_items, dtype=torch.int64)
-    position[rows] = torch.arange(len(rows))
-    return rows.to(device), position.to(device)

@@ -53,7 +53,9 @@ class _Payload:
             if name in self._item.item_indexed:
                 gathered[name] = leaf
             elif name in self._lookups:
-                gathered[name] = F.embedding(self._lookups[name], leaf.flatten(0, 1))
+                index = self._lookups[name]
+                found = leaf.flatten(0, 1).index_select(0, index.flatten())
+                gathered[name] = found.view(*index.shape, *leaf.shape[2:])
             else:
                 whole[name] = leaf
         has_base = None if self._base is None else 0
@@ -80,47 +82,50 @@ def run_stacked(
     } | {name: torch.zeros_like(t) for name, t in shared.items()}
     mean_loss = 0.0
 
+    received, position, gram = _received(problem, cohort)
+
     for bucket in cohort.buckets(BUCKET_BYTES // (4 * item.embedding_dim), item.device):
         for part in _within(bucket, _values_per_client(problem, bucket, dense)):
+            own = select(private, part.users)
+            if problem.fits_private:
+                index = part.items if position is None else position[part.items]
+                vectors = F.embedding(index, received)
+                own = problem.fit_private(own, shared, vectors, part.weight, gram)
             if dense:
                 rows = torch.arange(item.num_embeddings, device=item.device)
                 rows, local = rows.expand(len(part.users), -1), part.items
             else:
                 rows, local = part.compact(item.num_embeddings)
             payload = _Payload(item, shared, rows)
-            own, losses = _train(problem, payload, select(private, part.users), part, local)
+            own, losses = _train(problem, payload, own, part, local)
             store(private, part.users, own)
             moved = on_user(transforms, payload.change(), part.users)
             share = weights(problem.loss, part.lengths) / total_weight
             mean_loss += float((losses * share).sum())
             for name, delta in moved.items():
-                delta = delta * share.view(-1, *[1] * (delta.dim() - 1))
                 if name.removeprefix("item.") in item.item_indexed and not dense:
+                    delta = delta * share.view(-1, *[1] * (delta.dim() - 1))
                     change[name].index_add_(0, rows.flatten(), delta.flatten(0, 1))
                 else:
-                    change[name] += delta.sum(0)
+                    change[name] += torch.tensordot(share, delta, 1)
     return Update(change, mean_loss)
+
+
+@torch.no_grad()
+def _received(problem: LocalProblem, cohort: Cohort) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return what private parameters are fitted to: item vectors, positions in them, V^T V."""
+    item = problem.backbone.item
+    over_catalogue = bool(problem.loss.catalogue_weight)
+    rows, position = cohort.touched(item.num_embeddings, over_catalogue, item.device)
+    table = item(rows)
+    return table, position, table.T @ table if over_catalogue else None
 
 
 def _train(
     problem: LocalProblem, payload: _Payload, private: Tensors, bucket: Bucket, local: Tensor
 ) -> tuple[Tensors, Tensor]:
-    """Run the private phase and the payload steps; return private parameters and losses (C,)."""
+    """Run the payload steps; return private parameters and losses (C,)."""
     training = problem.training
-    offsets = None
-
-    def vectors_and_gram() -> tuple[Tensor, Tensor | None]:
-        nonlocal offsets
-        table = payload.table()
-        if offsets is None:
-            offsets = local + _offsets(len(local), table.shape[1], local)
-        gram = table.transpose(1, 2) @ table if problem.loss.catalogue_weight else None
-        return F.embedding(offsets, table.flatten(0, 1)), gram
-
-    with torch.no_grad():
-        vectors, gram = vectors_and_gram()
-    common = {name: t.detach() for name, t in payload.shared.items()}
-    private = problem.fit_private(private, common, vectors, bucket.weight, gram, stacked=True)
     leaves = dict(payload.leaves)
     optimizers = [training.payload_optimizer.build(leaves.values())]
     if training.joint:
@@ -129,8 +134,11 @@ def _train(
         leaves |= {f"private.{name}": p for name, p in private.items()}
     losses = torch.zeros(len(local))
     for _ in range(training.payload_steps):
-        vectors, gram = vectors_and_gram()
-        losses = problem.losses(private, payload.shared, vectors, bucket.weight, gram, stacked=True)
+        # every row is scored once; scores, not vectors, are looked up for each interaction
+        rated = problem.scores(private, payload.shared, payload.table(), stacked=True)
+        scores = rated.gather(1, local.flatten(1)).view(local.shape)
+        squares = rated.square().sum(1) if problem.loss.catalogue_weight else None
+        losses = problem.losses(private, scores, bucket.weight, squares)
         losses.sum().backward(inputs=list(leaves.values()))
         for optimizer in optimizers:
             optimizer.step()
