@@ -21,7 +21,7 @@ class TrainingConfig(ConfigModel):
     """Adam's initial step size."""
     weight_decay: float = Field(default=0.0, ge=0)
     """L2 penalty on all weights; at 1e-2 the latents shrink to nothing, which is refused."""
-    max_steps: int = Field(default=20_000, ge=1)
+    max_steps: int = Field(default=10_000, ge=1)
     """Most optimiser steps, whatever the epochs say; bounds the time on big catalogues."""
 
 

@@ -34,12 +34,12 @@ class Scaling:
     @classmethod
     def of(cls, vectors: Tensor) -> Scaling:
         """Measure vectors of shape (n, D)."""
-        mean = vectors.mean(dim=0, dtype=torch.float64)
-        squares = sum(
-            float((chunk.double() - mean).square().sum()) for chunk in vectors.split(CHUNK)
-        )
+        chunks = vectors.split(CHUNK)  # in float64 a chunk at a time, not all at once
+        mean = torch.stack([chunk.double().sum(dim=0) for chunk in chunks]).sum(dim=0)
+        mean /= len(vectors)
+        squares = sum(float((chunk.double() - mean).square().sum()) for chunk in chunks)
         std = math.sqrt(squares / vectors.numel())
-        largest = float(vectors.abs().max())
+        largest = max(abs(float(edge)) for edge in vectors.aminmax())
         # below float32 resolution the difference between the rows is rounding
         return cls(mean.float(), std if std > 1e-6 * largest else 0.0)
 

@@ -14,7 +14,7 @@ from fedpeft.errors import InputError
 from fedpeft.items.networks import CHUNK
 from fedpeft.seeding import torch_rng
 
-FIT_ROWS_PER_CODE = 128
+FIT_ROWS_PER_CODE = 64
 """A codebook of d codes is fitted on at most this many times d vectors, sampled."""
 
 
