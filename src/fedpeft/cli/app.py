@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn, cast
 
-import click
 import typer
 
 from fedpeft import __version__
 from fedpeft.cli import data, demo, doctor, results, run
-from fedpeft.errors import FedpeftError
+from fedpeft.errors import FedpeftError, RunError
 
 app = typer.Typer(
     name="fedpeft",
@@ -47,18 +46,34 @@ demo.register(app)
 doctor.register(app)
 
 
+# Click's base class of usage errors.  Newer Typers bring a Click of their own, so it cannot be
+# imported by one name from all of them.
+_UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
+
+
 def main() -> None:
     """Run the command line; bad input ends with one sentence and exit code 2."""
     try:
         app(standalone_mode=False)
     except FedpeftError as error:
-        print(f"fedpeft: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        _leave(str(error), error.exit_code)
+    except _UsageError as error:
+        problem = error.format_message().strip().rstrip(".")
+        if not problem:  # a bare `fedpeft`: its help has been printed
+            sys.exit(error.exit_code)
+        command = error.ctx.command_path if error.ctx else "fedpeft"
+        _leave(f"{problem}; see {command} --help", error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        _leave("stopped", 130)
     except BrokenPipeError:  # the reader of a pipe has gone; nothing is left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:  # a full disk, a folder without permission
+        where = f"{error.filename}: " if error.filename else ""
+        _leave(f"{where}{error.strerror or error}", RunError.exit_code)
+
+
+def _leave(sentence: str, exit_code: int) -> NoReturn:
+    """Print one line and exit; what other libraries said may have more than one."""
+    print(f"fedpeft: {' '.join(sentence.split())}", file=sys.stderr)
+    sys.exit(exit_code)
