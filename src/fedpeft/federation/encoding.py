@@ -72,7 +72,7 @@ class Codec(ABC):
         Equals encoding and decoding client by client.
         """
         return {
-            name: self.join(self.parts(tensor.flatten(1))).reshape(tensor.shape)
+            name: self.join(self.parts(tensor.unsqueeze(-1).flatten(1))).reshape(tensor.shape)
             for name, tensor in stacked.items()
         }
 

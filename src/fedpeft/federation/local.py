@@ -153,7 +153,7 @@ class LocalProblem:
         if squares is not None:
             total = total + self.loss.catalogue_weight / 2 * squares
         if self.training.private_decay:
-            penalty = sum(p.square().flatten(1).sum(-1) for p in private.values())
+            penalty = sum(p.square().unsqueeze(-1).flatten(1).sum(-1) for p in private.values())
             total = total + self.training.private_decay / 2 * penalty
         return total
 
@@ -187,7 +187,7 @@ class LocalProblem:
         """
         if self.training.private == "solve":
             assert gram is not None  # guaranteed by the constructor's checks
-            return {self._readout: self._solve(vectors[:, :, 0], weight, gram)}
+            return private | {self._readout: self._solve(vectors[:, :, 0], weight, gram)}
         if self.training.private_steps == 0:
             return private
         with torch.inference_mode(False):  # whoever scores may have switched gradients off
