@@ -4,7 +4,44 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
+from torch import Tensor, nn
+
+from fedpeft.adapters import ItemEmbedding
+from fedpeft.backbones import Backbone, BackboneConfig, backbones
 from fedpeft.testing import BackboneContract
+
+
+class Tilted(Backbone):
+    """A backbone of one's own: private and shared parameters, some of them plain numbers."""
+
+    private = ("user", "bias")
+
+    def __init__(self, config: BackboneConfig, item: ItemEmbedding) -> None:
+        super().__init__(item)
+        self.user = nn.Parameter(torch.zeros(item.embedding_dim))
+        self.bias = nn.Parameter(torch.zeros(()))
+        self.taste = nn.Parameter(torch.zeros(item.embedding_dim))
+        self.slope = nn.Parameter(torch.ones(()))
+
+    def score(self, vectors: Tensor) -> Tensor:
+        return torch.tanh(self.slope * (vectors @ (self.user + self.taste)) + self.bias)
+
+    def initial_private(self, clients: int, rng: torch.Generator) -> dict[str, Tensor]:
+        width = self.taste.numel()
+        return {
+            "user": torch.randn(clients, width, generator=rng) * 0.1,
+            "bias": torch.randn(clients, generator=rng) * 0.1,
+        }
+
+
+if "tilted" not in backbones.names():
+    backbones.register("tilted", config=BackboneConfig, build=Tilted)
+
+
+class TestOnesOwn(BackboneContract):
+    kind = "tilted"
+    ndcg_floor = 0.6
 
 
 class TestFedMF(BackboneContract):

@@ -1,0 +1,227 @@
+"""Values on the wire: exact bytes, exact values, bounded errors, nothing lost for good."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedpeft.errors import ArtifactError, ConfigError
+from fedpeft.federation.encoding import CODECS, Codec, Encoding, ErrorFeedback, Int8
+
+from .toys import toy
+
+SHAPES = st.lists(st.lists(st.integers(1, 9), max_size=3).map(tuple), min_size=1, max_size=4)
+
+
+def tensors_of(shapes: list[tuple[int, ...]], seed: int, scale: float = 1.0) -> dict:
+    rng = torch.Generator().manual_seed(seed)
+    return {
+        f"t{number}": torch.randn(shape, generator=rng) * scale
+        for number, shape in enumerate(shapes)
+    }
+
+
+def shapes_of(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
+
+
+@pytest.fixture(params=CODECS)
+def codec(request: pytest.FixtureRequest) -> Codec:
+    return CODECS[request.param]()
+
+
+def test_float32_bytes() -> None:
+    sent = {"b": torch.tensor([[1.5]]), "a": torch.tensor([-2.0, 0.25])}
+    assert CODECS["float32"]().encode(sent) == struct.pack("<3f", -2.0, 0.25, 1.5)
+
+
+def test_float16_bytes() -> None:
+    sent = {"b": torch.tensor([[1.5]]), "a": torch.tensor([-2.0, 0.1])}
+    assert CODECS["float16"]().encode(sent) == struct.pack("<3e", -2.0, 0.1, 1.5)
+
+
+def test_int8_bytes() -> None:
+    first = torch.zeros(64)
+    first[:3] = torch.tensor([127.0, -3.4, 0.6])
+    second = torch.tensor([-254.0, 3.0])
+    sent = {"x": torch.cat([first, second])}
+    whole = struct.pack("<2f", 1.0, 2.0) + struct.pack("<66b", 127, -3, 1, *[0] * 61, -127, 2)
+    assert CODECS["int8"]().encode(sent) == whole
+    back = CODECS["int8"]().decode(whole, shapes_of(sent))["x"]
+    assert back[:3].tolist() == [127.0, -3.0, 1.0]
+    assert back[64:].tolist() == [-254.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "length"),
+    [("float32", 4 * 135), ("float16", 2 * 135), ("int8", 135 + 4 * (1 + 3 + 1))],
+)
+def test_lengths(name: str, length: int) -> None:
+    sent = {"a": torch.ones(1), "b": torch.ones(130), "c": torch.ones(2, 2)}
+    assert len(CODECS[name]().encode(sent)) == length
+
+
+@given(shapes=SHAPES, seed=st.integers(0, 9), name=st.sampled_from([*CODECS]))
+def test_decoding_undoes_encoding(shapes: list[tuple[int, ...]], seed: int, name: str) -> None:
+    codec, sent = CODECS[name](), tensors_of(shapes, seed)
+    data = codec.encode(sent)
+    back = codec.decode(data, shapes_of(sent))
+    assert back.keys() == sent.keys()
+    for key, tensor in sent.items():
+        assert back[key].dtype == torch.float32
+        assert back[key].shape == tensor.shape
+        if name == "float32":
+            assert torch.equal(back[key], tensor)
+        elif name == "float16":
+            assert torch.equal(back[key], tensor.half().float())
+    assert codec.encode(back) == data  # what arrived is sent on unchanged
+
+
+@given(
+    shapes=SHAPES,
+    clients=st.integers(1, 4),
+    seed=st.integers(0, 9),
+    name=st.sampled_from([*CODECS]),
+)
+def test_through_is_client_by_client_encoding(
+    shapes: list[tuple[int, ...]], clients: int, seed: int, name: str
+) -> None:
+    codec = CODECS[name]()
+    sent = tensors_of([(clients, *shape) for shape in shapes], seed)
+    arrived = codec.through(sent)
+    for client in range(clients):
+        own = {key: tensor[client] for key, tensor in sent.items()}
+        alone = codec.decode(codec.encode(own), shapes_of(own))
+        for key in own:
+            assert torch.equal(arrived[key][client], alone[key])
+
+
+@given(seed=st.integers(0, 99), values=st.integers(1, 200), size=st.integers(-20, 20))
+def test_int8_error_is_at_most_half_a_step_of_its_block(seed: int, values: int, size: int) -> None:
+    codec = Int8()
+    sent = {"x": torch.randn(values, generator=torch.Generator().manual_seed(seed)) * 2.0**size}
+    error = (codec.decode(codec.encode(sent), shapes_of(sent))["x"] - sent["x"]).abs()
+    for start in range(0, values, 64):
+        block = slice(start, start + 64)
+        step = float(sent["x"][block].abs().max()) / 127
+        assert float(error[block].max()) <= step / 2 * (1 + 1e-5)
+
+
+def test_zeros_arrive_as_zeros(codec: Codec) -> None:
+    sent = {"x": torch.zeros(70)}
+    assert not codec.decode(codec.encode(sent), shapes_of(sent))["x"].any()
+
+
+def test_values_too_large_for_half_precision_are_clamped() -> None:
+    codec = CODECS["float16"]()
+    sent = {"x": torch.tensor([1e6, -1e30, 65504.0, float("inf")])}
+    back = codec.decode(codec.encode(sent), shapes_of(sent))["x"]
+    assert back.tolist() == [65504.0, -65504.0, 65504.0, 65504.0]
+
+
+def test_nan_is_not_hidden(codec: Codec) -> None:
+    sent = {"x": torch.tensor([1.0, float("nan")])}
+    assert codec.decode(codec.encode(sent), shapes_of(sent))["x"].isnan().any()
+
+
+@pytest.mark.parametrize("cut", [-1, 1, 4])
+def test_wrong_length_is_refused(codec: Codec, cut: int) -> None:
+    sent = {"x": torch.ones(3, 5)}
+    data = codec.encode(sent)
+    wrong = data + bytes(cut) if cut > 0 else data[:cut]
+    with pytest.raises(ArtifactError, match=rf"{len(wrong)} bytes, its layout takes {len(data)}"):
+        codec.decode(wrong, shapes_of(sent))
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 99), rounds=st.integers(1, 30))
+def test_error_feedback_keeps_the_sum(seed: int, rounds: int) -> None:
+    """What was sent so far is what was meant so far, but for one message's rounding."""
+    rng = torch.Generator().manual_seed(seed)
+    feedback = ErrorFeedback(Int8(), 2)
+    meant, arrived = torch.zeros(2, 70), torch.zeros(2, 70)
+    both = torch.tensor([0, 1])
+    for _ in range(rounds):
+        message = torch.randn(2, 70, generator=rng)
+        meant += message
+        arrived += feedback.send({"x": message}, both)["x"]
+        torch.testing.assert_close(arrived + feedback.residual["x"], meant, atol=1e-4, rtol=0)
+    assert float((arrived - meant).abs().max()) <= 6 / 127  # half a step of a 6-sigma block, twice
+
+
+def test_without_feedback_small_values_are_lost_for_good() -> None:
+    """A value under half a step never arrives on its own; with feedback it does, in the mean."""
+    message = torch.tensor([[127.0, 0.3]])
+    sender = torch.tensor([0])
+    assert Int8().through({"x": message})["x"][0, 1] == 0
+    feedback = ErrorFeedback(Int8(), 1)
+    total = sum(feedback.send({"x": message}, sender)["x"] for _ in range(100))
+    assert float(total[0, 1]) == pytest.approx(30, abs=0.51)
+
+
+def test_every_sender_has_a_residual_of_its_own() -> None:
+    feedback = ErrorFeedback(Int8(), 3)
+    feedback.send({"x": torch.tensor([[127.0, 0.4]])}, torch.tensor([2]))
+    assert feedback.residual["x"][2, 1] == pytest.approx(0.4)
+    assert not feedback.residual["x"][:2].any()
+    arrived = feedback.send({"x": torch.tensor([[127.0, 0.4]] * 2)}, torch.tensor([1, 2]))["x"]
+    assert arrived[:, 1].tolist() == [0.0, 1.0]
+    feedback.reset()
+    assert feedback.residual == {}
+
+
+def test_too_large_residuals_are_refused() -> None:
+    feedback = ErrorFeedback(Int8(), 1000, max_bytes=1000 * 4 * 9)
+    feedback.send({"x": torch.zeros(1, 3, 3)}, torch.tensor([0]))
+    feedback = ErrorFeedback(Int8(), 1000, max_bytes=1000 * 4 * 9 - 1)
+    with pytest.raises(ConfigError, match="error feedback for 1000 clients"):
+        feedback.send({"x": torch.zeros(1, 3, 3)}, torch.tensor([0]))
+
+
+def test_encoding_is_a_transform() -> None:
+    change = {"x": torch.tensor([[127.0, 0.4]])}
+    users = torch.tensor([1])
+    exact = Encoding(CODECS["float16"](), 2)
+    assert not exact.dense
+    assert torch.equal(exact.on_user(change, users)["x"], change["x"].half().float())
+    lossy = Encoding(Int8(), 2)
+    assert lossy.dense  # residuals sit on every row, so every row travels
+    assert lossy.on_user(change, users)["x"].tolist() == [[127.0, 0.0]]
+    assert torch.equal(lossy.on_mean(change, 5)["x"], change["x"])
+
+
+@pytest.mark.parametrize("encoding", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("adapter", ["full", "lora", "rq"])
+def test_clients_train_on_what_arrived(adapter: str, encoding: str) -> None:
+    """The broadcast goes through the codec, and the server's own tensors come back untouched."""
+    simulation = toy(adapter, encoding=encoding).simulation()
+    for _ in range(2):
+        simulation.step()
+    server = simulation.server
+    own = {name: tensor.detach().clone() for name, tensor in server.parameters().items()}
+    codec = CODECS[encoding]()
+    with server.as_received(final=True):
+        arrived = {name: t.detach().clone() for name, t in server.parameters().items()}
+    expected = codec.decode(codec.encode(own), shapes_of(own))
+    for name, tensor in server.parameters().items():
+        assert torch.equal(arrived[name], expected[name])
+        assert torch.equal(tensor, own[name])
+    with pytest.raises(RuntimeError, match="inside"), server.as_received():
+        raise RuntimeError("inside")
+    assert all(torch.equal(t, own[name]) for name, t in server.parameters().items())
+
+
+@pytest.mark.parametrize("encoding", ["float16", "int8"])
+def test_encoded_training_stays_close_to_exact_training(encoding: str) -> None:
+    vectors = {}
+    for name in ("float32", encoding):
+        simulation = toy("lora", encoding=name, cohort=1.0).simulation()
+        for _ in range(8):
+            simulation.step()
+        vectors[name] = simulation.item_vectors()
+    moved = (vectors["float32"] - simulation.server.item.base).norm()
+    assert 0 < (vectors[encoding] - vectors["float32"]).norm() < 0.2 * moved
