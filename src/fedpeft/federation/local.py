@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from fedpeft.backbones import Backbone
-from fedpeft.errors import ConfigError
+from fedpeft.errors import ConfigError, RunError
 from fedpeft.federation.config import TrainingConfig
 from fedpeft.losses import Loss
 
@@ -208,9 +208,15 @@ class LocalProblem:
         identity = torch.eye(gram.shape[-1], device=gram.device)
         ridge = self.loss.catalogue_weight * gram + self.training.private_decay * identity
         system = ridge + weighted.transpose(1, 2) @ vectors
-        return torch.cholesky_solve(weighted.sum(1).unsqueeze(-1), torch.linalg.cholesky(system))[
-            ..., 0
-        ]
+        factor, failed = torch.linalg.cholesky_ex(system)
+        if failed.any():
+            if system.isfinite().all():
+                raise RunError(
+                    "a client's least-squares problem has no unique solution in float32; raise "
+                    f"training.private_decay, now {self.training.private_decay:g}"
+                )
+            return torch.full_like(weighted[:, 0], torch.nan)  # diverged: the loss will tell
+        return torch.cholesky_solve(weighted.sum(1).unsqueeze(-1), factor).squeeze(-1)
 
     @property
     def fits_private(self) -> bool:
