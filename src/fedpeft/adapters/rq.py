@@ -76,6 +76,11 @@ def _codes(config: RQConfig, context: ItemContext) -> Tensor:
     if saved is not None and saved.shape == (len(context.base), config.levels):
         return saved.clone()
     if config.source == "table":
+        if not context.base.any():  # every item would get the same codes
+            raise ConfigError(
+                "adapter.source = 'table' needs item vectors to derive codes from, but the base is "
+                "all zero; choose items.base 'autoencoder' or 'svd', or set warm-up rounds"
+            )
         codes, _ = residual_kmeans(
             context.base, levels=config.levels, codes=config.codes, seed=context.seed
         )
