@@ -29,6 +29,8 @@ class Backbone(nn.Module, ABC):
 
     private: ClassVar[tuple[str, ...]] = ()
     """Names of the private parameters."""
+    kept: tuple[str, ...] = ()
+    """Names of private buffers: a client's own like its private parameters, but not trained."""
     readout: ClassVar[str | None] = None
     """The private parameter u of shape (k,) for which score(v) = u . v, where there is one.  It
     makes the least-squares loss and exact private solves possible."""
@@ -64,5 +66,7 @@ class BackboneConfig(ConfigModel):
 
 
 backbones: Registry[Backbone] = Registry(
-    "backbone", "backbones", builtin=("fedpeft.backbones.fedmf",)
+    "backbone",
+    "backbones",
+    builtin=tuple(f"fedpeft.backbones.{name}" for name in ("fedmf", "fedpergnn")),
 )

@@ -8,13 +8,14 @@ the same mathematics client by client, and the tests hold the two together.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn import functional as F
 
-from fedpeft.backbones import Backbone
+from fedpeft.backbones import Backbone, HistoryBackbone
 from fedpeft.errors import ConfigError, RunError
 from fedpeft.federation.config import TrainingConfig
 from fedpeft.losses import Loss
@@ -31,6 +32,33 @@ class _Score(nn.Module):
 
     def forward(self, vectors: Tensor) -> Tensor:
         return self.backbone.score(vectors)
+
+
+class Contexts(NamedTuple):
+    """What the histories of C clients add to their scores; see `HistoryBackbone`.
+
+    Attributes
+    ----------
+    whole
+        float (C, k): added to the read-out vectors.
+    change
+        float (C, L): what leaving a train item out of its own context changes in its score.
+    """
+
+    whole: Tensor
+    change: Tensor
+
+
+class _ContextOf(nn.Module):
+    """Gives `HistoryBackbone.context` the form `functional_call` needs."""
+
+    def __init__(self, backbone: HistoryBackbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, vectors: Tensor, weight: Tensor) -> Contexts:
+        whole, others = self.backbone.context(vectors, weight)
+        return Contexts(whole, ((others - whole) * vectors).sum(-1))
 
 
 class _Dot(torch.autograd.Function):
@@ -90,12 +118,46 @@ class LocalProblem:
         self.loss = loss
         self.training = training
         self._score = _Score(backbone)
+        self._context = _ContextOf(backbone) if isinstance(backbone, HistoryBackbone) else None
         self._map_loss = vmap(loss)
 
+    def context(
+        self, private: Tensors, shared: Tensors, positives: Tensor, weight: Tensor, *, stacked: bool
+    ) -> Contexts | None:
+        """Return what each client's history adds; None where the backbone looks at none.
+
+        Parameters
+        ----------
+        private, shared
+            As for `scores`.
+        positives
+            float (C, L, k): vectors of the train items.
+        weight
+            float (C, L): importance of the train items, 0 for padding.
+        """
+        if self._context is None:
+            return None
+        module = self._context
+
+        def one(own: Tensors, common: Tensors, rows: Tensor, counts: Tensor) -> Contexts:
+            tensors = {f"backbone.{name}": t for name, t in (own | common).items()}
+            found: Contexts = functional_call(module, tensors, (rows, counts))
+            return found
+
+        dims = (0, 0 if stacked else None, 0, 0)
+        mapped: Contexts = vmap(one, in_dims=dims)(private, shared, positives, weight)
+        return mapped
+
     def scores(
-        self, private: Tensors, shared: Tensors, vectors: Tensor, *, stacked: bool
+        self,
+        private: Tensors,
+        shared: Tensors,
+        vectors: Tensor,
+        context: Contexts | None,
+        *,
+        stacked: bool,
     ) -> Tensor:
-        """Return scores of each client's item vectors.
+        """Return scores of each client's item vectors, all as if outside its history.
 
         Parameters
         ----------
@@ -105,6 +167,8 @@ class LocalProblem:
             name -> float (C, ...) if `stacked`, else one (...) for all clients.
         vectors
             float (C, ..., k).
+        context
+            What `context` returned.
 
         Returns
         -------
@@ -112,8 +176,8 @@ class LocalProblem:
             float (C, ...).
         """
         if self.backbone.readout is not None:
-            user = private[self._readout]
-            dots: Tensor = _Dot.apply(vectors.flatten(1, -2), user)  # type: ignore[no-untyped-call]
+            reader = self._reader(private, context)
+            dots: Tensor = _Dot.apply(vectors.flatten(1, -2), reader)  # type: ignore[no-untyped-call]
             return dots.view(vectors.shape[:-1])
 
         def one(own: Tensors, common: Tensors, rows: Tensor) -> Tensor:
@@ -124,8 +188,27 @@ class LocalProblem:
         mapped: Tensor = vmap(one, in_dims=(0, 0 if stacked else None, 0))(private, shared, vectors)
         return mapped
 
-    def catalogue_scores(self, private: Tensors, shared: Tensors, vectors: Tensor) -> Tensor:
-        """Return each client's scores of all items, float (C, n), from vectors (n, k)."""
+    def leave_out(self, scores: Tensor, context: Contexts | None) -> Tensor:
+        """Return `scores` with each train item scored in the context of the others.
+
+        Parameters
+        ----------
+        scores
+            float (C, L, 1 + m): train items, each with its negatives, as `scores` gave them.
+        """
+        if context is None:
+            return scores
+        return scores + F.pad(context.change.unsqueeze(-1), (0, scores.shape[-1] - 1))
+
+    def catalogue_scores(
+        self, private: Tensors, shared: Tensors, vectors: Tensor, whole: Tensor | None
+    ) -> Tensor:
+        """Return each client's scores of all items, float (C, n), from vectors (n, k).
+
+        `whole` is `Contexts.whole`, float (C, k), where the backbone sees histories.
+        """
+        if whole is not None:
+            return (private[self._readout] + whole) @ vectors.T
 
         def one(own: Tensors) -> Tensor:
             tensors = {f"backbone.{name}": t for name, t in (own | shared).items()}
@@ -153,16 +236,19 @@ class LocalProblem:
         if squares is not None:
             total = total + self.loss.catalogue_weight / 2 * squares
         if self.training.private_decay:
-            penalty = sum(p.square().unsqueeze(-1).flatten(1).sum(-1) for p in private.values())
+            fitted = [private[name] for name in self.backbone.private]
+            penalty = sum(p.square().unsqueeze(-1).flatten(1).sum(-1) for p in fitted)
             total = total + self.training.private_decay / 2 * penalty
         return total
 
-    def squares(self, private: Tensors, gram: Tensor | None) -> Tensor | None:
+    def squares(
+        self, private: Tensors, gram: Tensor | None, context: Contexts | None
+    ) -> Tensor | None:
         """Return the sum over all items of squared scores, float (C,), from V^T V, float (k, k)."""
         if gram is None:
             return None
-        user = private[self._readout]
-        return (user @ gram * user).sum(-1)
+        reader = self._reader(private, context)
+        return (reader @ gram * reader).sum(-1)
 
     def fit_private(
         self,
@@ -187,23 +273,36 @@ class LocalProblem:
         """
         if self.training.private == "solve":
             assert gram is not None  # guaranteed by the constructor's checks
-            return private | {self._readout: self._solve(vectors[:, :, 0], weight, gram)}
+            positives = vectors[:, :, 0]
+            context = self.context(private, shared, positives, weight, stacked=False)
+            return private | {self._readout: self._solve(positives, weight, gram, context)}
         if self.training.private_steps == 0:
             return private
         with torch.inference_mode(False):  # whoever scores may have switched gradients off
             vectors, weight = _recordable(vectors), _recordable(weight)
-            leaves = {name: p.clone().requires_grad_() for name, p in private.items()}
+            kept = {name: _recordable(private[name]) for name in self.backbone.kept}
+            leaves = {n: private[n].clone().requires_grad_() for n in self.backbone.private}
             optimizer = self.training.private_optimizer.build(leaves.values())
+            with torch.no_grad():  # not a function of what moves here
+                context = self.context(private, shared, vectors[:, :, 0], weight, stacked=False)
             for _ in range(self.training.private_steps):
                 optimizer.zero_grad()
-                scores = self.scores(leaves, shared, vectors, stacked=False)
-                losses = self.losses(leaves, scores, weight, self.squares(leaves, gram))
+                own = leaves | kept
+                scores = self.scores(own, shared, vectors, context, stacked=False)
+                scores = self.leave_out(scores, context)
+                losses = self.losses(own, scores, weight, self.squares(own, gram, context))
                 losses.sum().backward(inputs=list(leaves.values()))
                 optimizer.step()
-        return {name: leaf.detach() for name, leaf in leaves.items()}
+        return kept | {name: leaf.detach() for name, leaf in leaves.items()}
 
-    def _solve(self, vectors: Tensor, weight: Tensor, gram: Tensor) -> Tensor:
-        """Solve (sum w v v^T + alpha0 V^T V + decay I) u = sum w v; Hu et al. 2008, eq. 4."""
+    def _solve(
+        self, vectors: Tensor, weight: Tensor, gram: Tensor, context: Contexts | None
+    ) -> Tensor:
+        """Solve (sum w v v^T + alpha0 V^T V + decay I) u = sum w v; Hu et al. 2008, eq. 4.
+
+        A context c scores without u already, and u fits what it leaves: on the right-hand side,
+        w v is counted 1 - c.v times and alpha0 V^T V c comes off.
+        """
         weighted = vectors * weight.unsqueeze(-1)
         identity = torch.eye(gram.shape[-1], device=gram.device)
         ridge = self.loss.catalogue_weight * gram + self.training.private_decay * identity
@@ -216,12 +315,27 @@ class LocalProblem:
                     f"training.private_decay, now {self.training.private_decay:g}"
                 )
             return torch.full_like(weighted[:, 0], torch.nan)  # diverged: the loss will tell
-        return torch.cholesky_solve(weighted.sum(1).unsqueeze(-1), factor).squeeze(-1)
+        right = weighted.sum(1)
+        if context is not None:
+            explained = torch.bmm(vectors, context.whole.unsqueeze(-1)).squeeze(-1) + context.change
+            right = right - torch.bmm(explained.unsqueeze(1), weighted).squeeze(1)
+            right = right - self.loss.catalogue_weight * context.whole @ gram
+        return torch.cholesky_solve(right.unsqueeze(-1), factor).squeeze(-1)
+
+    @property
+    def sees_history(self) -> bool:
+        """Whether a client's train history enters its scores."""
+        return self._context is not None
 
     @property
     def fits_private(self) -> bool:
         """Whether private parameters are fitted before the payload moves."""
         return self.training.private == "solve" or self.training.private_steps > 0
+
+    def _reader(self, private: Tensors, context: Contexts | None) -> Tensor:
+        """Return the vectors that read item vectors out, float (C, k)."""
+        user = private[self._readout]
+        return user if context is None else user + context.whole
 
     @property
     def _readout(self) -> str:

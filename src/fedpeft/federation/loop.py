@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fedpeft.backbones import Backbone
+from fedpeft.backbones import Backbone, HistoryBackbone
 from fedpeft.federation.cohort import Cohort
 from fedpeft.federation.local import LocalProblem, Tensors, weights
 from fedpeft.federation.update import Transform, Update, on_user
@@ -29,9 +29,14 @@ def run_loop(
         model = copy.deepcopy(problem.backbone)
         for name in model.private:
             model.get_parameter(name).data.copy_(private[name][user])
+        for name in model.kept:
+            model.get_buffer(name).copy_(private[name][user])
         items = torch.from_numpy(cohort.of(position)).to(device)
         weight = torch.from_numpy(cohort.weights(slice(position, position + 1))[0]).to(device)
-        loss = train_client(problem, model, items, weight[: len(items)])
+        weight = weight[: len(items)]
+        if isinstance(model, HistoryBackbone):
+            model.remember(items[:, 0], weight)
+        loss = train_client(problem, model, items, weight)
         for name in model.private:
             private[name][user] = model.get_parameter(name).detach()
         after = payload_of(model)
@@ -91,8 +96,10 @@ def client_loss(problem: LocalProblem, model: Backbone, items: Tensor, weight: T
     scores = model(items)
     total = problem.loss(scores[:, 0], scores[:, 1:], weight)
     if problem.loss.catalogue_weight:
+        # every item counts alike here, as one that is new to the client
         everything = torch.arange(model.item.num_embeddings, device=items.device)
-        total = total + problem.loss.catalogue_weight / 2 * model(everything).square().sum()
+        squares = model.score(model.item(everything)).square().sum()
+        total = total + problem.loss.catalogue_weight / 2 * squares
     for name in model.private:
         penalty = model.get_parameter(name).square().sum()
         total = total + problem.training.private_decay / 2 * penalty
@@ -103,8 +110,12 @@ def client_loss(problem: LocalProblem, model: Backbone, items: Tensor, weight: T
 def solve_private(
     problem: LocalProblem, model: Backbone, positives: Tensor, weight: Tensor
 ) -> None:
-    """Set the read-out vector to the minimiser of the client's loss (Hu et al. 2008, eq. 4)."""
+    """Set the read-out vector to the minimiser of the client's loss (Hu et al. 2008, eq. 4).
+
+    What the model scores without it, from the client's history, is explained already.
+    """
     assert model.readout is not None  # LocalProblem checked it
+    user = model.get_parameter(model.readout).zero_()
     table = model.item(torch.arange(model.item.num_embeddings, device=positives.device))
     seen = table[positives]
     system = (
@@ -112,7 +123,9 @@ def solve_private(
         + problem.loss.catalogue_weight * table.T @ table
         + problem.training.private_decay * torch.eye(table.shape[1], device=table.device)
     )
-    model.get_parameter(model.readout).copy_(torch.linalg.solve(system, weight @ seen))
+    missing = weight * (1 - model(positives))
+    beyond = problem.loss.catalogue_weight * model.score(table)
+    user.copy_(torch.linalg.solve(system, missing @ seen - beyond @ table))
 
 
 def payload_of(model: Backbone) -> Tensors:

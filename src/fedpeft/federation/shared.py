@@ -48,8 +48,13 @@ def run_shared(problem: LocalProblem, private: Tensors, cohort: Cohort) -> Updat
         vectors.requires_grad_()
         gram_leaf = None if frozen_gram is None else frozen_gram.clone().requires_grad_()
         shared_leaves = {name: t.clone().requires_grad_() for name, t in shared.items()}
-        scores = problem.scores(own, shared_leaves, vectors, stacked=False)
-        losses = problem.losses(own, scores, bucket.weight, problem.squares(own, gram_leaf))
+        context = problem.context(
+            own, shared_leaves, vectors[:, :, 0], bucket.weight, stacked=False
+        )
+        scores = problem.scores(own, shared_leaves, vectors, context, stacked=False)
+        scores = problem.leave_out(scores, context)
+        squares = problem.squares(own, gram_leaf, context)
+        losses = problem.losses(own, scores, bucket.weight, squares)
         loss = (losses * weights(problem.loss, bucket.lengths)).sum() / total_weight
         loss.backward()
         assert vectors.grad is not None

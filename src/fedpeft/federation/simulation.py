@@ -19,7 +19,7 @@ from fedpeft.federation.cohort import Cohort, CohortSampler
 from fedpeft.federation.config import TrainingConfig
 from fedpeft.federation.encoding import CODECS, Encoding
 from fedpeft.federation.ledger import Entry, Ledger
-from fedpeft.federation.local import LocalProblem, Tensors, select
+from fedpeft.federation.local import LocalProblem, Tensors, select, store
 from fedpeft.federation.plan import Plan, choose, run_round
 from fedpeft.federation.server import Codes, Server
 from fedpeft.federation.shared import BUCKET_ITEMS
@@ -127,6 +127,12 @@ class Simulation:
                 split.n_users, torch_rng(options.seed, "private")
             ).items()
         }
+        self.private |= {  # nobody has any of it yet
+            name: torch.zeros(split.n_users, *self.server.backbone.get_buffer(name).shape).to(
+                device
+            )
+            for name in self.server.backbone.kept
+        }
         self.sampler = CohortSampler(
             split.train,
             split.n_items,
@@ -195,12 +201,12 @@ class Simulation:
         shared: Tensors = {n: p.detach() for n, p in self.server.backbone.shared().items()}
 
         def score(users: Tensor) -> Tensor:
-            own = select(self.private, users.to(table.device))
-            if self.training.inference == "fit":
+            own, whole = select(self.private, users.to(table.device)), None
+            if self.training.inference == "fit" or self.problem.sees_history:
                 cohort = sampler.prepare(users.cpu().numpy(), "inference", "negatives")
-                own = self._fit(cohort, users, own, table, gram, shared)
+                own, whole = self._fit(cohort, users, own, table, gram, shared)
             with torch.no_grad():
-                return self.problem.catalogue_scores(own, shared, table)
+                return self.problem.catalogue_scores(own, shared, table, whole)
 
         return score
 
@@ -212,21 +218,34 @@ class Simulation:
         table: Tensor,
         gram: Tensor | None,
         shared: Tensors,
-    ) -> Tensors:
-        """Return the private parameters `own` of `users`, in that order, fitted to the table."""
+    ) -> tuple[Tensors, Tensor | None]:
+        """Bring the private parameters `own` of `users` to the table, in that order.
+
+        Returns
+        -------
+        Tensors
+            Fitted where `training.inference` says so.
+        Tensor or None
+            What the users' histories add, float (b, k), where the backbone sees them.
+        """
         order = np.argsort(users.cpu().numpy())
         place = torch.from_numpy(
             order[np.searchsorted(users.cpu().numpy(), cohort.users, sorter=order)]
         )
         fitted = {name: tensor.clone() for name, tensor in own.items()}
+        whole = table.new_zeros(len(users), table.shape[1]) if self.problem.sees_history else None
         start = 0
         for bucket in cohort.buckets(BUCKET_ITEMS, table.device):
             rows = place[start : start + len(bucket.users)].to(table.device)
             start += len(bucket.users)
             vectors = torch.nn.functional.embedding(bucket.items, table)
-            found = self.problem.fit_private(
-                select(own, rows), shared, vectors, bucket.weight, gram
+            found = select(own, rows)
+            if self.training.inference == "fit":
+                found = self.problem.fit_private(found, shared, vectors, bucket.weight, gram)
+                store(fitted, rows, found)
+            context = self.problem.context(
+                found, shared, vectors[:, :, 0], bucket.weight, stacked=False
             )
-            for name, tensor in found.items():
-                fitted[name][rows] = tensor
-        return fitted
+            if whole is not None and context is not None:
+                whole[rows] = context.whole.detach()
+        return fitted, whole

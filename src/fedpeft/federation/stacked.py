@@ -129,14 +129,22 @@ def _train(
     leaves = dict(payload.leaves)
     optimizers = [training.payload_optimizer.build(leaves.values())]
     if training.joint:
-        private = {name: p.clone().requires_grad_() for name, p in private.items()}
-        optimizers.append(training.private_optimizer.build(private.values()))
-        leaves |= {f"private.{name}": p for name, p in private.items()}
+        moving = {n: private[n].clone().requires_grad_() for n in problem.backbone.private}
+        optimizers.append(training.private_optimizer.build(moving.values()))
+        leaves |= {f"private.{name}": p for name, p in moving.items()}
+        private = private | moving
     losses = torch.zeros(len(local))
     for _ in range(training.payload_steps):
         # every row is scored once; scores, not vectors, are looked up for each interaction
-        rated = problem.scores(private, payload.shared, payload.table(), stacked=True)
+        table, context = payload.table(), None
+        if problem.sees_history:
+            own = local[:, :, 0].unsqueeze(-1).expand(-1, -1, table.shape[-1])
+            context = problem.context(
+                private, payload.shared, table.gather(1, own), bucket.weight, stacked=True
+            )
+        rated = problem.scores(private, payload.shared, table, context, stacked=True)
         scores = rated.gather(1, local.flatten(1)).view(local.shape)
+        scores = problem.leave_out(scores, context)
         squares = rated.square().sum(1) if problem.loss.catalogue_weight else None
         losses = problem.losses(private, scores, bucket.weight, squares)
         losses.sum().backward(inputs=list(leaves.values()))
