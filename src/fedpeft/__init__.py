@@ -13,6 +13,10 @@ The same as the command line in about ten lines::
     report = fedpeft.evaluate(scorer, data.split, "test")
     print(report.sampled["ndcg@10"], simulation.ledger.bytes_per_client)
 
+An embedding-based model that was written without it gets a small payload in one line::
+
+    fedpeft.replace_embedding(model, "items", kind="lora", rank=4)
+
 Names are loaded when they are first used, so that importing the package is quick.
 """
 
@@ -22,7 +26,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fedpeft.adapters import ItemContext, ItemEmbedding
+    from fedpeft.adapters import (
+        ItemContext,
+        ItemEmbedding,
+        from_pretrained,
+        merge_and_unload,
+        replace_embedding,
+        save_pretrained,
+    )
     from fedpeft.backbones import Backbone
     from fedpeft.data import Dataset, Split, load, split
     from fedpeft.evaluation import evaluate, floors
@@ -34,7 +45,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "fedpeft.adapters": ("ItemContext", "ItemEmbedding"),
+    "fedpeft.adapters": (
+        "ItemContext",
+        "ItemEmbedding",
+        "from_pretrained",
+        "merge_and_unload",
+        "replace_embedding",
+        "save_pretrained",
+    ),
     "fedpeft.backbones": ("Backbone",),
     "fedpeft.data": ("Dataset", "Split", "load", "split"),
     "fedpeft.evaluation": ("evaluate", "floors"),
@@ -61,10 +79,14 @@ __all__ = [
     "configure",
     "evaluate",
     "floors",
+    "from_pretrained",
     "load",
+    "merge_and_unload",
     "prepare",
     "pretrain",
+    "replace_embedding",
     "resolve",
+    "save_pretrained",
     "split",
 ]
 

@@ -9,6 +9,12 @@ from fedpeft.adapters.base import (
     adapters,
     check_tensors,
 )
+from fedpeft.adapters.plug import (
+    from_pretrained,
+    merge_and_unload,
+    replace_embedding,
+    save_pretrained,
+)
 
 __all__ = [
     "AdapterConfig",
@@ -18,7 +24,11 @@ __all__ = [
     "adapters",
     "build",
     "check_tensors",
+    "from_pretrained",
     "load",
+    "merge_and_unload",
+    "replace_embedding",
     "restore",
     "save",
+    "save_pretrained",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from fedpeft import __version__
@@ -13,6 +14,10 @@ from fedpeft.errors import ArtifactError
 from fedpeft.files import fingerprint, read_json, read_tensors, write_json, write_tensors
 
 SCHEMA = 1
+DTYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+}
 
 
 def build(kind: str, config: AdapterConfig, context: ItemContext) -> ItemEmbedding:
@@ -23,6 +28,8 @@ def build(kind: str, config: AdapterConfig, context: ItemContext) -> ItemEmbeddi
 def save(adapter: ItemEmbedding, folder: Path) -> None:
     """Write ``adapter.json`` and ``adapter.safetensors``; the base is not part of the artifact."""
     tensors = {**adapter.payload(), **adapter.frozen()}
+    if adapter.dtype == torch.bfloat16:  # unknown to numpy, so to fingerprints; float32 is exact
+        tensors = {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}
     write_tensors(folder / "adapter.safetensors", tensors)
     write_json(
         folder / "adapter.json",
@@ -30,6 +37,8 @@ def save(adapter: ItemEmbedding, folder: Path) -> None:
             "schema": SCHEMA,
             "kind": adapter.kind,
             "config": adapter.config.model_dump(),
+            "dtype": str(adapter.dtype).removeprefix("torch."),
+            "padding_idx": adapter.padding_idx,
             "shape": [adapter.num_embeddings, adapter.embedding_dim],
             "base_sha256": adapter.base_fingerprint,
             "tensors_sha256": fingerprint(*(tensors[name] for name in sorted(tensors))),
@@ -44,7 +53,7 @@ def load(folder: Path, base: Tensor) -> ItemEmbedding:
     Parameters
     ----------
     base
-        float32 of shape (n, k): the base the adapter was trained on.
+        Float of shape (n, k): the base the adapter was trained on.
 
     Raises
     ------
@@ -68,7 +77,11 @@ def load(folder: Path, base: Tensor) -> ItemEmbedding:
         raise ArtifactError(f"{folder}: adapter.safetensors is not the file adapter.json describes")
     part = adapters.get(meta["kind"])
     config = parse(part.config, meta["config"], "adapter")
-    adapter = part.build(config, ItemContext(base, seed=0, frozen=tensors))
+    dtype, padding_idx = meta.get("dtype", "float32"), meta.get("padding_idx")
+    if dtype not in DTYPES or not isinstance(padding_idx, int | None):
+        raise ArtifactError(f"{path} has dtype {dtype!r} and padding_idx {padding_idx!r}")
+    context = ItemContext(base.cpu(), seed=0, frozen=tensors, padding_idx=padding_idx)
+    adapter = part.build(config, context).to(DTYPES[dtype])
     if adapter.base_fingerprint != meta["base_sha256"]:
         raise ArtifactError(f"{path} was trained on another base table than the one given")
     restore(adapter, tensors, str(folder))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedpeft.config import ConfigModel
-from fedpeft.errors import ArtifactError
+from fedpeft.errors import ArtifactError, InputError
 from fedpeft.files import fingerprint
 from fedpeft.registry import Registry
 
@@ -51,16 +51,23 @@ class ItemContext:
     frozen
         Frozen tensors of a subspace that is to be rebuilt (a saved adapter's), where computing them
         again would be dear; None makes a new subspace.
+    padding_idx
+        The id that stands for no item, as in `torch.nn.Embedding`, for models that pad sequences;
+        the simulator has none.
     """
 
     base: Tensor
     seed: int
     semantic_codes: Callable[[int, int], Tensor] | None = None
     frozen: Mapping[str, Tensor] | None = None
+    padding_idx: int | None = None
 
 
 class ItemEmbedding(nn.Module, ABC):
     """Item vectors of one client: a frozen base plus a small trainable correction.
+
+    Wherever a model looks items up, it takes the place of a `torch.nn.Embedding`: the same call,
+    `num_embeddings`, `embedding_dim`, `padding_idx` and (to read) `weight`.
 
     Parameters
     ----------
@@ -73,7 +80,12 @@ class ItemEmbedding(nn.Module, ABC):
     Notes
     -----
     All parameters are the payload: they train and travel.  All buffers are frozen.  Subclasses
-    register a parameter per payload tensor, and a buffer per frozen one.
+    register a parameter per payload tensor, and a buffer per frozen one; no name but `full`'s table
+    may be ``weight``, which is the whole item table here.
+
+    `to`, `half` and the like cast the base along with the payload, as they do any floating-point
+    buffer: a base in float16 or bfloat16 takes half the memory and is rounded once.  Cast back, it
+    stays rounded.
     """
 
     kind: ClassVar[str]
@@ -87,6 +99,7 @@ class ItemEmbedding(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.num_embeddings, self.embedding_dim = context.base.shape
+        self.padding_idx = _checked_padding(context.padding_idx, self.num_embeddings)
         kept = context.base.detach().float().clone() if self.uses_base else None
         self.register_buffer("base", kept)
 
@@ -132,7 +145,10 @@ class ItemEmbedding(nn.Module, ABC):
         """
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Return item vectors, float of shape (..., k), for int64 ids of shape (...)."""
+        """Return item vectors, float of shape (..., k), for int64 or int32 ids of shape (...).
+
+        The vector of `padding_idx` is zero and has no gradient.
+        """
         return self.embed(dict(self.named_parameters()), ids)
 
     def embed(self, tensors: Mapping[str, Tensor], ids: Tensor) -> Tensor:
@@ -140,7 +156,10 @@ class ItemEmbedding(nn.Module, ABC):
         indices = self.lookups(ids)
         rows = {name: F.embedding(index, tensors[name]) for name, index in indices.items()}
         whole = {name: tensor for name, tensor in tensors.items() if name not in indices}
-        return self.compose(rows, whole, self.base_rows(ids))
+        vectors = self.compose(rows, whole, self.base_rows(ids))
+        if self.padding_idx is None:
+            return vectors
+        return vectors.masked_fill((ids == self.padding_idx).unsqueeze(-1), 0.0)
 
     def base_rows(self, ids: Tensor) -> Tensor | None:
         """Return the base rows of the items, float (..., k); None when there is no base."""
@@ -156,13 +175,14 @@ class ItemEmbedding(nn.Module, ABC):
         Raises
         ------
         ArtifactError
-            If a tensor is missing, unknown, of another shape, or not finite.
+            If a tensor is missing, unknown, of another shape, or not finite in our own precision.
         """
         own = dict(self.named_parameters())
-        check_tensors(payload, {name: tensor.shape for name, tensor in own.items()}, self.kind)
+        cast = {name: tensor.to(self.dtype) for name, tensor in payload.items()}
+        check_tensors(cast, {name: tensor.shape for name, tensor in own.items()}, self.kind)
         with torch.no_grad():
             for name, tensor in own.items():
-                tensor.copy_(payload[name])
+                tensor.copy_(cast[name])
 
     def frozen(self) -> dict[str, Tensor]:
         """Return copies of the frozen tensors that define the subspace (codes, hash seeds)."""
@@ -172,12 +192,27 @@ class ItemEmbedding(nn.Module, ABC):
     def merge(self) -> Tensor:
         """Return the full item table this adapter stands for, float32 of shape (n, k)."""
         ids = torch.arange(self.num_embeddings, device=self.device)
-        return torch.cat([self(chunk) for chunk in torch.split(ids, 1 << 18)])
+        return torch.cat([self(chunk).float() for chunk in torch.split(ids, 1 << 18)])
+
+    @property
+    def weight(self) -> Tensor:
+        """The full item table as `torch.nn.Embedding` has it, float of shape (n, k), read-only.
+
+        Computed at each access, with its gradient: an output layer tied to the embedding trains the
+        adapter.  Writing into the result changes nothing.
+        """
+        table: Tensor = self(torch.arange(self.num_embeddings, device=self.device))
+        return table
 
     @property
     def device(self) -> torch.device:
         """Where the tensors live."""
         return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the tensors; float32 unless the module was cast."""
+        return next(self.parameters()).dtype
 
     @property
     def payload_values(self) -> int:
@@ -202,10 +237,18 @@ class ItemEmbedding(nn.Module, ABC):
         """
         if self.base is None:
             return fingerprint(f"no base {self.num_embeddings}x{self.embedding_dim}")
-        return fingerprint(self.base)
+        return fingerprint(self.base.float())  # exact; a rounded base is another base
 
     def extra_repr(self) -> str:
-        return f"{self.num_embeddings}, {self.embedding_dim}, {self.config!r}"
+        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return f"{self.num_embeddings}, {self.embedding_dim}{padding}, {self.config!r}"
+
+
+def _checked_padding(index: int | None, items: int) -> int | None:
+    """Return a padding index counted from the start; negative ones count from the end."""
+    if index is not None and not -items <= index < items:
+        raise InputError(f"padding_idx = {index} must be an id of the {items} items")
+    return index if index is None or index >= 0 else items + index
 
 
 def check_tensors(

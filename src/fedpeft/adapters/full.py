@@ -34,7 +34,14 @@ class FullTable(ItemEmbedding):
         if config.mode == "compress":
             rng = torch_rng(context.seed, "full")
             start = torch.randn(start.shape, generator=rng).mul_(config.init_std)
-        self.weight = nn.Parameter(start)
+        # every item embedding has a property `weight`, which rules out plain assignment
+        self._parameters["weight"] = nn.Parameter(start)
+
+    @property
+    def weight(self) -> Tensor:
+        """The table itself, float of shape (n, k); its padding row, if any, read as zero."""
+        table = self._parameters["weight"]
+        return table if table is not None and self.padding_idx is None else super().weight
 
     @property
     def uses_base(self) -> bool:

@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from fedpeft.adapters import (
-    AdapterConfig,
-    ItemContext,
-    ItemEmbedding,
-    Mode,
-    adapters,
-    build,
-    load,
-    save,
-)
-from fedpeft.config import parse
+from fedpeft.adapters import Mode, load, save
 from fedpeft.errors import ArtifactError
 from fedpeft.federation.encoding import Float32
 from fedpeft.files import read_json, write_json
+from fedpeft.testing.drop_in import MODES, DropInContract
 from fedpeft.testing.plans import assert_plans_agree
 from fedpeft.testing.toy import BPR, GRADIENT, LEAST_SQUARES, PAPER, Part, Toy, quality, random_base
 
-MODES: tuple[Mode, ...] = ("peft", "compress")
 SHAPES = [(), (0,), (1,), (7,), (2, 3), (2, 0), (2, 1, 4)]
 EPS = {"kind": "adam", "lr": 0.02, "eps": 1e-3}
 """Adam that does not blow rounding up where gradients are tiny."""
@@ -40,7 +30,7 @@ RECIPES: dict[str, tuple[Part, dict[str, Any]]] = {
 }
 
 
-class AdapterContract:
+class AdapterContract(DropInContract):
     """Subclass it, name a registered adapter, and pytest checks it in both modes.
 
     Attributes
@@ -58,31 +48,9 @@ class AdapterContract:
         The same in `compress` mode, without refresh.
     """
 
-    kind: ClassVar[str]
-    config: ClassVar[Mapping[str, Any]] = {}
     values: ClassVar[Callable[[int, int], int]]
     ndcg_floor: ClassVar[float]
     compress_floor: ClassVar[float] = 0.5
-
-    def settings(self, mode: Mode) -> AdapterConfig:
-        """Return the adapter's configuration in a mode."""
-        config = parse(adapters.get(self.kind).config, {**self.config, "mode": mode}, "adapter")
-        assert isinstance(config, AdapterConfig)
-        return config
-
-    def make(self, mode: Mode, base: Tensor | None = None, seed: int = 1) -> ItemEmbedding:
-        """Return a new adapter, by default on a random base of 23 items and 6 dimensions."""
-        base = random_base(23, 6) if base is None else base
-        return build(self.kind, self.settings(mode), ItemContext(base, seed))
-
-    def trained(self, mode: Mode, base: Tensor | None = None) -> ItemEmbedding:
-        """Return an adapter whose payload is nowhere what it started as."""
-        adapter = self.make(mode, base)
-        rng = torch.Generator().manual_seed(2)
-        with torch.no_grad():
-            for tensor in adapter.parameters():
-                tensor.copy_(torch.randn(tensor.shape, generator=rng))
-        return adapter
 
     @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.parametrize("shape", SHAPES)
