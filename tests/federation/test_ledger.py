@@ -83,6 +83,18 @@ def test_warm_up_is_priced_apart() -> None:
     assert ledger.held.tolist() == [-1] * 5
 
 
+def test_an_expansion_is_part_of_the_total() -> None:
+    ledger = Ledger(2)
+    prices = Prices(payload=10, base=0, subspace=0)
+    entry = ledger.charge(0, "warmup", np.array([1]), prices, None, expansion=600)
+    assert (entry.upload, entry.expansion, entry.bytes_per_client) == (10, 600, 310)
+    assert ledger.summary(prices)["expansion_per_client"] == 300
+    assert ledger.totals.warmup == 20
+    again = Ledger(2)
+    again.restore(ledger.state(), ledger.held)
+    assert again.bytes_per_client == 310
+
+
 def test_nobody_costs_nothing() -> None:
     ledger = Ledger(0)
     ledger.open_version(3)
@@ -121,6 +133,7 @@ def test_full_table_by_hand() -> None:
         "one_off_per_client": 0,
         "warmup_per_client": 0,
         "catch_up_per_client": 0,
+        "expansion_per_client": 0,
         "total_per_client_mean": 720,
     }
 
@@ -192,7 +205,7 @@ def test_totals_are_the_sums_of_the_entries(adapter: str, encoding: str) -> None
     phased = toy(adapter, cohort=0.25, warmup_rounds=2, refresh_every=2, encoding=encoding)
     entries, cohorts, simulation = run(phased, 8)
     totals = simulation.ledger.totals
-    for key in ("upload", "download", "one_off", "catch_up"):
+    for key in ("upload", "download", "one_off", "catch_up", "expansion"):
         assert getattr(totals, key) == sum(getattr(entry, key) for entry in entries)
     warmup = [entry for entry in entries if entry.phase == "warmup"]
     assert totals.warmup == sum(entry.upload + entry.download for entry in warmup)

@@ -21,7 +21,7 @@ class ExpansionConfig(ConfigModel):
     """Rounds between expansions, the first of them after as many; 0 never expands."""
     neighbours: int = Field(5, ge=1, le=1000)
     """Anonymous neighbours that the matching server returns for a token, at most."""
-    pseudo: float = Field(1.0, ge=0)
+    pseudo: int = Field(1, ge=0, le=100)
     """Items a client pretends to have, for each it has.  Drawn once: two different draws would have
     only the true items in common."""
     clip: float = Field(5.0, gt=0)

@@ -23,6 +23,8 @@ class Entry:
         Base tables, codes and seeds sent to clients that joined the adapt phase in this round.
     catch_up
         What clients that were away at a fold fetched: folded payloads, or the base if smaller.
+    expansion
+        Requests and replies of the graph expansion, of all clients in the population.
     bytes_per_client
         All bytes so far, both directions, divided by the number of clients in the population.
     """
@@ -34,6 +36,7 @@ class Entry:
     download: int
     one_off: int
     catch_up: int
+    expansion: int
     bytes_per_client: float
     event: str | None
 
@@ -64,6 +67,7 @@ class Totals:
     one_off: int = 0
     catch_up: int = 0
     warmup: int = 0
+    expansion: int = 0
 
 
 @dataclass
@@ -97,9 +101,22 @@ class Ledger:
         self.folded.append(payload)
 
     def charge(
-        self, round_number: int, phase: Phase, users: Ints, prices: Prices, event: str | None
+        self,
+        round_number: int,
+        phase: Phase,
+        users: Ints,
+        prices: Prices,
+        event: str | None,
+        *,
+        expansion: int = 0,
     ) -> Entry:
-        """Count one round in which every user downloads and uploads one payload."""
+        """Count one round in which every user downloads and uploads one payload.
+
+        Parameters
+        ----------
+        expansion
+            Bytes of a graph expansion before the round, both directions.
+        """
         payloads = prices.payload * len(users)
         one_off = catch_up = 0
         if phase == "adapt":
@@ -112,6 +129,7 @@ class Ledger:
         self.totals.download += payloads
         self.totals.one_off += one_off
         self.totals.catch_up += catch_up
+        self.totals.expansion += expansion
         return Entry(
             round_number,
             phase,
@@ -120,6 +138,7 @@ class Ledger:
             payloads,
             one_off,
             catch_up,
+            expansion,
             self.bytes_per_client,
             event,
         )
@@ -143,7 +162,7 @@ class Ledger:
     def bytes_per_client(self) -> float:
         """Mean bytes per client of the population so far, both directions, everything included."""
         sums = self.totals
-        total = sums.upload + sums.download + sums.one_off + sums.catch_up
+        total = sums.upload + sums.download + sums.one_off + sums.catch_up + sums.expansion
         return total / max(1, self.n_clients)
 
     def summary(self, prices: Prices) -> dict[str, float]:
@@ -155,6 +174,7 @@ class Ledger:
             "one_off_per_client": prices.base + prices.subspace,
             "warmup_per_client": self.totals.warmup / clients,
             "catch_up_per_client": self.totals.catch_up / clients,
+            "expansion_per_client": self.totals.expansion / clients,
             "total_per_client_mean": self.bytes_per_client,
         }
 

@@ -18,9 +18,11 @@ from fedpeft.errors import ConfigError, RunError
 from fedpeft.federation.cohort import Cohort, CohortSampler
 from fedpeft.federation.config import TrainingConfig
 from fedpeft.federation.encoding import CODECS, Encoding
+from fedpeft.federation.expansion import expansion_of
 from fedpeft.federation.ledger import Entry, Ledger
 from fedpeft.federation.local import LocalProblem, Tensors, select, store
 from fedpeft.federation.plan import Plan, choose, run_round
+from fedpeft.federation.pseudo import mask_of
 from fedpeft.federation.server import Codes, Server
 from fedpeft.federation.shared import BUCKET_ITEMS
 from fedpeft.losses import Loss
@@ -119,7 +121,10 @@ class Simulation:
         self.server.backbone.to(device)
         self.problem = LocalProblem(self.server.backbone, loss, training)
         codec = CODECS[training.encoding]()
-        self.transforms = [] if codec.lossless else [Encoding(codec, split.n_users)]
+        self.expansion = expansion_of(self.server.backbone, loss, split, options.seed)
+        self.mask = mask_of(self.expansion, self.server.item)
+        encoding = None if codec.lossless else Encoding(codec, split.n_users)
+        self.transforms = [part for part in (self.mask, encoding) if part is not None]
         self.plan: Plan = choose(options.plan, training, self.transforms)
         self.private: Tensors = {
             name: tensor.to(device)
@@ -156,6 +161,9 @@ class Simulation:
             for transform in self.transforms:
                 if transform.feedback is not None:
                     transform.feedback.reset()
+        spent = self._expand()
+        if self.mask is not None:
+            self.mask.begin(self.round, self.server.item)
         cohort = self.sampler.draw(self.round)
         with self.server.as_received():
             update = run_round(self.plan, self.problem, self.private, cohort, self.transforms)
@@ -166,10 +174,24 @@ class Simulation:
             )
         self.server.apply(update, self.round)
         entry = self.ledger.charge(
-            self.round, self.server.phase, cohort.users, self.server.prices, event
+            self.round,
+            self.server.phase,
+            cohort.users,
+            self.server.prices,
+            event,
+            expansion=spent,
         )
         self.round += 1
         return RoundResult(entry, update.loss)
+
+    def _expand(self) -> int:
+        """Renew the clients' neighbours if it is time to; return the bytes it took."""
+        if self.expansion is None or self.round == 0 or self.round % self.expansion.config.every:
+            return 0
+        name = self.server.backbone.readout
+        assert name is not None  # every backbone that expands has one
+        self.private["neighbours"], spent = self.expansion.run(self.private[name], self.round)
+        return spent
 
     @torch.no_grad()
     def item_vectors(self) -> Tensor:
