@@ -17,9 +17,9 @@ from fedpeft.config import ConfigModel
 class ExpansionConfig(ConfigModel):
     """Settings of the graph expansion; see `fedpeft.federation.expansion`."""
 
-    every: int = Field(50, ge=0)
+    every: int = Field(100, ge=0)
     """Rounds between expansions, the first of them after as many; 0 never expands."""
-    neighbours: int = Field(5, ge=1, le=1000)
+    neighbours: int = Field(3, ge=1, le=1000)
     """Anonymous neighbours that the matching server returns for a token, at most."""
     pseudo: int = Field(1, ge=0, le=100)
     """Items a client pretends to have, for each it has.  Drawn once: two different draws would have
