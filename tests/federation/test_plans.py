@@ -51,7 +51,7 @@ def phased(adapter: str, mode: str, loss: str, recipe: str) -> Toy:
 @contextmanager
 def many_buckets() -> Iterator[None]:
     """Make buckets so small that a cohort takes several."""
-    with patch.object(shared, "BUCKET_ITEMS", 12), patch.object(stacked, "BUCKET_BYTES", 1500):
+    with patch.object(shared, "BUCKET_BYTES", 600), patch.object(stacked, "BUCKET_BYTES", 1500):
         yield
 
 

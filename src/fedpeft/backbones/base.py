@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from fedpeft.adapters import ItemEmbedding
@@ -27,7 +28,7 @@ class Backbone(nn.Module, ABC):
     shared: they are part of the payload.
     """
 
-    private: ClassVar[tuple[str, ...]] = ()
+    private: tuple[str, ...] = ()
     """Names of the private parameters."""
     kept: tuple[str, ...] = ()
     """Names of private buffers: a client's own like its private parameters, but not trained."""
@@ -43,6 +44,23 @@ class Backbone(nn.Module, ABC):
     def score(self, vectors: Tensor) -> Tensor:
         """Return scores, float (...), of item vectors, float (..., k)."""
 
+    def encode(self, vectors: Tensor) -> Tensor:
+        """Return what scoring needs of item vectors, float (..., k) -> float (..., e).
+
+        It may depend on shared parameters, never on private ones, so that the fast plans compute it
+        once for all clients.  A backbone that overrides it overrides `score_encoded` too.
+        """
+        return vectors
+
+    def score_encoded(self, encoded: Tensor) -> Tensor:
+        """Return scores, float (...), of encoded items; ``score(v) = score_encoded(encode(v))``."""
+        return self.score(encoded)
+
+    @property
+    def activations(self) -> int:
+        """About how many values scoring one item holds; fast plans size their buckets by it."""
+        return self.item.embedding_dim
+
     def forward(self, ids: Tensor) -> Tensor:
         """Return scores, float (...), of items, int64 (...)."""
         scores: Tensor = self.score(self.item(ids))
@@ -51,6 +69,10 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def initial_private(self, clients: int, rng: torch.Generator) -> dict[str, Tensor]:
         """Return fresh private parameters of many clients, name -> float (clients, ...)."""
+
+    def initial_shared(self, rng: torch.Generator) -> dict[str, Tensor]:
+        """Return what the shared parameters start from, by name; those left out stay as built."""
+        return {}
 
     def shared(self) -> dict[str, nn.Parameter]:
         """Return the shared parameters: all but private and item-embedding ones."""
@@ -61,6 +83,10 @@ class Backbone(nn.Module, ABC):
         }
 
 
+Width = Annotated[int, Field(ge=1)]
+"""Values per vector inside a backbone."""
+
+
 class BackboneConfig(ConfigModel):
     """Settings every backbone has."""
 
@@ -68,5 +94,7 @@ class BackboneConfig(ConfigModel):
 backbones: Registry[Backbone] = Registry(
     "backbone",
     "backbones",
-    builtin=tuple(f"fedpeft.backbones.{name}" for name in ("fedmf", "fedpergnn")),
+    builtin=tuple(
+        f"fedpeft.backbones.{name}" for name in ("fedmf", "fedncf", "pfedrec", "fedpergnn")
+    ),
 )

@@ -72,9 +72,10 @@ class TrainingConfig(ConfigModel):
     """Learning rate of the server over the rounds; `cosine` falls to a tenth."""
     item_decay: float = Field(0.0, ge=0)
     """L2 penalty on item vectors, added by the server: item_decay / 2 * sum over items ||v||^2."""
-    inference: Literal["fit", "stored"] = "fit"
+    inference: Literal["fit", "stored", "personalise"] = "fit"
     """What a client scores with: private parameters fitted afresh to the payload it holds (a local
-    computation), or those stored when it last took part."""
+    computation), those stored when it last took part, or all it would have after taking part now:
+    fitted private parameters and its own copy of the payload."""
     encoding: Literal["float32", "float16", "int8"] = "float32"
     """How values cross the network, in both directions; int8 uses error feedback."""
 

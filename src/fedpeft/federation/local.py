@@ -21,17 +21,30 @@ from fedpeft.federation.config import TrainingConfig
 from fedpeft.losses import Loss
 
 Tensors = dict[str, Tensor]
+CATALOGUE_BYTES = 1 << 24
+"""Bytes of activations at once where clients score the whole catalogue."""
 
 
-class _Score(nn.Module):
-    """Gives `Backbone.score` the form `functional_call` needs."""
+class _Encode(nn.Module):
+    """Gives `Backbone.encode` the form `functional_call` needs."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
 
     def forward(self, vectors: Tensor) -> Tensor:
-        return self.backbone.score(vectors)
+        return self.backbone.encode(vectors)
+
+
+class _Score(nn.Module):
+    """Gives `Backbone.score_encoded` the form `functional_call` needs."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, encoded: Tensor) -> Tensor:
+        return self.backbone.score_encoded(encoded)
 
 
 class Contexts(NamedTuple):
@@ -117,7 +130,7 @@ class LocalProblem:
         self.backbone = backbone
         self.loss = loss
         self.training = training
-        self._score = _Score(backbone)
+        self._encode, self._score = _Encode(backbone), _Score(backbone)
         self._context = _ContextOf(backbone) if isinstance(backbone, HistoryBackbone) else None
         self._map_loss = vmap(loss)
 
@@ -148,16 +161,41 @@ class LocalProblem:
         mapped: Contexts = vmap(one, in_dims=dims)(private, shared, positives, weight)
         return mapped
 
+    def encode(self, shared: Tensors, vectors: Tensor, *, stacked: bool) -> Tensor:
+        """Return what scoring needs of item vectors.
+
+        Parameters
+        ----------
+        shared
+            As for `scores`.
+        vectors
+            float (C, N, k) if `stacked`, else (n, k) for all clients.
+
+        Returns
+        -------
+        Tensor
+            float (C, N, e) or (n, e); `vectors` itself where the backbone encodes nothing.
+        """
+        if type(self.backbone).encode is Backbone.encode:
+            return vectors
+
+        def one(common: Tensors, rows: Tensor) -> Tensor:
+            tensors = {f"backbone.{name}": t for name, t in common.items()}
+            encoded: Tensor = functional_call(self._encode, tensors, (rows,))
+            return encoded
+
+        return vmap(one)(shared, vectors) if stacked else one(shared, vectors)
+
     def scores(
         self,
         private: Tensors,
         shared: Tensors,
-        vectors: Tensor,
+        encoded: Tensor,
         context: Contexts | None,
         *,
         stacked: bool,
     ) -> Tensor:
-        """Return scores of each client's item vectors, all as if outside its history.
+        """Return scores of each client's encoded items, all as if outside its history.
 
         Parameters
         ----------
@@ -165,8 +203,8 @@ class LocalProblem:
             name -> float (C, ...).
         shared
             name -> float (C, ...) if `stacked`, else one (...) for all clients.
-        vectors
-            float (C, ..., k).
+        encoded
+            float (C, ..., e): item vectors after `encode`.
         context
             What `context` returned.
 
@@ -177,15 +215,15 @@ class LocalProblem:
         """
         if self.backbone.readout is not None:
             reader = self._reader(private, context)
-            dots: Tensor = _Dot.apply(vectors.flatten(1, -2), reader)  # type: ignore[no-untyped-call]
-            return dots.view(vectors.shape[:-1])
+            dots: Tensor = _Dot.apply(encoded.flatten(1, -2), reader)  # type: ignore[no-untyped-call]
+            return dots.view(encoded.shape[:-1])
 
         def one(own: Tensors, common: Tensors, rows: Tensor) -> Tensor:
             tensors = {f"backbone.{name}": t for name, t in (own | common).items()}
             scored: Tensor = functional_call(self._score, tensors, (rows,))
             return scored
 
-        mapped: Tensor = vmap(one, in_dims=(0, 0 if stacked else None, 0))(private, shared, vectors)
+        mapped: Tensor = vmap(one, in_dims=(0, 0 if stacked else None, 0))(private, shared, encoded)
         return mapped
 
     def leave_out(self, scores: Tensor, context: Contexts | None) -> Tensor:
@@ -201,21 +239,22 @@ class LocalProblem:
         return scores + F.pad(context.change.unsqueeze(-1), (0, scores.shape[-1] - 1))
 
     def catalogue_scores(
-        self, private: Tensors, shared: Tensors, vectors: Tensor, whole: Tensor | None
+        self, private: Tensors, shared: Tensors, encoded: Tensor, whole: Tensor | None
     ) -> Tensor:
-        """Return each client's scores of all items, float (C, n), from vectors (n, k).
+        """Return each client's scores of all items, float (C, n), from encoded ones (n, e).
 
         `whole` is `Contexts.whole`, float (C, k), where the backbone sees histories.
         """
         if whole is not None:
-            return (private[self._readout] + whole) @ vectors.T
+            return (private[self._readout] + whole) @ encoded.T
 
         def one(own: Tensors) -> Tensor:
             tensors = {f"backbone.{name}": t for name, t in (own | shared).items()}
-            scored: Tensor = functional_call(self._score, tensors, (vectors,))
+            scored: Tensor = functional_call(self._score, tensors, (encoded,))
             return scored
 
-        mapped: Tensor = vmap(one)(private)
+        at_once = max(1, CATALOGUE_BYTES // (4 * len(encoded) * self.backbone.activations))
+        mapped: Tensor = vmap(one, chunk_size=at_once)(private)
         return mapped
 
     def losses(
@@ -265,7 +304,7 @@ class LocalProblem:
         private, shared
             As for `scores`, not stacked.
         vectors
-            float (C, L, 1 + m, k): vectors of train items and of the negatives drawn for each.
+            float (C, L, 1 + m, e): train items and the negatives drawn for each, after `encode`.
         weight
             float (C, L): importance of the train items, 0 for padding.
         gram
@@ -294,6 +333,24 @@ class LocalProblem:
                 losses.sum().backward(inputs=list(leaves.values()))
                 optimizer.step()
         return kept | {name: leaf.detach() for name, leaf in leaves.items()}
+
+    def step_private(self, leaves: Tensors, scale: Tensor) -> Tensors:
+        """Take one step on private parameters whose gradients are there.
+
+        Parameters
+        ----------
+        leaves
+            name -> float (C, ...).
+        scale
+            float (C,): what each client's loss was multiplied with before the gradients were taken.
+        """
+        if not leaves:
+            return {}
+        for leaf in leaves.values():
+            assert leaf.grad is not None  # private parameters enter the score
+            leaf.grad /= scale.view(-1, *[1] * (leaf.dim() - 1))
+        self.training.private_optimizer.build(leaves.values()).step()
+        return {name: leaf.detach() for name, leaf in leaves.items()}
 
     def _solve(
         self, vectors: Tensor, weight: Tensor, gram: Tensor, context: Contexts | None

@@ -32,7 +32,6 @@ def choose(
         for holds, reason in (
             (training.payload_steps > 1, "clients take more than one payload step"),
             (training.payload_optimizer.kind != "sgd", "the payload step is not SGD"),
-            (training.joint, "private parameters move in the payload step"),
             (bool(transforms), "each client's update is transformed on its own"),
         )
         if holds

@@ -16,7 +16,7 @@ from fedpeft.federation.ledger import Ledger, Phase, Prices
 from fedpeft.federation.local import Tensors
 from fedpeft.federation.loop import payload_of
 from fedpeft.federation.update import Update
-from fedpeft.seeding import sequence
+from fedpeft.seeding import sequence, torch_rng
 
 Codes = Callable[[int, int], torch.Tensor]
 
@@ -59,6 +59,7 @@ class Server:
         self.version = 0
         self.phase: Phase = "warmup" if training.warmup_rounds else "adapt"
         self.backbone = make_backbone(self.build(self.phase, self.version, base))
+        self._draw_shared()
         self._start_subspace()
 
     @property
@@ -78,6 +79,13 @@ class Server:
         config = part.config() if phase == "warmup" else self._config
         seed = int(sequence(self._seed, "subspace", version).generate_state(1)[0])
         return part.build(config, ItemContext(base, seed, self._semantic_codes, frozen))
+
+    @torch.no_grad()
+    def _draw_shared(self) -> None:
+        """Give the backbone's shared parameters their start values, from a stream of their own."""
+        shared = self.backbone.shared()
+        for name, start in self.backbone.initial_shared(torch_rng(self._seed, "shared")).items():
+            shared[name].copy_(start)
 
     def _start_subspace(self) -> None:
         """Open a new version of the base in the ledger, with what its payload needs."""

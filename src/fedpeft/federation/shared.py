@@ -2,8 +2,8 @@
 
 If every client takes one SGD step on the payload and nothing needs its own update, the mean update
 is -lr times the gradient of the weighted mean loss.  All clients score with the same item vectors
-V, so the gradient is gathered in V (and in V^T V, where the loss sums over all items) and pulled
-back through the adapter once.
+V, or what the backbone encodes them to, so the gradient is gathered there (and in V^T V, where the
+loss sums over all items) and pulled back through the adapter once.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+from fedpeft.backbones import Backbone
 from fedpeft.federation.cohort import Cohort
 from fedpeft.federation.local import LocalProblem, Tensors, select, store, weights
 from fedpeft.federation.update import Update
 
-BUCKET_ITEMS = 1 << 17
-"""Item vectors per bucket (16 MiB at k = 32): more leave the cache, fewer cost calls."""
+BUCKET_BYTES = 1 << 24
+"""Bytes of activations per bucket: more leave the cache, fewer cost calls."""
 
 
 def run_shared(problem: LocalProblem, private: Tensors, cohort: Cohort) -> Update:
@@ -27,7 +28,8 @@ def run_shared(problem: LocalProblem, private: Tensors, cohort: Cohort) -> Updat
     over_catalogue = bool(problem.loss.catalogue_weight)
     rows, position = cohort.touched(item.num_embeddings, over_catalogue, item.device)
 
-    table = item.embed(item_tensors, rows)
+    encoder = {name: t.clone().requires_grad_() for name, t in shared.items()}
+    table = problem.encode(encoder, item.embed(item_tensors, rows), stacked=False)
     gram = table.T @ table if over_catalogue else None
     frozen_table, frozen_gram = table.detach(), None if gram is None else gram.detach()
 
@@ -38,7 +40,7 @@ def run_shared(problem: LocalProblem, private: Tensors, cohort: Cohort) -> Updat
     total_weight = float(weights(problem.loss, torch.from_numpy(cohort.lengths)).sum()) or 1.0
     mean_loss = torch.zeros((), device=item.device)
 
-    for bucket in cohort.buckets(BUCKET_ITEMS, item.device):
+    for bucket in cohort.buckets(bucket_items(problem.backbone), item.device):
         index = bucket.items if position is None else position[bucket.items]
         vectors = F.embedding(index, frozen_table)
         own = select(private, bucket.users)
@@ -46,6 +48,10 @@ def run_shared(problem: LocalProblem, private: Tensors, cohort: Cohort) -> Updat
         store(private, bucket.users, own)
 
         vectors.requires_grad_()
+        moving: Tensors = {}
+        if problem.training.joint:
+            moving = {n: own[n].clone().requires_grad_() for n in problem.backbone.private}
+            own = own | moving
         gram_leaf = None if frozen_gram is None else frozen_gram.clone().requires_grad_()
         shared_leaves = {name: t.clone().requires_grad_() for name, t in shared.items()}
         context = problem.context(
@@ -55,23 +61,35 @@ def run_shared(problem: LocalProblem, private: Tensors, cohort: Cohort) -> Updat
         scores = problem.leave_out(scores, context)
         squares = problem.squares(own, gram_leaf, context)
         losses = problem.losses(own, scores, bucket.weight, squares)
-        loss = (losses * weights(problem.loss, bucket.lengths)).sum() / total_weight
-        loss.backward()
+        share = weights(problem.loss, bucket.lengths) / total_weight
+        # a client without samples moves nothing but its own parameters, towards zero
+        scale = torch.where(share > 0, share, 1.0)
+        (losses * scale).sum().backward()
+        store(private, bucket.users, problem.step_private(moving, scale))
         assert vectors.grad is not None
         table_grad.index_add_(0, index.flatten(), vectors.grad.flatten(0, -2))
         if gram_grad is not None and gram_leaf is not None and gram_leaf.grad is not None:
             gram_grad += gram_leaf.grad
         for name, leaf in shared_leaves.items():
             shared_grad[name] += leaf.grad if leaf.grad is not None else 0
-        mean_loss += loss.detach()
+        mean_loss += (losses * share).detach().sum()
 
     outputs, grads = [table], [table_grad]
     if gram is not None and gram_grad is not None:
         outputs, grads = [table, gram], [table_grad, gram_grad]
-    item_grad = torch.autograd.grad(outputs, list(item_tensors.values()), grads)
+    behind = [*item_tensors.values(), *encoder.values()]
+    found = torch.autograd.grad(outputs, behind, grads, allow_unused=True, materialize_grads=True)
+    item_grad, encoder_grad = found[: len(item_tensors)], found[len(item_tensors) :]
+    for total, part in zip(shared_grad.values(), encoder_grad, strict=True):
+        total += part
     lr = problem.training.payload_optimizer.lr
     change = {
         f"item.{name}": grad.mul_(-lr) for name, grad in zip(item_tensors, item_grad, strict=True)
     }
     change |= {name: grad.mul_(-lr) for name, grad in shared_grad.items()}
     return Update(change, float(mean_loss))
+
+
+def bucket_items(backbone: Backbone) -> int:
+    """Return how many items a bucket may hold."""
+    return max(1, BUCKET_BYTES // (4 * backbone.activations))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,16 +15,16 @@ from fedpeft.adapters import AdapterConfig, ItemEmbedding
 from fedpeft.backbones import Backbone
 from fedpeft.data.dataset import Histories, Split
 from fedpeft.errors import ConfigError, RunError
-from fedpeft.federation.cohort import Cohort, CohortSampler
+from fedpeft.federation.cohort import CohortSampler
 from fedpeft.federation.config import TrainingConfig
 from fedpeft.federation.encoding import CODECS, Encoding
 from fedpeft.federation.expansion import expansion_of
+from fedpeft.federation.inference import Inference
 from fedpeft.federation.ledger import Entry, Ledger
-from fedpeft.federation.local import LocalProblem, Tensors, select, store
+from fedpeft.federation.local import LocalProblem, Tensors
 from fedpeft.federation.plan import Plan, choose, run_round
 from fedpeft.federation.pseudo import mask_of
 from fedpeft.federation.server import Codes, Server
-from fedpeft.federation.shared import BUCKET_ITEMS
 from fedpeft.losses import Loss
 from fedpeft.seeding import torch_rng
 
@@ -202,8 +202,8 @@ class Simulation:
     def scorer(self, histories: Histories) -> Callable[[Tensor], Tensor]:
         """Return a function from user indices, int64 (b,), to scores of all items, float (b, n).
 
-        Users score as their own device would: with the payload as received, and with private
-        parameters fitted to it first where `training.inference` says so.
+        Users score as their own device would: with the payload as received now, and what
+        `training.inference` makes of it.
 
         Parameters
         ----------
@@ -218,56 +218,7 @@ class Simulation:
             recency=self.training.recency,
             seed=self.options.seed,
         )
-        table = self.item_vectors()
-        gram = table.T @ table if self.problem.loss.catalogue_weight else None
-        shared: Tensors = {n: p.detach() for n, p in self.server.backbone.shared().items()}
-
-        def score(users: Tensor) -> Tensor:
-            own, whole = select(self.private, users.to(table.device)), None
-            if self.training.inference == "fit" or self.problem.sees_history:
-                cohort = sampler.prepare(users.cpu().numpy(), "inference", "negatives")
-                own, whole = self._fit(cohort, users, own, table, gram, shared)
-            with torch.no_grad():
-                return self.problem.catalogue_scores(own, shared, table, whole)
-
-        return score
-
-    def _fit(
-        self,
-        cohort: Cohort,
-        users: Tensor,
-        own: Tensors,
-        table: Tensor,
-        gram: Tensor | None,
-        shared: Tensors,
-    ) -> tuple[Tensors, Tensor | None]:
-        """Bring the private parameters `own` of `users` to the table, in that order.
-
-        Returns
-        -------
-        Tensors
-            Fitted where `training.inference` says so.
-        Tensor or None
-            What the users' histories add, float (b, k), where the backbone sees them.
-        """
-        order = np.argsort(users.cpu().numpy())
-        place = torch.from_numpy(
-            order[np.searchsorted(users.cpu().numpy(), cohort.users, sorter=order)]
-        )
-        fitted = {name: tensor.clone() for name, tensor in own.items()}
-        whole = table.new_zeros(len(users), table.shape[1]) if self.problem.sees_history else None
-        start = 0
-        for bucket in cohort.buckets(BUCKET_ITEMS, table.device):
-            rows = place[start : start + len(bucket.users)].to(table.device)
-            start += len(bucket.users)
-            vectors = torch.nn.functional.embedding(bucket.items, table)
-            found = select(own, rows)
-            if self.training.inference == "fit":
-                found = self.problem.fit_private(found, shared, vectors, bucket.weight, gram)
-                store(fitted, rows, found)
-            context = self.problem.context(
-                found, shared, vectors[:, :, 0], bucket.weight, stacked=False
-            )
-            if whole is not None and context is not None:
-                whole[rows] = context.whole.detach()
-        return fitted, whole
+        with self.server.as_received(final=True), torch.inference_mode(False):
+            received = copy.deepcopy(self.server.backbone)
+        problem = LocalProblem(received, self.problem.loss, self.training)
+        return Inference(problem, self.private, sampler)

@@ -6,7 +6,8 @@ touches, so memory follows interactions, not clients x items; other rows do not 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,7 +16,14 @@ from torch.nn import functional as F
 
 from fedpeft.adapters import ItemEmbedding
 from fedpeft.federation.cohort import Bucket, Cohort
-from fedpeft.federation.local import LocalProblem, Tensors, select, store, weights
+from fedpeft.federation.local import (
+    Contexts,
+    LocalProblem,
+    Tensors,
+    select,
+    store,
+    weights,
+)
 from fedpeft.federation.update import Transform, Update, on_user
 
 BUCKET_BYTES = 1 << 24
@@ -28,7 +36,8 @@ class _Payload:
     def __init__(self, item: ItemEmbedding, shared: Tensors, rows: Tensor) -> None:
         clients = len(rows)
         self._item = item
-        self._rows = rows
+        self._received = shared
+        self.rows = rows
         self._base = item.base_rows(rows)
         self._lookups = {
             name: index + _offsets(clients, len(item.get_parameter(name)), index)
@@ -64,6 +73,21 @@ class _Payload:
         )
         return composed
 
+    @torch.no_grad()
+    def over_catalogue(self, clients: slice) -> _Payload:
+        """Return the copies of some of the clients, with the rows of all items."""
+        rows = self.rows[clients]
+        everything = torch.arange(self._item.num_embeddings, device=rows.device)
+        copies = _Payload(self._item, self._received, everything.expand(len(rows), -1))
+        for name, delta in self.change().items():
+            moved = delta[clients]
+            if name.removeprefix("item.") in self._item.item_indexed:
+                index = rows.view(*rows.shape, *[1] * (moved.dim() - 2)).expand_as(moved)
+                copies.leaves[name].scatter_add_(1, index, moved)
+            else:
+                copies.leaves[name] += moved
+        return copies
+
     def change(self) -> Tensors:
         """Return how far each client's payload has moved, name -> float (C, ...)."""
         return {name: leaf.detach() - self.start[name] for name, leaf in self.leaves.items()}
@@ -82,9 +106,70 @@ def run_stacked(
     } | {name: torch.zeros_like(t) for name, t in shared.items()}
     mean_loss = 0.0
 
-    received, position, gram = _received(problem, cohort)
+    for part in _trained(problem, private, cohort, dense):
+        users = part.clients.users
+        store(private, users, part.private)
+        moved = on_user(transforms, part.payload.change(), users)
+        share = weights(problem.loss, part.clients.lengths) / total_weight
+        mean_loss += float((part.losses * share).sum())
+        for name, delta in moved.items():
+            if name.removeprefix("item.") in item.item_indexed and not dense:
+                delta = delta * share.view(-1, *[1] * (delta.dim() - 1))
+                change[name].index_add_(0, part.payload.rows.flatten(), delta.flatten(0, 1))
+            else:
+                change[name] += torch.tensordot(share, delta, 1)
+    return Update(change, mean_loss)
 
-    for bucket in cohort.buckets(BUCKET_BYTES // (4 * item.embedding_dim), item.device):
+
+def personal_scores(problem: LocalProblem, private: Tensors, cohort: Cohort) -> Tensor:
+    """Return scores of all items, float (c, n), for the clients of a cohort in its order.
+
+    Each trains as in a round, but keeps the result: it scores with its own copy of the payload and
+    its own private parameters (the dual personalisation of Zhang et al. 2023).  `private` stays as
+    it is.
+    """
+    item = problem.backbone.item
+    values = item.num_embeddings * problem.backbone.activations
+    at_once = max(1, BUCKET_BYTES // (4 * values))
+    found = []
+    with torch.inference_mode(False):  # whoever scores may have switched gradients off
+        for part in _trained(problem, private, cohort, bool(problem.loss.catalogue_weight)):
+            starts = range(0, len(part.losses), at_once)
+            found += [_score_catalogue(problem, part, slice(a, a + at_once)) for a in starts]
+    return torch.cat(found) if found else torch.empty(0, item.num_embeddings, device=item.device)
+
+
+@torch.no_grad()
+def _score_catalogue(problem: LocalProblem, part: _Trained, chosen: slice) -> Tensor:
+    """Return the scores of all items, float (c, n), of some trained clients."""
+    own = {name: tensor[chosen] for name, tensor in part.private.items()}
+    payload, clients = part.payload.over_catalogue(chosen), part.clients[chosen]
+    table = payload.table()
+    context = _context(problem, own, payload, table, clients, clients.items)
+    encoded = problem.encode(payload.shared, table, stacked=True)
+    return problem.scores(own, payload.shared, encoded, context, stacked=True)
+
+
+@dataclass(frozen=True, eq=False)
+class _Trained:
+    """Some clients after their local training: C of them."""
+
+    clients: Bucket
+    private: Tensors
+    payload: _Payload
+    losses: Tensor
+    """float (C,): at the start of the last payload step."""
+
+
+def _trained(
+    problem: LocalProblem, private: Tensors, cohort: Cohort, dense: bool
+) -> Iterator[_Trained]:
+    """Train the clients of a cohort, some at a time; `dense` copies the rows of all items."""
+    item = problem.backbone.item
+    shared: Tensors = {name: p.detach() for name, p in problem.backbone.shared().items()}
+    received, position, gram = _received(problem, shared, cohort)
+    bucket_items = max(1, BUCKET_BYTES // (4 * problem.backbone.activations))
+    for bucket in cohort.buckets(bucket_items, item.device):
         for part in _within(bucket, _values_per_client(problem, bucket, dense)):
             own = select(private, part.users)
             if problem.fits_private:
@@ -98,27 +183,20 @@ def run_stacked(
                 rows, local = part.compact(item.num_embeddings)
             payload = _Payload(item, shared, rows)
             own, losses = _train(problem, payload, own, part, local)
-            store(private, part.users, own)
-            moved = on_user(transforms, payload.change(), part.users)
-            share = weights(problem.loss, part.lengths) / total_weight
-            mean_loss += float((losses * share).sum())
-            for name, delta in moved.items():
-                if name.removeprefix("item.") in item.item_indexed and not dense:
-                    delta = delta * share.view(-1, *[1] * (delta.dim() - 1))
-                    change[name].index_add_(0, rows.flatten(), delta.flatten(0, 1))
-                else:
-                    change[name] += torch.tensordot(share, delta, 1)
-    return Update(change, mean_loss)
+            yield _Trained(part, own, payload, losses)
 
 
 @torch.no_grad()
-def _received(problem: LocalProblem, cohort: Cohort) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Return what private parameters are fitted to: item vectors, positions in them, V^T V."""
+def _received(
+    problem: LocalProblem, shared: Tensors, cohort: Cohort
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return what private parameters are fitted to: encoded items, their positions, V^T V."""
     item = problem.backbone.item
     over_catalogue = bool(problem.loss.catalogue_weight)
     rows, position = cohort.touched(item.num_embeddings, over_catalogue, item.device)
     table = item(rows)
-    return table, position, table.T @ table if over_catalogue else None
+    gram = table.T @ table if over_catalogue else None
+    return problem.encode(shared, table, stacked=False), position, gram
 
 
 def _train(
@@ -136,13 +214,10 @@ def _train(
     losses = torch.zeros(len(local))
     for _ in range(training.payload_steps):
         # every row is scored once; scores, not vectors, are looked up for each interaction
-        table, context = payload.table(), None
-        if problem.sees_history:
-            own = local[:, :, 0].unsqueeze(-1).expand(-1, -1, table.shape[-1])
-            context = problem.context(
-                private, payload.shared, table.gather(1, own), bucket.weight, stacked=True
-            )
-        rated = problem.scores(private, payload.shared, table, context, stacked=True)
+        table = payload.table()
+        context = _context(problem, private, payload, table, bucket, local)
+        encoded = problem.encode(payload.shared, table, stacked=True)
+        rated = problem.scores(private, payload.shared, encoded, context, stacked=True)
         scores = rated.gather(1, local.flatten(1)).view(local.shape)
         scores = problem.leave_out(scores, context)
         squares = rated.square().sum(1) if problem.loss.catalogue_weight else None
@@ -152,6 +227,22 @@ def _train(
             optimizer.step()
             optimizer.zero_grad()
     return {name: p.detach() for name, p in private.items()}, losses.detach()
+
+
+def _context(
+    problem: LocalProblem,
+    private: Tensors,
+    payload: _Payload,
+    table: Tensor,
+    bucket: Bucket,
+    local: Tensor,
+) -> Contexts | None:
+    """Return what histories add; `local`, int64 (C, L, 1 + m), are positions in `table`."""
+    if not problem.sees_history:
+        return None
+    places = local[:, :, 0].unsqueeze(-1).expand(-1, -1, table.shape[-1])
+    positives = table.gather(1, places)
+    return problem.context(private, payload.shared, positives, bucket.weight, stacked=True)
 
 
 def _offsets(clients: int, size: int, index: Tensor) -> Tensor:
@@ -166,7 +257,7 @@ def _values_per_client(problem: LocalProblem, bucket: Bucket, dense: bool) -> in
     touched = item.num_embeddings if dense else bucket.items[0].numel()
     fixed = sum(p.numel() for p in problem.backbone.shared().values())
     fixed += sum(p.numel() for name, p in item.named_parameters() if name not in item.item_indexed)
-    return touched * item.embedding_dim + fixed
+    return touched * problem.backbone.activations + fixed
 
 
 def _within(bucket: Bucket, values_per_client: int) -> list[Bucket]:

@@ -76,6 +76,8 @@ class BackboneContract:
         assert isinstance(settings, AdapterConfig)
         item = build(adapter, settings, ItemContext(random_base(23, 6), seed=1))
         model = part.build(parse(part.config, self.config, "backbone"), item)
+        for name, tensor in model.initial_shared(torch_rng(1, "contract")).items():
+            model.get_parameter(name).data.copy_(tensor)
         for name, tensor in model.initial_private(1, torch_rng(0, "contract")).items():
             model.get_parameter(name).data.copy_(tensor[0])
         return model
@@ -106,12 +108,32 @@ class BackboneContract:
         model = self.make()
         vectors = torch.randn(9, 6, generator=torch.Generator().manual_seed(0))
         if model.readout is None:
-            doubled = model.score(2 * vectors)
-            assert not torch.allclose(doubled, 2 * model.score(vectors)), "declare a readout"
+            # a network of ReLUs without biases is linear along a ray, but not through zero
+            mirrored = model.score(-vectors)
+            assert not torch.allclose(mirrored, -model.score(vectors)), "declare a readout"
         else:
             assert model.readout in model.private
             user = model.get_parameter(model.readout)
             torch.testing.assert_close(model.score(vectors), vectors @ user)
+
+    def test_initial_shared_parameters_come_from_the_given_stream(self) -> None:
+        model = self.make()
+        first = model.initial_shared(torch_rng(0, "contract"))
+        torch.manual_seed(7)  # torch's own stream must not matter
+        again = model.initial_shared(torch_rng(0, "contract"))
+        assert set(first) <= set(model.shared())
+        for name, tensor in first.items():
+            assert tensor.shape == model.get_parameter(name).shape
+            assert torch.equal(tensor, again[name])
+
+    def test_encoding_is_the_same_for_all_clients(self) -> None:
+        model = self.make()
+        vectors = torch.randn(9, 6, generator=torch.Generator().manual_seed(0))
+        encoded = model.encode(vectors)
+        torch.testing.assert_close(model.score_encoded(encoded), model.score(vectors))
+        for name in model.private:
+            model.get_parameter(name).data.add_(1.0)
+        assert torch.equal(model.encode(vectors), encoded)
 
     @pytest.mark.parametrize("clients", [0, 1, 5])
     def test_initial_private_parameters(self, clients: int) -> None:

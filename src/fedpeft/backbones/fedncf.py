@@ -1,0 +1,60 @@
+"""FedNCF: score = MLP([user, item]) (the MLP of He et al. 2017, eq. 10, made federated)."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fedpeft.adapters import ItemEmbedding
+from fedpeft.backbones.base import Backbone, BackboneConfig, Width, backbones
+from fedpeft.backbones.mlp import MLP
+
+
+class FedNCFConfig(BackboneConfig):
+    """Settings of FedNCF."""
+
+    hidden: tuple[Width, ...] = Field((128, 64), min_length=1)
+    """Widths of the hidden layers above the concatenated user and item vector."""
+    init_std: float = Field(0.1, ge=0)
+    """Standard deviation of a new user's vector."""
+
+
+class FedNCF(Backbone):
+    """Neural collaborative filtering: the user vector is private, the MLP is shared and travels."""
+
+    private = ("user",)
+
+    def __init__(self, config: FedNCFConfig, item: ItemEmbedding) -> None:
+        super().__init__(item)
+        self.config = config
+        self.user = nn.Parameter(torch.zeros(item.embedding_dim))
+        self.mlp = MLP(2 * item.embedding_dim, config.hidden)
+
+    def score(self, vectors: Tensor) -> Tensor:
+        return self.score_encoded(self.encode(vectors))
+
+    # The first layer is W [user, item] + b = (W_user user + b) + W_item item: one part is the same
+    # for all of a client's items, the other for all of an item's clients.
+
+    def encode(self, vectors: Tensor) -> Tensor:
+        return F.linear(vectors, self.mlp.weights[0][:, len(self.user) :])
+
+    def score_encoded(self, encoded: Tensor) -> Tensor:
+        offset = self.mlp.weights[0][:, : len(self.user)] @ self.user + self.mlp.biases[0]
+        return self.mlp.above(encoded + offset)
+
+    @property
+    def activations(self) -> int:
+        return super().activations + sum(self.config.hidden)
+
+    def initial_private(self, clients: int, rng: torch.Generator) -> dict[str, Tensor]:
+        std = self.config.init_std
+        return {"user": torch.randn(clients, len(self.user), generator=rng) * std}
+
+    def initial_shared(self, rng: torch.Generator) -> dict[str, Tensor]:
+        return {f"mlp.{name}": tensor for name, tensor in self.mlp.draw(rng).items()}
+
+
+backbones.register("fedncf", config=FedNCFConfig, build=FedNCF)

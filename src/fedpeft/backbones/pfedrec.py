@@ -1,0 +1,50 @@
+"""PFedRec: a private score function over shared item vectors (Zhang et al., IJCAI 2023)."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from fedpeft.adapters import ItemEmbedding
+from fedpeft.backbones.base import Backbone, BackboneConfig, Width, backbones
+from fedpeft.backbones.mlp import MLP
+
+
+class PFedRecConfig(BackboneConfig):
+    """Settings of PFedRec."""
+
+    hidden: tuple[Width, ...] = Field((64, 32), min_length=1)
+    """Widths of the hidden layers of the score function."""
+
+
+class PFedRec(Backbone):
+    """Dual personalisation: each client has its own score function and no user vector.
+
+    All clients start from the same score function.  The other half of the dual personalisation,
+    a client's own copy of the item vectors, is what it has after its payload steps:
+    ``training.inference = "personalise"`` scores with it.
+    """
+
+    def __init__(self, config: PFedRecConfig, item: ItemEmbedding) -> None:
+        super().__init__(item)
+        self.config = config
+        self.mlp = MLP(item.embedding_dim, config.hidden)
+        self.private = tuple(f"mlp.{name}" for name, _ in self.mlp.named_parameters())
+
+    def score(self, vectors: Tensor) -> Tensor:
+        scores: Tensor = self.mlp(vectors)
+        return scores
+
+    @property
+    def activations(self) -> int:
+        return super().activations + sum(self.config.hidden)
+
+    def initial_private(self, clients: int, rng: torch.Generator) -> dict[str, Tensor]:
+        drawn = self.mlp.draw(rng)
+        return {
+            f"mlp.{name}": t.expand(clients, *t.shape).contiguous() for name, t in drawn.items()
+        }
+
+
+backbones.register("pfedrec", config=PFedRecConfig, build=PFedRec)

@@ -1,0 +1,112 @@
+"""MLP backbones: fast plans, and personalised inference, against the readable loop."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from fedpeft.federation import shared
+from fedpeft.federation.loop import train_client
+from fedpeft.testing import Toy, assert_plans_agree
+from fedpeft.testing.toy import GRADIENT, PAPER
+
+from .test_plans import many_buckets
+from .toys import ADAM, ADAPTERS, SGD, everything, same, toy
+
+BACKBONES: dict[str, dict[str, Any]] = {
+    "fedncf": {"hidden": [7, 5]},
+    "pfedrec": {"hidden": [7, 5]},
+}
+PRIVATE_FIRST: dict[str, Any] = {**GRADIENT, "private_optimizer": ADAM}
+RECIPES: dict[str, dict[str, Any]] = {
+    "private-first": {**PRIVATE_FIRST, "item_decay": 1e-3},
+    "together": {**PRIVATE_FIRST, "private_steps": 0, "joint": True},
+    "private-first, then together": {**PRIVATE_FIRST, "joint": True},
+    "paper": {**PAPER, "private_optimizer": ADAM, "payload_optimizer": ADAM},
+}
+GRID = [*itertools.product(BACKBONES, ADAPTERS, ["peft", "compress"], ["bpr", "bce"], RECIPES)]
+
+
+def run_of(backbone: str, adapter: str, mode: str, loss: str, recipe: str) -> Toy:
+    """Return a run through a warm-up, a fold, and what follows, where there is a base."""
+    phases = {"warmup_rounds": 1, "refresh_every": 2} if mode == "peft" else {}
+    found = toy(adapter, loss, mode, **phases, **RECIPES[recipe])
+    return replace(found, backbone=(backbone, BACKBONES[backbone]))
+
+
+@pytest.mark.parametrize(("backbone", "adapter", "mode", "loss", "recipe"), GRID[::7])
+def test_plans_agree(backbone: str, adapter: str, mode: str, loss: str, recipe: str) -> None:
+    with many_buckets():
+        assert_plans_agree(run_of(backbone, adapter, mode, loss, recipe), rounds=4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("backbone", "adapter", "mode", "loss", "recipe"), GRID)
+def test_plans_agree_everywhere(
+    backbone: str, adapter: str, mode: str, loss: str, recipe: str
+) -> None:
+    assert_plans_agree(run_of(backbone, adapter, mode, loss, recipe), rounds=6)
+
+
+def test_moving_together_is_no_obstacle_to_the_shared_plan() -> None:
+    run = run_of("fedncf", "full", "peft", "bpr", "together")
+    assert run.simulation().plan == "shared"
+
+
+@pytest.mark.parametrize("backbone", [*BACKBONES, "fedmf"])
+@pytest.mark.parametrize("adapter", ADAPTERS)
+@pytest.mark.parametrize("recipe", ["several", "paper"])
+def test_personalised_inference_is_what_each_client_would_do(
+    backbone: str, adapter: str, recipe: str
+) -> None:
+    several = {"payload_steps": 3, "payload_optimizer": SGD, **PRIVATE_FIRST}
+    training = {
+        **(several if recipe == "several" else RECIPES["paper"]),
+        "inference": "personalise",
+    }
+    run = replace(toy(adapter, "bpr", **training), backbone=(backbone, BACKBONES.get(backbone, {})))
+    simulation = run.simulation()
+    simulation.step()
+    before = everything(simulation)
+    users = torch.tensor([7, 2, 9, 4, 0, 11])
+    scorer = simulation.scorer(run.split.train)
+    with many_buckets(), torch.inference_mode():
+        scores = scorer(users)
+    assert same(everything(simulation), before)
+
+    cohort = scorer._sampler.prepare(users.numpy(), "inference", "negatives")  # type: ignore[attr-defined]
+    for position, user in enumerate(cohort.users):
+        model = copy.deepcopy(simulation.server.backbone)
+        for name in model.private:
+            model.get_parameter(name).data.copy_(simulation.private[name][user])
+        items = torch.from_numpy(cohort.of(position))
+        weight = torch.from_numpy(cohort.weights(slice(position, position + 1))[0])[: len(items)]
+        train_client(simulation.problem, model, items, weight)
+        place = users.tolist().index(user)
+        torch.testing.assert_close(scores[place], model(torch.arange(15)), rtol=1e-4, atol=1e-5)
+
+
+def test_personalised_inference_uses_what_was_received() -> None:
+    run = toy("lora", "bpr", encoding="float16", inference="stored", **PRIVATE_FIRST)
+    run = replace(run, backbone=("fedncf", BACKBONES["fedncf"]))
+    simulation = run.simulation()
+    simulation.step()
+    model = copy.deepcopy(simulation.server.backbone)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.half().float()
+    model.user.data.copy_(simulation.private["user"][3])
+    scores = simulation.scorer(run.split.train)(torch.tensor([3]))[0]
+    torch.testing.assert_close(scores, model(torch.arange(15)))
+
+
+def test_buckets_shrink_with_the_width_of_the_backbone() -> None:
+    narrow = replace(toy("full", "bpr", **PRIVATE_FIRST), backbone=("pfedrec", {"hidden": [2]}))
+    wide = replace(narrow, backbone=("pfedrec", {"hidden": [2000, 10]}))
+    items = [shared.bucket_items(run.simulation().server.backbone) for run in (narrow, wide)]
+    assert items[0] == shared.BUCKET_BYTES // (4 * 8)
+    assert items[1] == shared.BUCKET_BYTES // (4 * 2016)
