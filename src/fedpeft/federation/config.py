@@ -116,7 +116,7 @@ _GRADIENT: dict[str, Any] = {
     "server_schedule": "cosine",
     "private": "gradient",
     "private_steps": 3,
-    "private_optimizer": {"kind": "adam", "lr": 0.1},
+    "private_optimizer": {"kind": "adam", "lr": 0.03},
     "private_decay": 3e-4,
     "item_decay": 3e-5,
 }
