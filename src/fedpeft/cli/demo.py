@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from fedpeft.cli.console import print_table
 from fedpeft.cli.run import execute
 from fedpeft.experiment import Schedule, configure
 
@@ -44,7 +44,7 @@ def demo(
         runs.append(read_run(folder))
     compared = comparison(runs)
     write_report(runs, out / "report.html")
-    Console().print(as_rich(compared))
+    print_table(as_rich(compared))
     for note in compared.notes():
         print(note)
     print(f"report: {out / 'report.html'}")

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fedpeft.cli.console import BarWatcher, LineWatcher, errors, print_json
+from fedpeft.cli.console import BarWatcher, LineWatcher, print_json, print_table, say
 from fedpeft.errors import ConfigError, Interrupted
 from fedpeft.experiment import RunConfig, Schedule, Watcher, configure, resume, start
 from fedpeft.federation import RunOptions
@@ -140,10 +140,8 @@ def _resume(
 
 
 def _summarise(folder: Path) -> None:
-    from rich.console import Console
-
     from fedpeft.report import comparison, read_run
     from fedpeft.report.table import as_rich
 
-    Console().print(as_rich(comparison([read_run(folder)])))
-    errors.print(f"report: {folder / 'report.html'}")
+    print_table(as_rich(comparison([read_run(folder)])))
+    say(f"report: {folder / 'report.html'}")
