@@ -103,14 +103,33 @@ def resume(path: Path, options: RunOptions, watcher: Watcher, schedule: Schedule
 def load_checkpoint(
     simulation: Simulation, folder: RunFolder, prepared: Prepared
 ) -> dict[str, Any]:
-    """Bring a simulation to a run folder's checkpoint, if it was made with the same data."""
-    extra = checkpoint.load(simulation, folder.checkpoint)
-    if extra["split"] != prepared.split.fingerprint:
-        raise ArtifactError(
-            f"{folder.path} was made with other data: its split is {extra['split'][:12]}, "
-            f"the data now give {prepared.split.fingerprint[:12]}"
-        )
-    return extra
+    """Bring a simulation to a run folder's checkpoint; return what was kept beside it.
+
+    Raises
+    ------
+    ArtifactError
+        If it is corrupt, or was made with other data or another configuration than there is now.
+    """
+
+    def accept(extra: dict[str, Any]) -> None:
+        if extra["split"] != prepared.split.fingerprint:
+            raise ArtifactError(
+                f"{folder.path} was made with other data: its split is {extra['split'][:12]}, "
+                f"the data now give {prepared.split.fingerprint[:12]}"
+            )
+        for name, now in _model(folder.config()).items():
+            if extra["model"][name] != now:
+                raise ArtifactError(
+                    f"the table {name} of {folder.path / 'config.toml'} was changed after the "
+                    f"checkpoint was written; it was {extra['model'][name]}"
+                )
+
+    return checkpoint.load(simulation, folder.checkpoint, accept)
+
+
+def _model(config: RunConfig) -> dict[str, Any]:
+    """Return the tables, besides those a checkpoint compares itself, that must not change."""
+    return {"backbone": config.backbone.to_dict(), "loss": config.loss.to_dict()}
 
 
 def _carry_on(
@@ -131,6 +150,7 @@ def _carry_on(
             "logs": folder.flush(),
             "seconds": time.perf_counter() - began,
             "split": split.fingerprint,
+            "model": _model(config),
         }
         checkpoint.save(simulation, folder.checkpoint, extra)
 
