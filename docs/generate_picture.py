@@ -1,6 +1,6 @@
-"""Draw docs/img/demo.png: the demo's four strategies on a larger built-in catalogue.
+"""Draw docs/img/demo.png from the runs of `fedpeft demo`.
 
-Run it as ``python docs/generate_picture.py``; it takes about a minute on two cores.
+Run it as ``python docs/generate_picture.py``; it runs the demo in a temporary folder first.
 """
 
 from __future__ import annotations
@@ -8,31 +8,19 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fedpeft.cli.console import LineWatcher
-from fedpeft.cli.demo import STRATEGIES
-from fedpeft.experiment import Schedule, configure, start
-from fedpeft.federation import RunOptions
-from fedpeft.report import comparison, read_run
+from fedpeft.cli.demo import STRATEGIES, demo
+from fedpeft.report import read_run
 from fedpeft.report.html import write_png
-from fedpeft.report.table import as_text
 
 PICTURE = Path(__file__).parent / "img" / "demo.png"
-SETTINGS = ["data.synthetic.users=2000", "data.synthetic.items=3000", "evaluation.every=20"]
-ROUNDS = 400
 
 
 def main() -> None:
-    """Run the four strategies in a temporary folder and draw accuracy against megabytes."""
+    """Run the demo with its own defaults and draw accuracy against megabytes."""
     with TemporaryDirectory() as folder:
-        runs = []
-        for kind in STRATEGIES:
-            config = configure(adapter=kind, rounds=ROUNDS, settings=SETTINGS)
-            out = Path(folder) / kind
-            start(config, out, RunOptions(config.seed), LineWatcher(), Schedule())
-            runs.append(read_run(out))
+        demo(out=Path(folder))
         PICTURE.parent.mkdir(exist_ok=True)
-        write_png(runs, PICTURE)
-        print(as_text(comparison(runs)))
+        write_png([read_run(Path(folder) / kind) for kind in STRATEGIES], PICTURE)
     print(PICTURE)
 
 
