@@ -92,7 +92,7 @@ class BarWatcher:
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
-            BarColumn(),
+            BarColumn(bar_width=16),  # all of it must fit in 80 characters
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
@@ -121,12 +121,12 @@ class BarWatcher:
     def round(self, result: RoundResult) -> None:
         """Advance the bar."""
         speed = self._progress.tasks[0].speed
-        rate = f"{speed:.0f} rounds/s" if speed else ""
+        rate = f"{speed:.0f}/s" if speed else ""
         self._progress.update(self._task, advance=1, rate=rate)
 
     def evaluated(self, round_number: int, report: Report) -> None:
         """Show the metrics."""
-        self._progress.update(self._task, metric=describe_report(report))
+        self._progress.update(self._task, metric=f"NDCG@10 {report.sampled['ndcg@10']:.4f}")
 
 
 def describe_start(simulation: Simulation) -> str:
