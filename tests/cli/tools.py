@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
+import json
 import subprocess
 import sys
-from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
+
+from safetensors.torch import load_file
 
 from fedpeft.cli import main
 
@@ -41,7 +42,7 @@ class Outcome(NamedTuple):
 
 
 def fedpeft(*words: str | Path) -> Outcome:
-    """Run a command line in this process."""
+    """Run a command line in this process, as far from a terminal as in a pipe."""
     out, err = io.StringIO(), io.StringIO()
     code = 0
     with (
@@ -64,15 +65,8 @@ def program(*words: str | Path) -> list[str]:
 
 def process(*words: str | Path, cwd: Path) -> Outcome:
     """Run a command line in a process of its own."""
-    done = subprocess.run(
-        program(*words), cwd=cwd, env=environment(), capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(program(*words), cwd=cwd, capture_output=True, text=True, check=False)
     return Outcome(done.returncode, done.stdout, done.stderr)
-
-
-def environment() -> Mapping[str, str]:
-    """Return the environment of a child: this one, with one thread, as its siblings run too."""
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -83,3 +77,21 @@ def tree(folder: Path) -> dict[str, str]:
         )
         for path in sorted(folder.rglob("*"))
     }
+
+
+def lasting(folder: Path) -> dict[str, Any]:
+    """Return what a run folder holds, without what differs from one execution to the next.
+
+    That is the seconds something took, the report that shows them, and the checkpoint's note of
+    how long the logs are, whose lines hold seconds.
+    """
+    result = json.loads((folder / "result.json").read_text())
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for values in (result, *metrics):
+        assert values.pop("seconds") > 0
+    hashes = tree(folder)
+    for name in ("result.json", "metrics.jsonl", "report.html", "checkpoint/state.safetensors"):
+        hashes.pop(name)
+    state = load_file(folder / "checkpoint" / "state.safetensors")
+    tensors = {name: tensor.numpy().tobytes() for name, tensor in state.items()}
+    return {"result": result, "metrics": metrics, "hashes": hashes, "checkpoint": tensors}
