@@ -6,6 +6,6 @@ import os
 # cores; set before torch is imported, and left alone where the user has set it.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from fedpeft.cli.app import main  # noqa: E402
+from fedpeft.cli.app import main
 
 __all__ = ["main"]
