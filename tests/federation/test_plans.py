@@ -208,6 +208,12 @@ def test_plan_is_chosen_by_what_the_settings_allow() -> None:
     assert choose("auto", paper, []) == "stacked"
     for asked in ("loop", "stacked"):
         assert choose(asked, paper, transform) == asked
+    adaptive = {"kind": "adam", "lr": 1.0}
+    for setting in ({"joint": True}, {"payload_steps": 2}, {"payload_optimizer": adaptive}):
+        changed = TrainingConfig.model_validate(setting)
+        assert choose("auto", changed, []) == "stacked"
+        with pytest.raises(ConfigError, match="plan 'shared' cannot be used because"):
+            choose("shared", changed, [])
     for training, transforms in ((paper, []), (ours, transform)):
         with pytest.raises(ConfigError, match="plan 'shared' cannot be used because"):
             choose("shared", training, transforms)
