@@ -82,10 +82,11 @@ def tree(folder: Path) -> dict[str, str]:
 def lasting(folder: Path) -> dict[str, Any]:
     """Return what a run folder holds, without what differs from one execution to the next.
 
-    That is the seconds something took, the report that shows them, and the checkpoint's note of
-    how long the logs are, whose lines hold seconds.
+    That is the seconds something took, the report that shows them, the checkpoint's note of how
+    long the logs are, whose lines hold seconds, and the commit of the source tree.
     """
     result = json.loads((folder / "result.json").read_text())
+    del result["commit"]
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for values in (result, *metrics):
         assert values.pop("seconds") > 0
