@@ -15,7 +15,15 @@ import typer
 
 from fedpeft.cli.console import BarWatcher, LineWatcher, print_json, print_table, say
 from fedpeft.errors import ConfigError, Interrupted
-from fedpeft.experiment import RunConfig, Schedule, Watcher, configure, resume, start
+from fedpeft.experiment import (
+    RunConfig,
+    RunFolder,
+    Schedule,
+    Watcher,
+    configure,
+    resume,
+    start,
+)
 from fedpeft.federation import RunOptions
 from fedpeft.files import read_json
 
@@ -132,9 +140,10 @@ def _resume(
     folder: Path, options: RunOptions, watcher: Watcher, schedule: Schedule
 ) -> dict[str, Any]:
     """Go on with a run, even one that was killed when only its report was missing."""
-    result = folder / "result.json"
-    if result.is_file() and not (folder / "report.html").exists():
-        found: dict[str, Any] = read_json(result)
+    run = RunFolder.open(folder)
+    if run.result.exists() and not (folder / "report.html").exists():
+        run.sweep()
+        found: dict[str, Any] = read_json(run.result)
         return found
     return resume(folder, options, watcher, schedule)
 
