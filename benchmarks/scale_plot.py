@@ -1,4 +1,4 @@
-"""The picture of the scale sweep: processor seconds a round and peak memory, both on logarithmic axes."""
+"""The picture of the scale sweep: processor seconds a round and peak memory, on log axes."""
 
 from __future__ import annotations
 

@@ -25,9 +25,9 @@ from workload import SEED, Workload, random_items
 DATA = Path(__file__).resolve().parents[1] / ".benchmarks"
 PER_USER = 40.0
 EVALUATED = 200
-SECONDS = 20.0
+SECONDS = 10.0
 """A point is timed for at least this long, or for `MOST_ROUNDS` rounds."""
-MOST_ROUNDS, LEAST_ROUNDS = 20, 3
+MOST_ROUNDS, LEAST_ROUNDS = 10, 3
 
 
 @dataclass(frozen=True)
