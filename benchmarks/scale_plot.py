@@ -25,7 +25,9 @@ def draw(lines: Sequence[dict[str, Any]], folder: Path) -> None:
     measures = (("seconds", "Processor seconds a round"), ("gigabytes", "Peak memory, GB"))
     chart = alt.vconcat(
         *(
-            alt.hconcat(*(_panel(rows, axis, measure, title) for axis in AXES))
+            alt.hconcat(*(_panel(rows, axis, measure, title) for axis in AXES)).resolve_scale(
+                y="shared"
+            )
             for measure, title in measures
         )
     )
@@ -49,6 +51,8 @@ def _panel(rows: list[dict[str, Any]], axis: str, measure: str, title: str) -> A
     """Draw one measure against one axis, from the points that hold the others fixed."""
     held = {name: value for name, value in HELD.items() if name != axis}
     shown = [row for row in rows if all(row[name] == value for name, value in held.items())]
+    if axis != "items":  # the large payloads are swept over items only
+        shown = [row for row in shown if row["adapter"] in ("rq", "hash")]
     log = alt.Scale(type="log", nice=False, padding=10)
     colors = alt.Scale(domain=list(ADAPTERS), range=list(PICTURE.series[: len(ADAPTERS)]))
     dashes = alt.Scale(domain=["iALS", "BPR"], range=[[1, 0], [5, 3]])
@@ -70,7 +74,12 @@ def _panel(rows: list[dict[str, Any]], axis: str, measure: str, title: str) -> A
                 axis=alt.Axis(tickCount=4),
             ),
             color=alt.Color("adapter:N", scale=colors, sort=list(ADAPTERS), title="Adapter"),
-            strokeDash=alt.StrokeDash("loss:N", scale=dashes, title="Loss"),
+            strokeDash=alt.StrokeDash(
+                "loss:N",
+                scale=dashes,
+                title="Loss",
+                legend=alt.Legend(symbolType="stroke", symbolStrokeColor=PICTURE.ink),
+            ),
         )
         .properties(width=220, height=170)
     )
