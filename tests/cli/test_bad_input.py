@@ -270,8 +270,8 @@ FOLDERS: list[Row] = [
         "".join(reversed((folder / "run/ledger.jsonl").read_text().splitlines(keepends=True)))),
      "compare run", "run/ledger.jsonl, line 2 goes back from round 29 to 28"),
     ("different splits", spoilt.other_split, "compare run other",
-     "other used another split (…) than run (…), so their numbers are not comparable; allow "
-     "different splits to list them all the same"),
+     "other used another split (…) than run (…), so their numbers are not comparable; "
+     "--different-splits lists them all the same"),
 ]  # fmt: skip
 
 ROWS = [*FILES, *CONFIGS, *FLAGS, *FOLDERS]

@@ -235,3 +235,16 @@ def test_odd_names(here: Path) -> None:
     assert tomllib.loads((here / "new" / "config.toml").read_text())["data"]["source"] == str(
         source
     )
+
+
+def test_data_that_moved(here: Path) -> None:
+    """Data may move: the path in config.toml is all that has to follow."""
+    spoilt.table(here)
+    words = ("--set", "evaluation.negatives=5", "--set", "items.base=svd", "--rounds", "1")
+    assert fedpeft("run", "--data", "data", *words, "--out", "new").code == 0
+    (here / "data").rename(here / "moved")
+    done = fedpeft("evaluate", "new")
+    assert done.code == 2
+    assert f"{here}/data is not a folder" in done.err
+    spoilt.replaced("new/config.toml", b'/data"', b'/moved"')(here)
+    assert fedpeft("evaluate", "new").code == 0

@@ -105,7 +105,7 @@ def require_same_split(runs: Sequence[Run], allow_different_splits: bool = False
         raise InputError(
             f"{other.folder} used another split ({other.result.split_fingerprint[:12]}) than "
             f"{first.folder} ({first.result.split_fingerprint[:12]}), so their numbers are not "
-            "comparable; allow different splits to list them all the same"
+            "comparable; --different-splits lists them all the same"
         )
     return other is None
 
