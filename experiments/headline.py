@@ -38,6 +38,11 @@ for name, tables in ADAPTERS.items():
 CELLS["Full, BPR"] = {**FULL, "loss": {"kind": "bpr"}}
 for name, tables in ADAPTERS.items():
     CELLS[f"{name}, no recency"] = {**tables, "training": NO_RECENCY}
+for name, more in (
+    ("P-Hash 512 x 2, M = 50", {}),
+    ("P-Hash 512 x 2, M = 50, no recency", NO_RECENCY),
+):
+    CELLS[name] = {**HASH, "training": {"refresh_every": 50, **more}}
 CELLS["Full, BPR, no recency"] = {**CELLS["Full, BPR"], "training": NO_RECENCY}
 CELLS["Full, paper recipe"] = {**FULL, "recipe": "paper"}
 

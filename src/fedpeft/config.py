@@ -51,6 +51,10 @@ def describe(error: ValidationError, model: type[BaseModel], where: str = "") ->
     if first["type"] == "value_error":  # raised by a validator of ours, already a sentence
         sentence = str(first["ctx"]["error"])
         return f"{key}: {sentence}" if key else sentence
+    if first["type"] == "missing":
+        return f"{key} is missing, and it has no default"
+    if first["type"] in ("model_type", "dict_type"):
+        return f"{key} = {first['input']!r}: must be a table of settings"
     said = first["msg"][0].lower() + first["msg"][1:]
     return f"{key} = {first['input']!r}: {said}"
 

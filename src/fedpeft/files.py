@@ -55,6 +55,8 @@ def read_json(path: Path) -> Any:
         raise ArtifactError(f"{path} does not exist") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path} is not valid JSON: {error}") from None
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def write_tensors(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
@@ -59,7 +60,7 @@ class Registry(Generic[T]):
         KeyError
             If the name is taken.
         """
-        if not re.fullmatch(r"[a-z][a-z0-9_]*[a-z0-9]", name):
+        if not re.fullmatch(r"[a-z]([a-z0-9_]*[a-z0-9])?", name):
             raise ValueError(
                 f"{self.kind} name {name!r} must be lower-case letters, digits and '_', "
                 "starting with a letter and not ending in '_'"
@@ -67,6 +68,16 @@ class Registry(Generic[T]):
         if name in self._parts:
             raise KeyError(f"{self.kind} {name!r} is registered already")
         self._parts[name] = Part(name, config, build)
+
+    def unregister(self, name: str) -> None:
+        """Take a part away again, as a test or a notebook that defines it anew needs.
+
+        Raises
+        ------
+        KeyError
+            If there is no such part.
+        """
+        del self._parts[name]
 
     def get(self, name: str) -> Part[T]:
         """Return the part called `name`; raises `ConfigError` naming what there is."""
@@ -86,10 +97,12 @@ class Registry(Generic[T]):
     def _load(self) -> None:
         if self._loaded:
             return
-        self._loaded = True
-        from importlib import import_module
-
-        for module in self._builtin:
-            import_module(module)
-        for point in entry_points(group=f"fedpeft.{self.plural}"):
-            point.load()
+        self._loaded = True  # at once: a part may look others up while it is imported
+        try:
+            for module in self._builtin:
+                import_module(module)
+            for point in entry_points(group=f"fedpeft.{self.plural}"):
+                point.load()
+        except BaseException:
+            self._loaded = False
+            raise

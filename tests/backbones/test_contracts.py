@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -35,8 +37,12 @@ class Tilted(Backbone):
         }
 
 
-if "tilted" not in backbones.names():
+@pytest.fixture(autouse=True, scope="module")
+def tilted() -> Iterator[None]:
+    """Register the backbone for these tests only."""
     backbones.register("tilted", config=BackboneConfig, build=Tilted)
+    yield
+    backbones.unregister("tilted")
 
 
 class TestOnesOwn(BackboneContract):

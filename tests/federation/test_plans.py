@@ -208,9 +208,49 @@ def test_plan_is_chosen_by_what_the_settings_allow() -> None:
     assert choose("auto", paper, []) == "stacked"
     for asked in ("loop", "stacked"):
         assert choose(asked, paper, transform) == asked
+    adaptive = {"kind": "adam", "lr": 1.0}
+    for setting in ({"joint": True}, {"payload_steps": 2}, {"payload_optimizer": adaptive}):
+        changed = TrainingConfig.model_validate(setting)
+        assert choose("auto", changed, []) == "stacked"
+        with pytest.raises(ConfigError, match="plan 'shared' cannot be used because"):
+            choose("shared", changed, [])
     for training, transforms in ((paper, []), (ours, transform)):
         with pytest.raises(ConfigError, match="plan 'shared' cannot be used because"):
             choose("shared", training, transforms)
+
+
+class Scaled:
+    """A transform with two halves, which undo each other only in the right order."""
+
+    def __init__(self, factor: float, shift: float, log: list[str]) -> None:
+        self.dense = True
+        self._factor, self._shift, self._log = factor, shift, log
+
+    def on_user(self, change: dict[str, Any], users: torch.Tensor) -> dict[str, Any]:
+        assert all(len(tensor) == len(users) for tensor in change.values())
+        self._log.append(f"user x{self._factor}")
+        return {name: tensor * self._factor + self._shift for name, tensor in change.items()}
+
+    def on_mean(self, change: dict[str, Any], clients: int) -> dict[str, Any]:
+        self._log.append(f"mean x{self._factor} of {clients}")
+        return {name: (tensor - self._shift) / self._factor for name, tensor in change.items()}
+
+
+@pytest.mark.parametrize("plan", ["loop", "stacked"])
+def test_transforms_run_in_order_on_clients_and_in_reverse_on_the_server(plan: str) -> None:
+    run = toy("lora")
+    changes = []
+    log: list[str] = []
+    for transforms in ([], [Scaled(2.0, 1.0, log), Scaled(0.5, -3.0, log)]):
+        simulation = run.simulation(plan)
+        cohort = simulation.sampler.draw(0)
+        update = run_round(plan, simulation.problem, simulation.private, cohort, transforms)
+        changes.append(update.change)
+    for name, change in changes[0].items():
+        torch.testing.assert_close(changes[1][name], change, atol=1e-5, rtol=1e-4)
+    assert log[:2] == ["user x2.0", "user x0.5"]
+    assert log[-2:] == ["mean x0.5 of 6", "mean x2.0 of 6"]
+    assert sum(entry.startswith("mean") for entry in log) == 2
 
 
 def test_fedavg_of_one_step_is_the_weighted_mean_gradient() -> None:

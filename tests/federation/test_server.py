@@ -226,6 +226,13 @@ def test_text_codes_reach_the_adapter_and_are_missed_when_absent() -> None:
     assert torch.equal(built.get_buffer("codes"), codes + torch.tensor([0, 4]))
 
 
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_folding_without_a_base_is_refused(adapter: str) -> None:
+    """Every fold would throw away what was learned."""
+    with pytest.raises(ConfigError, match=r"refresh_every = 3 .* 'compress'"):
+        toy(adapter, mode="compress", refresh_every=3).simulation()
+
+
 def test_unknown_device_is_refused() -> None:
     for device in ("tpu-of-dreams", "cuda:77"):
         with pytest.raises(ConfigError, match=device):

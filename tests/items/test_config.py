@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from fedpeft.config import parse
@@ -16,7 +18,8 @@ def test_default_networks_are_those_of_the_paper() -> None:
 
 def test_options_are_completed_and_survive_a_round_trip() -> None:
     config = ItemsConfig(encoder="array", options={"path": "vectors.npy"})
-    assert config.options == {"path": "vectors.npy"}  # no null: the resolved config is TOML
+    # absolute, so that a run folder reopens anywhere; no null, which TOML has not
+    assert config.options == {"path": str(Path("vectors.npy").resolve())}
     assert ItemsConfig(options={"sample": 10}).options["max_features"] == 50_000
     assert parse(ItemsConfig, config.model_dump(mode="json")) == config
 

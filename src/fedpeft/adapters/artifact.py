@@ -62,15 +62,19 @@ def load(folder: Path, base: Tensor) -> ItemEmbedding:
     """
     path = folder / "adapter.json"
     meta = read_json(path)
+    if not isinstance(meta, dict):
+        raise ArtifactError(f"{path} must hold a table, got {meta!r}")
     missing = {"schema", "kind", "config", "shape", "base_sha256", "tensors_sha256"} - set(meta)
     if missing:
         raise ArtifactError(f"{path} lacks {', '.join(sorted(missing))}")
     if meta["schema"] != SCHEMA:
         raise ArtifactError(f"{path} has schema {meta['schema']!r}; this version reads {SCHEMA}")
+    if not isinstance(meta["kind"], str) or not isinstance(meta["config"], dict):
+        raise ArtifactError(f"{path}: kind must be a name and config a table of settings")
     if list(base.shape) != meta["shape"]:
         raise ArtifactError(
-            f"{path} was made for a table of shape {tuple(meta['shape'])}, "
-            f"got a base of shape {tuple(base.shape)}"
+            f"{path} was made for a table of shape {meta['shape']}, "
+            f"got a base of shape {list(base.shape)}"
         )
     tensors = read_tensors(folder / "adapter.safetensors")
     if fingerprint(*(tensors[name] for name in sorted(tensors))) != meta["tensors_sha256"]:

@@ -54,7 +54,7 @@ _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 def main() -> None:
     """Run the command line; bad input ends with one sentence and exit code 2."""
     try:
-        app(standalone_mode=False)
+        app(standalone_mode=False, prog_name="fedpeft")
     except FedpeftError as error:
         _leave(str(error), error.exit_code)
     except _UsageError as error:

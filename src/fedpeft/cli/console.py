@@ -16,11 +16,34 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 from fedpeft.evaluation import Report
 from fedpeft.federation import RoundResult, Simulation
 
-errors = Console(stderr=True, highlight=False)
+_errors = Console(stderr=True, highlight=False)
+_NARROWEST, _WIDEST = 80, 10_000
+"""Characters: tables are not squeezed below the first; none here is wider than the second."""
+
+
+def say(text: str) -> None:
+    """Print a line on standard error; paths stay whole, however narrow the terminal."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_table(table: Table) -> None:
+    """Print a table on standard output.
+
+    A pipe or file gets every row in one line, nothing cut off.  A terminal narrower than 80
+    characters wraps the lines.
+    """
+    console = Console()
+    needed = console.measure(table, options=console.options.update(width=_WIDEST))
+    if console.is_terminal:
+        console.width = max(console.width, min(needed.maximum, _NARROWEST))
+    else:
+        console.width = needed.maximum
+    console.print(table)
 
 
 def print_json(value: Any) -> None:
@@ -38,7 +61,7 @@ class LineWatcher:
 
     def stage(self, text: str) -> None:
         """Print what begins."""
-        print(text, file=sys.stderr, flush=True)
+        say(text)
 
     def started(self, simulation: Simulation) -> None:
         """Print which execution plan was chosen, and where training begins."""
@@ -68,13 +91,13 @@ class BarWatcher:
         self._label = label
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=16),  # all of it must fit in 80 characters
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[metric]}"),
-            console=errors,
+            console=_errors,
         )
         self._task = self._progress.add_task(label, total=None, rate="", metric="")
 
@@ -98,12 +121,12 @@ class BarWatcher:
     def round(self, result: RoundResult) -> None:
         """Advance the bar."""
         speed = self._progress.tasks[0].speed
-        rate = f"{speed:.0f} rounds/s" if speed else ""
+        rate = f"{speed:.0f}/s" if speed else ""
         self._progress.update(self._task, advance=1, rate=rate)
 
     def evaluated(self, round_number: int, report: Report) -> None:
         """Show the metrics."""
-        self._progress.update(self._task, metric=describe_report(report))
+        self._progress.update(self._task, metric=f"NDCG@10 {report.sampled['ndcg@10']:.4f}")
 
 
 def describe_start(simulation: Simulation) -> str:

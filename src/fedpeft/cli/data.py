@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from fedpeft.cli.console import errors, print_json
+from fedpeft.cli.console import print_json, print_table, say
 from fedpeft.experiment import configure
 
 app = typer.Typer(help="List, download and describe data sets.", no_args_is_help=True)
@@ -29,7 +30,7 @@ def list_sources(as_json: AsJson = False) -> None:
     table = Table("name", "terms")
     for name, source in sorted(SOURCES.items()):
         table.add_row(name, source.terms)
-    Console().print(table)
+    print_table(table)
     print(f"built in: synthetic; readers of folders: {', '.join(readers.names())}")
 
 
@@ -43,7 +44,7 @@ def get(
 
     path = download(name, folder)
     print(path)
-    errors.print(f"try: fedpeft run --data {path}")
+    say(f"try: fedpeft run --data {quote(str(path))}")
 
 
 @app.command()
@@ -64,8 +65,8 @@ def describe(
         return
     table = Table("fact", "value")
     for key, value in _flat(found):
-        table.add_row(key, value)
-    Console().print(table)
+        table.add_row(key, escape(value))
+    print_table(table)
 
 
 def _flat(values: dict[str, object], prefix: str = "") -> list[tuple[str, str]]:

@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from fedpeft.cli.console import print_table
 from fedpeft.cli.run import execute
 from fedpeft.experiment import Schedule, configure
 
 STRATEGIES = ("full", "lora", "hash", "rq")
 # large enough that the item table dwarfs every adapter, small enough for a coffee
-CATALOGUE = ["data.synthetic.users=2000", "data.synthetic.items=3000"]
+SETTINGS = [
+    "data.synthetic.users=2000",
+    "data.synthetic.items=3000",
+    "evaluation.every=10",
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -39,12 +43,12 @@ def demo(
         folder = out / kind
         if (folder / "config.toml").is_file():  # an earlier demo's; nothing else is removed
             shutil.rmtree(folder)
-        config = configure(adapter=kind, rounds=rounds, seed=seed, settings=CATALOGUE)
+        config = configure(adapter=kind, rounds=rounds, seed=seed, settings=SETTINGS)
         execute(config, folder, "auto", "auto", Schedule(), label=config.label)
         runs.append(read_run(folder))
     compared = comparison(runs)
     write_report(runs, out / "report.html")
-    Console().print(as_rich(compared))
+    print_table(as_rich(compared))
     for note in compared.notes():
         print(note)
     print(f"report: {out / 'report.html'}")

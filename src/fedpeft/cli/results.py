@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from fedpeft.cli.console import errors, print_json
+from fedpeft.cli.console import print_json, print_table, say
 from fedpeft.errors import ConfigError
 from fedpeft.evaluation import Report
 from fedpeft.experiment import evaluate_run, recommend, reopen
@@ -40,11 +40,11 @@ def evaluate(
     if as_json:
         print_json({**report.to_dict(), "round": simulation.round})
     else:
-        Console().print(_metrics_table(report, f"{run}, round {simulation.round}, {part}"))
+        print_table(_metrics_table(report, f"{run}, round {simulation.round}, {part}"))
 
 
 def _metrics_table(report: Report, title: str) -> Table:
-    table = Table("metric", "sampled", "full", title=title)
+    table = Table("metric", "sampled", "full", title=escape(title))
     for name, value in report.sampled.items():
         table.add_row(name, f"{value:.4f}", f"{report.full[name]:.4f}")
     return table
@@ -68,17 +68,19 @@ def compare(
     from fedpeft.report.table import as_json as to_json
     from fedpeft.report.table import as_rich
 
+    if html is not None and html.is_dir():
+        raise ConfigError(f"--html {html} is a folder; name the file to write")
     found = [read_run(path) for path in runs]
     compared = comparison(found, target, allow_different_splits=different_splits)
     if html is not None:
         write_report(found, html, target=target, allow_different_splits=different_splits)
-        errors.print(f"report: {html}")
+        say(f"report: {html}")
     if as_json:
         print_json(to_json(compared))
         return
-    Console().print(as_rich(compared))
+    print_table(as_rich(compared))
     for note in compared.notes():
-        errors.print(note)
+        say(note)
 
 
 def recommend_items(
@@ -95,5 +97,5 @@ def recommend_items(
         return
     table = Table("rank", "item", "title", "score")
     for item in found:
-        table.add_row(str(item.rank), item.item, item.title, f"{item.score:.3f}")
-    Console().print(table)
+        table.add_row(str(item.rank), escape(item.item), escape(item.title), f"{item.score:.3f}")
+    print_table(table)

@@ -5,15 +5,27 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import nullcontext
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
 
-from fedpeft.cli.console import BarWatcher, LineWatcher, errors, print_json
+from fedpeft.cli.console import BarWatcher, LineWatcher, print_json, print_table, say
 from fedpeft.errors import ConfigError, Interrupted
-from fedpeft.experiment import RunConfig, Schedule, configure, resume, start
+from fedpeft.experiment import (
+    RunConfig,
+    RunFolder,
+    Schedule,
+    Watcher,
+    configure,
+    resume,
+    start,
+)
 from fedpeft.federation import RunOptions
+from fedpeft.files import read_json
 
 Settings = Annotated[
     list[str] | None,
@@ -84,7 +96,9 @@ def default_folder(config: RunConfig) -> Path:
     """Return a new folder name under ``runs/``."""
     source = Path(config.data.source).name
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"{stamp}-{source}-{config.adapter.kind}-s{config.seed}"
+    name = f"{stamp}-{source}-{config.adapter.kind}-s{config.seed}"
+    folders = (Path("runs") / (name if i == 1 else f"{name}-{i}") for i in count(1))
+    return next(folder for folder in folders if not folder.exists())
 
 
 def execute(
@@ -103,28 +117,40 @@ def execute(
 
     if plan not in ("auto", "shared", "stacked", "loop"):
         raise ConfigError(f"--plan {plan!r} must be auto, shared, stacked or loop")
+    options = RunOptions(device=device, plan=plan)
     bars = sys.stderr.isatty() and not as_json
     watcher = BarWatcher(label) if bars else LineWatcher()
     with watcher if isinstance(watcher, BarWatcher) else nullcontext():
         try:
             if config is None:
-                seed = 0  # the run folder's own
-                result = resume(folder, RunOptions(seed, device, plan), watcher, schedule)
+                result = _resume(folder, options, watcher, schedule)
             else:
-                options = RunOptions(config.seed, device, plan)
+                options = replace(options, seed=config.seed)
                 result = start(config, folder, options, watcher, schedule)
         except Interrupted as stop:
-            raise Interrupted(f"{stop}; go on with: fedpeft run --resume {folder}") from None
+            raise Interrupted(
+                f"{stop}; go on with: fedpeft run --resume {quote(str(folder))}"
+            ) from None
         watcher.stage("writing the report")
         write_report([read_run(folder)], folder / "report.html")
     return result
 
 
-def _summarise(folder: Path) -> None:
-    from rich.console import Console
+def _resume(
+    folder: Path, options: RunOptions, watcher: Watcher, schedule: Schedule
+) -> dict[str, Any]:
+    """Go on with a run, even one that was killed when only its report was missing."""
+    run = RunFolder.open(folder)
+    if run.result.exists() and not (folder / "report.html").exists():
+        run.sweep()
+        found: dict[str, Any] = read_json(run.result)
+        return found
+    return resume(folder, options, watcher, schedule)
 
+
+def _summarise(folder: Path) -> None:
     from fedpeft.report import comparison, read_run
     from fedpeft.report.table import as_rich
 
-    Console().print(as_rich(comparison([read_run(folder)])))
-    errors.print(f"report: {folder / 'report.html'}")
+    print_table(as_rich(comparison([read_run(folder)])))
+    say(f"report: {folder / 'report.html'}")

@@ -113,7 +113,7 @@ def resolve(values: Mapping[str, Any]) -> RunConfig:
     best_loss = "ials" if recipe == "fedpeft" and linear else "bpr"
     loss = _choice(losses, values.get("loss", {}), "loss", best_loss)
     adapter = _choice(adapters, values.get("adapter", {}), "adapter", "lora")
-    return RunConfig(
+    config = RunConfig(
         seed=seed,
         recipe=recipe,
         data=parse(DataConfig, values.get("data", {}), "data"),
@@ -124,6 +124,26 @@ def resolve(values: Mapping[str, Any]) -> RunConfig:
         loss=loss,
         training=_training(recipe, loss, adapter, values.get("training", {})),
     )
+    _check_start(config)
+    return config
+
+
+def _check_start(config: RunConfig) -> None:
+    """Raise `ConfigError` for settings under which nothing, or no client, would ever learn."""
+    assert isinstance(config.adapter.config, AdapterConfig)
+    training, peft = config.training, config.adapter.config.mode == "peft"
+    if training.private == "solve" and config.items.base == "none" and peft:
+        # zero item vectors give zero user vectors, and those give zero gradients
+        raise ConfigError(
+            "items.base = 'none' starts every item vector at zero, where training.private = "
+            "'solve' never leaves; use another base, or adapter.mode = 'compress', which starts "
+            "at random"
+        )
+    if training.private == "gradient" and not (training.private_steps or training.joint):
+        raise ConfigError(
+            "training.private = 'gradient' with private_steps = 0 never trains clients' private "
+            "parameters; set private_steps to 1 or more, or joint = true"
+        )
 
 
 def _choice(registry: Registry[Any], table: Mapping[str, Any], name: str, default: str) -> Choice:
@@ -144,7 +164,14 @@ def _training(
     """
     assert isinstance(adapter.config, AdapterConfig)
     least_squares = getattr(losses.get(loss.kind).build, "least_squares", False)
-    defaults = recipe_defaults(recipe, adapter.kind, least_squares=least_squares)
+    asked = settings.get("private")
+    if asked == "solve" and not least_squares:
+        raise ConfigError(
+            f"training.private = 'solve' needs loss.kind = 'ials', not {loss.kind!r}; use "
+            "training.private = 'gradient' with it"
+        )
+    solves = least_squares and asked != "gradient"
+    defaults = recipe_defaults(recipe, adapter.kind, least_squares=solves)
     merged = _merge(defaults, settings)
     default_rounds = TrainingConfig.model_fields["rounds"].default
     rounds = merged.get("rounds", default_rounds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tomllib
 from collections.abc import Mapping
@@ -31,16 +32,26 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, config: RunConfig) -> RunFolder:
-        """Start a new run folder; raises `ConfigError` when `path` holds something already."""
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ConfigError(
-                f"{path} exists and is not empty; choose another --out, or --resume {path}"
-            )
+        """Start a new run folder; raises `ConfigError` as `require_new` does."""
+        cls.require_new(path)
         text = to_toml(config.to_dict())
         if resolve(tomllib.loads(text)) != config:  # TOML has no null
             raise ConfigError("a setting is None where its default is not, which TOML cannot hold")
         write_text(path / "config.toml", text)
         return cls(path)
+
+    @staticmethod
+    def require_new(path: Path) -> None:
+        """Raise `ConfigError` when `path` holds something already or cannot be made."""
+        if path.is_dir() and any(path.iterdir()):
+            raise ConfigError(
+                f"{path} exists and is not empty; choose another --out, or --resume {path}"
+            )
+        there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+        if not there.is_dir():
+            raise ConfigError(f"{path} cannot be a run folder because {there} is a file")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise ConfigError(f"{path} cannot be a run folder because {there} cannot be written to")
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -100,6 +111,11 @@ class RunFolder:
         for name in LOGS:
             with (self.path / name).open("ab") as log:
                 log.truncate(lengths[name])
+
+    def sweep(self) -> None:
+        """Remove files that a killed process left half-written."""
+        for path in self.path.rglob(".*.tmp"):
+            path.unlink(missing_ok=True)
 
 
 def commit() -> str | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from fedpeft.evaluation import Report, evaluate
 from fedpeft.experiment.assemble import Prepared, build, prepare
 from fedpeft.experiment.config import RunConfig
 from fedpeft.experiment.floors import cached_floors
-from fedpeft.experiment.folder import RunFolder, commit
+from fedpeft.experiment.folder import LOGS, RunFolder, commit
 from fedpeft.experiment.signals import StopRequest
 from fedpeft.federation import RoundResult, RunOptions, Simulation, checkpoint
 from fedpeft.files import write_json, write_tensors
@@ -61,6 +61,9 @@ def start(
     FedpeftError
         As loading, pretraining, building and training do.
     """
+    # what can be refused at once is, before data are read for minutes
+    RunFolder.require_new(out)
+    options.torch_device()
     prepared = prepare(config, stage=watcher.stage)
     simulation = build(config, prepared.split, prepared.items, options)
     # only now: what cannot run leaves nothing behind
@@ -71,6 +74,8 @@ def start(
 def resume(path: Path, options: RunOptions, watcher: Watcher, schedule: Schedule) -> dict[str, Any]:
     """Go on with an interrupted run from its checkpoint; return the result.
 
+    The seed is the run folder's own, whatever `options` says.
+
     Raises
     ------
     ArtifactError
@@ -80,6 +85,8 @@ def resume(path: Path, options: RunOptions, watcher: Watcher, schedule: Schedule
     if folder.result.exists():
         raise ArtifactError(f"{path} is complete: it has a result.json, so nothing is left to run")
     config = folder.config()
+    options = replace(options, seed=config.seed)
+    options.torch_device()
     prepared = prepare(config, stage=watcher.stage)
     simulation = build(config, prepared.split, prepared.items, options)
     seconds = 0.0
@@ -88,21 +95,41 @@ def resume(path: Path, options: RunOptions, watcher: Watcher, schedule: Schedule
         folder.rewind(extra["logs"])
         seconds = extra["seconds"]
     else:  # it was killed before its first checkpoint: begin again
-        folder.rewind(dict.fromkeys(("metrics.jsonl", "ledger.jsonl"), 0))
+        folder.rewind(dict.fromkeys(LOGS, 0))
+    folder.sweep()
     return _carry_on(config, folder, prepared, simulation, watcher, schedule, seconds)
 
 
 def load_checkpoint(
     simulation: Simulation, folder: RunFolder, prepared: Prepared
 ) -> dict[str, Any]:
-    """Bring a simulation to a run folder's checkpoint, if it was made with the same data."""
-    extra = checkpoint.load(simulation, folder.checkpoint)
-    if extra["split"] != prepared.split.fingerprint:
-        raise ArtifactError(
-            f"{folder.path} was made with other data: its split is {extra['split'][:12]}, "
-            f"the data now give {prepared.split.fingerprint[:12]}"
-        )
-    return extra
+    """Bring a simulation to a run folder's checkpoint; return what was kept beside it.
+
+    Raises
+    ------
+    ArtifactError
+        If it is corrupt, or was made with other data or another configuration than there is now.
+    """
+
+    def accept(extra: dict[str, Any]) -> None:
+        if extra["split"] != prepared.split.fingerprint:
+            raise ArtifactError(
+                f"{folder.path} was made with other data: its split is {extra['split'][:12]}, "
+                f"the data now give {prepared.split.fingerprint[:12]}"
+            )
+        for name, now in _model(folder.config()).items():
+            if extra["model"][name] != now:
+                raise ArtifactError(
+                    f"the table {name} of {folder.path / 'config.toml'} was changed after the "
+                    f"checkpoint was written; it was {extra['model'][name]}"
+                )
+
+    return checkpoint.load(simulation, folder.checkpoint, accept)
+
+
+def _model(config: RunConfig) -> dict[str, Any]:
+    """Return the tables, besides those a checkpoint compares itself, that must not change."""
+    return {"backbone": config.backbone.to_dict(), "loss": config.loss.to_dict()}
 
 
 def _carry_on(
@@ -123,11 +150,12 @@ def _carry_on(
             "logs": folder.flush(),
             "seconds": time.perf_counter() - began,
             "split": split.fingerprint,
+            "model": _model(config),
         }
         checkpoint.save(simulation, folder.checkpoint, extra)
 
     watcher.started(simulation)
-    with _saved_on_stop(simulation, save) as stop:
+    with _saved_on_stop(save) as stop:
         while simulation.round < rounds:
             result = simulation.step()
             folder.log("ledger.jsonl", asdict(result.entry))
@@ -158,7 +186,7 @@ def _carry_on(
 
 
 @contextmanager
-def _saved_on_stop(simulation: Simulation, save: Any) -> Iterator[StopRequest]:
+def _saved_on_stop(save: Callable[[], None]) -> Iterator[StopRequest]:
     """Turn SIGINT and SIGTERM into a checkpoint after the round in progress."""
     with StopRequest() as stop:
         try:

@@ -28,5 +28,6 @@ def to_toml(values: Mapping[str, Any], prefix: str = "") -> str:
 def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_value(item) for item in value) + "]"
-    # JSON's strings, numbers and booleans are TOML's; 1e-05 is a float in both
-    return json.dumps(value, ensure_ascii=False)
+    # JSON's strings, numbers and booleans are TOML's, but for the delete character, which JSON
+    # leaves as it is; 1e-05 is a float in both
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -6,6 +6,7 @@ Every random stream is named by seed and round, so no generator state needs savi
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,15 @@ def save(simulation: Simulation, path: Path, extra: dict[str, Any] | None = None
     write_tensors(path, tensors, metadata)
 
 
-def load(simulation: Simulation, path: Path) -> dict[str, Any]:
+def load(
+    simulation: Simulation, path: Path, accept: Callable[[dict[str, Any]], None] | None = None
+) -> dict[str, Any]:
     """Bring a freshly built simulation of the same settings to the saved state; return `extra`.
+
+    Parameters
+    ----------
+    accept
+        Called with `extra` before anything else is compared; raises what it objects to.
 
     Raises
     ------
@@ -57,6 +65,8 @@ def load(simulation: Simulation, path: Path) -> dict[str, Any]:
         is as it was then.
     """
     state, tensors = _read(path)
+    if accept is not None:
+        accept(state["extra"])
     server = simulation.server
     _check_settings(path, state["settings"], server.settings)
     whole = (server.item.num_embeddings, server.item.embedding_dim)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 from fedpeft.errors import ConfigError
@@ -12,7 +13,7 @@ from fedpeft.federation.local import LocalProblem, Tensors
 from fedpeft.federation.loop import run_loop
 from fedpeft.federation.shared import run_shared
 from fedpeft.federation.stacked import run_stacked
-from fedpeft.federation.update import Transform, Update
+from fedpeft.federation.update import Transform, Update, on_mean
 
 Plan = Literal["shared", "stacked", "loop"]
 
@@ -53,6 +54,6 @@ def run_round(
     """Run one round under `plan`; `private` is updated in place."""
     if plan == "shared":
         return run_shared(problem, private, cohort)
-    if plan == "stacked":
-        return run_stacked(problem, private, cohort, transforms)
-    return run_loop(problem, private, cohort, transforms)
+    run = run_stacked if plan == "stacked" else run_loop
+    update = run(problem, private, cohort, transforms)
+    return replace(update, change=on_mean(transforms, update.change, len(cohort)))

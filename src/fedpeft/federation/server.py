@@ -10,6 +10,7 @@ import torch
 
 from fedpeft.adapters import AdapterConfig, ItemContext, ItemEmbedding, adapters
 from fedpeft.backbones import Backbone
+from fedpeft.errors import ConfigError
 from fedpeft.federation.config import TrainingConfig
 from fedpeft.federation.encoding import CODECS, ErrorFeedback, Int8
 from fedpeft.federation.ledger import Ledger, Phase, Prices
@@ -34,6 +35,11 @@ class Server:
         float32 (n, k): the pretrained base embedding.
     semantic_codes
         Codes from item text, for adapters that want them.
+
+    Raises
+    ------
+    ConfigError
+        If the adapter is to be folded into a base that it does not keep.
     """
 
     def __init__(
@@ -48,6 +54,11 @@ class Server:
         seed: int,
         semantic_codes: Codes | None = None,
     ) -> None:
+        if config.mode == "compress" and training.refresh_every:
+            raise ConfigError(
+                f"training.refresh_every = {training.refresh_every} folds the adapter into a base, "
+                "which adapter.mode = 'compress' does not have; set it to 0 or use mode 'peft'"
+            )
         self._kind, self._config = kind, config
         self._training = training
         self._ledger = ledger

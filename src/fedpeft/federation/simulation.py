@@ -53,10 +53,11 @@ class RunOptions:
         try:
             device = torch.device(name)
             torch.empty(0, device=device)
+            usable = device.type in ("cpu", "cuda")
         except (RuntimeError, AssertionError):
-            raise ConfigError(
-                f"device {self.device!r} is not here; use auto, cpu or cuda"
-            ) from None
+            usable = False
+        if not usable:
+            raise ConfigError(f"device {self.device!r} is not here; use auto, cpu or cuda")
         return device
 
 

@@ -19,7 +19,7 @@ class IALSConfig(LossConfig):
 
     alpha0: float | None = Field(None, gt=0)
     """Weight of the squared scores of all items, observed or not, against the observed ones; None:
-    `RATIO` times the density of the data."""
+    4 times the density of the data."""
 
     def fitted(self, density: float) -> Self:
         if self.alpha0 is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from textwrap import wrap
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -104,7 +105,7 @@ def require_same_split(runs: Sequence[Run], allow_different_splits: bool = False
         raise InputError(
             f"{other.folder} used another split ({other.result.split_fingerprint[:12]}) than "
             f"{first.folder} ({first.result.split_fingerprint[:12]}), so their numbers are not "
-            "comparable; allow different splits to list them all the same"
+            "comparable; --different-splits lists them all the same"
         )
     return other is None
 
@@ -215,21 +216,21 @@ def megabytes(count: float) -> str:
 def as_rich(compared: Comparison) -> Table:
     """Return the table for a terminal; print `Comparison.notes` beside it."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    runs, floors = map(cells, compared.rows), map(cells, compared.floors)
-    lines = [[escape(cell) for cell in line] for line in [*runs, *floors]]
+    lines = [cells(row) for row in (*compared.rows, *compared.floors)]
     for index, heading in enumerate(COLUMNS):
-        # words are never cut: what a narrow terminal lacks is taken from the spaces
-        words = " ".join([heading, *(line[index] for line in lines)]).split()
+        # cells are never cut or broken; what a narrow terminal lacks is taken from the headings
+        shown = [line[index] for line in lines]
+        width = max(map(len, [*shown, *heading.split()]))
         table.add_column(
-            heading,
+            "\n".join(wrap(heading, width)),
             justify="left" if index == 0 else "right",
-            no_wrap=index == 0,
-            min_width=max(map(len, words)),
+            no_wrap=True,
         )
     for number, line in enumerate(lines):
         is_floor = number >= len(compared.rows)
         end_section = number == len(compared.rows) - 1
-        table.add_row(*line, style="dim" if is_floor else None, end_section=end_section)
+        style = "dim" if is_floor else None
+        table.add_row(*map(escape, line), style=style, end_section=end_section)
     return table
 
 

@@ -34,18 +34,19 @@ class ArrayConfig(ConfigModel):
     @field_validator("path")
     @classmethod
     def _known_array(cls, path: Path) -> Path:
-        return _check_suffix(path, _SUFFIXES)
+        return _located(path, _SUFFIXES)
 
     @field_validator("ids")
     @classmethod
     def _known_ids(cls, path: Path | None) -> Path | None:
-        return path if path is None else _check_suffix(path, _ID_SUFFIXES)
+        return path if path is None else _located(path, _ID_SUFFIXES)
 
 
-def _check_suffix(path: Path, allowed: tuple[str, ...]) -> Path:
+def _located(path: Path, allowed: tuple[str, ...]) -> Path:
+    """Return the path made absolute, so that it is found from any working directory."""
     if path.suffix not in allowed:
         raise ValueError(f"{str(path)!r} must end in {' or '.join(allowed)}")
-    return path
+    return path.expanduser().absolute()
 
 
 class ArrayEncoder:

@@ -1,0 +1,94 @@
+"""What bounds a round: `python benchmarks/profile_rounds.py`, one thread, processor time.
+
+Kernels are timed by torch's profiler and grouped; what they leave of an unprofiled round is Python,
+NumPy (drawing cohort and negatives) and the dispatch of calls.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from fedpeft import Simulation
+from machine import load
+from workload import Workload, data_name
+
+REPEATS = 10
+GROUPS = {
+    "products": ("bmm", "mm", "addmm", "dot", "mv"),
+    "gather": ("index_select", "index", "gather", "embedding"),
+    "scatter": ("scatter_add_", "scatter_", "index_add_", "_index_put_impl_", "index_put_"),
+    "solve": ("linalg_cholesky_ex", "_cholesky_solve_helper", "tril", "linalg_solve_triangular"),
+    "Adam": ("_fused_adam_",),
+    "sort": ("sort", "_unique2", "cumsum"),
+    "fill, copy": ("fill_", "zero_", "copy_", "clone", "cat", "arange"),
+}
+OF_KERNEL = {f"aten::{name}": group for group, names in GROUPS.items() for name in names}
+ELEMENTWISE = "elementwise"
+"""All other kernels: add, mul, sum, softplus and the like."""
+VIEWS = (
+    "view", "as_strided", "expand", "unsqueeze", "squeeze", "select", "slice", "transpose", "t",
+    "detach", "detach_", "empty", "empty_strided", "empty_like", "reshape", "_unsafe_view",
+    "resize_", "narrow", "unbind", "alias", "flatten", "matmul", "item", "_local_scalar_dense",
+    "permute", "ones_like", "zeros_like", "zeros", "new_zeros", "result_type", "to", "_to_copy",
+)  # fmt: skip
+NO_WORK = {f"aten::{name}" for name in VIEWS}
+"""Calls that move no data: their time is dispatch."""
+
+
+def breakdown(simulation: Simulation) -> tuple[float, Counter[str]]:
+    """Return processor milliseconds of a round, and of its groups of kernels.
+
+    The same round is repeated, and of every single call the shortest time counts: what other
+    programs took from it is not the call's.
+    """
+    for _ in range(3):
+        simulation.step()
+    plain: list[float] = []
+    profiles: list[list[tuple[str, float]]] = []
+    for _ in range(REPEATS):
+        simulation.round = 3
+        start = time.process_time()
+        simulation.step()
+        plain.append(1e3 * (time.process_time() - start))
+        simulation.round = 3
+        with profile(activities=[ProfilerActivity.CPU]) as record:
+            simulation.step()
+        calls = sorted(record.events(), key=lambda call: call.time_range.start)
+        profiles.append([(call.key, call.self_cpu_time_total / 1e3) for call in calls])
+    groups: Counter[str] = Counter()
+    for repeats in zip(*profiles, strict=True):
+        name = repeats[0][0]
+        if name.startswith("aten::") and name not in NO_WORK:
+            groups[OF_KERNEL.get(name, ELEMENTWISE)] += min(cost for _, cost in repeats)
+    return min(plain), groups
+
+
+def main() -> None:
+    """Print one line for every kind of round."""
+    torch.set_num_threads(1)
+    work = Workload.read()
+    f16 = ("training.encoding=float16",)
+    rounds = {
+        "shared, iALS": work.simulation("ials"),
+        "shared, BPR": work.simulation("bpr"),
+        "stacked, paper, full": work.simulation("bpr", recipe="paper"),
+        "stacked, paper, lora": work.simulation("bpr", recipe="paper", adapter="lora"),
+        "stacked, paper, hash": work.simulation("bpr", recipe="paper", adapter="hash"),
+        "stacked, paper, rq": work.simulation("bpr", recipe="paper", adapter="rq"),
+        "stacked, iALS f16, lora": work.simulation("ials", adapter="lora", settings=f16),
+    }
+    names = [*GROUPS, ELEMENTWISE, "Python, dispatch"]
+    print(f"{data_name()}, one thread, processor ms a round; load {load()}")
+    print(f"{'':26s}{'all':>7s}", *(f"{name:>12s}" for name in names))
+    for title, simulation in rounds.items():
+        total, groups = breakdown(simulation)
+        groups["Python, dispatch"] = total - groups.total()
+        print(f"{title:26s}{total:7.1f}", *(f"{groups[name]:12.1f}" for name in names))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""Speed and memory on MovieLens-1M: `make bench`.  Prints tables; `--save` keeps them as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import fedpeft
+from fedpeft.data.config import SplitConfig
+from fedpeft.files import write_json
+from handwritten import federated_round
+from machine import describe, load
+from timing import Times, interleave
+from workload import Workload, data_config, data_name
+
+HERE = Path(__file__).parent
+RESULT = HERE / "results" / "speed.json"
+F16 = ("training.encoding=float16",)
+Run = Callable[[], object]
+
+
+def rounds_of_full_table(work: Workload) -> dict[str, Run]:
+    """Return one round of a tenth of all clients, full table, by plan and loss."""
+    return {
+        "shared, iALS": work.simulation("ials").step,
+        "shared, BPR (3 private steps)": work.simulation("bpr").step,
+        "stacked, paper recipe (2 Adam steps)": work.simulation("bpr", recipe="paper").step,
+        "stacked, iALS as float16": work.simulation("ials", settings=F16).step,
+    }
+
+
+def rounds_of_adapters(work: Workload) -> dict[str, Run]:
+    """Return the same rounds for the small payloads."""
+    runs: dict[str, Run] = {}
+    for kind in ("lora", "hash", "rq"):
+        runs[f"{kind}: shared, iALS"] = work.simulation("ials", adapter=kind).step
+        runs[f"{kind}: shared, BPR"] = work.simulation("bpr", adapter=kind).step
+        paper = work.simulation("bpr", adapter=kind, recipe="paper")
+        runs[f"{kind}: stacked, paper recipe"] = paper.step
+        runs[f"{kind}: stacked, iALS as float16"] = work.simulation(
+            "ials", adapter=kind, settings=F16
+        ).step
+    return runs
+
+
+def handwritten(work: Workload) -> Run:
+    """Return a round of the hand-written baseline, on the cohorts and negatives of our own."""
+    ours = work.simulation("bpr", recipe="paper")
+    table, users = ours.item_vectors(), ours.private["user"]
+    rounds = iter(range(1 << 30))
+
+    def step() -> torch.Tensor:
+        cohort = ours.sampler.draw(next(rounds))
+        pairs = [torch.from_numpy(cohort.of(i)) for i in range(len(cohort))]
+        federated_round(table, users, list(zip(cohort.users.tolist(), pairs, strict=True)))
+        return table
+
+    return step
+
+
+def difference_to_handwritten(work: Workload) -> float:
+    """Return the largest difference of an item vector after one round of both."""
+    ours, theirs = work.simulation("bpr", recipe="paper"), handwritten(work)
+    ours.step()
+    return float((ours.item_vectors() - theirs()).abs().max())  # type: ignore[operator]
+
+
+def rounds_against_loops(work: Workload) -> dict[str, Run]:
+    """Return full rounds of the fast plans and of loops over single clients."""
+    return {
+        "stacked, paper recipe": work.simulation("bpr", recipe="paper").step,
+        "hand-written loop, paper recipe": handwritten(work),
+        "reference loop, paper recipe": work.simulation("bpr", recipe="paper", plan="loop").step,
+        "shared, iALS": work.simulation("ials").step,
+        "reference loop, iALS": work.simulation("ials", plan="loop").step,
+    }
+
+
+def evaluations(work: Workload) -> dict[str, Run]:
+    """Return sampled and full ranking of all users, with how private parameters are had."""
+
+    def ranking(loss: str, recipe: str = "fedpeft") -> Run:
+        simulation = work.simulation(loss, recipe=recipe)
+        simulation.step()
+
+        def run() -> object:
+            scorer = simulation.scorer(work.split.before("validation"))
+            return fedpeft.evaluate(scorer, work.split, "validation")
+
+        return run
+
+    return {
+        "fitted (iALS, exact solve)": ranking("ials"),
+        "fitted (BPR, 3 steps)": ranking("bpr"),
+        "stored (paper recipe)": ranking("bpr", "paper"),
+    }
+
+
+def reading() -> dict[str, Run]:
+    """Return reading the files, and reading with splitting and evaluation negatives."""
+    config = data_config()
+    return {
+        "read": lambda: fedpeft.load(config),
+        "read and split": lambda: fedpeft.split(fedpeft.load(config), SplitConfig()),
+    }
+
+
+def table(title: str, times: dict[str, Times], against: str = "") -> dict[str, Any]:
+    """Print a table and return it; ratios are paired with the variant `against`."""
+    print(f"\n{title} (load {load()})")
+    print(f"  {'':40s} {'median ms':>10s} {'best ms':>9s} {'cpu ms':>9s}  ratio")
+    rows = {}
+    for name, time in times.items():
+        ratio = time.ratio_to(times[against]) if against else None
+        shown = "" if ratio is None else f"{ratio:6.2f}"
+        print(f"  {name:40s} {time.ms:10.1f} {time.best_ms:9.1f} {time.cpu_ms:9.1f} {shown}")
+        rows[name] = {
+            "median_ms": round(time.ms, 2),
+            "best_ms": round(time.best_ms, 2),
+            "cpu_ms": round(time.cpu_ms, 2),
+            "ratio": None if ratio is None else round(ratio, 3),
+            "repetitions": len(time.wall),
+        }
+    return {"against": against, "load": load(), "rows": rows}
+
+
+def memory(adapter: str) -> dict[str, float]:
+    """Return the peak memory of a complete run in a fresh process after each stage, megabytes."""
+    command = [sys.executable, str(HERE / "memory.py"), adapter]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    stages: dict[str, int] = json.loads(done.stdout)
+    return {stage: round(peak / 1e6) for stage, peak in stages.items()}
+
+
+def targets(tables: dict[str, Any], peak: dict[str, float]) -> dict[str, Any]:
+    """Print and return the figures the project promises, with what was measured."""
+    full, ranking = tables["full"]["rows"], tables["evaluation"]["rows"]
+    fitted = ranking["fitted (iALS, exact solve)"]
+    limits: dict[str, tuple[float, int]] = {
+        "shared plan, iALS, ms a round": (full["shared, iALS"]["median_ms"], 40),
+        "shared plan, BPR, ms a round": (full["shared, BPR (3 private steps)"]["median_ms"], 40),
+        "stacked plan, paper recipe, ms a round": (
+            full["stacked, paper recipe (2 Adam steps)"]["median_ms"],
+            100,
+        ),
+        "evaluation of all users, ms": (fitted["median_ms"], 1000),
+        "peak memory of a run, MB": (max(peak.values()), 2000),
+    }
+    print("\nTargets")
+    for name, (measured, limit) in limits.items():
+        print(f"  {name:40s} {measured:10.1f}  <= {limit:5d}  {_verdict(measured, limit)}")
+    return {name: {"measured": m, "limit": limit} for name, (m, limit) in limits.items()}
+
+
+def _verdict(measured: float, limit: float) -> str:
+    return "met" if measured <= limit else "MISSED"
+
+
+def main() -> None:
+    """Measure everything."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=2, help="computing threads (default 2)")
+    parser.add_argument("--repetitions", type=int, default=15, help="turns of the short rounds")
+    parser.add_argument("--save", action="store_true", help=f"write {RESULT.relative_to(HERE)}")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    about = describe(options.threads)
+    print(f"{about['cpu']}, {about['cores']} cores, {options.threads} threads, load {load()}")
+    print(f"Python {about['python']}, torch {about['torch']}; commit {about['commit']}")
+    print(f"Data: {data_name()}; base embedding random, k = 32")
+    if load() > 0.25 * (about["cores"] or 1):
+        print("THE MACHINE IS BUSY: elapsed times are inflated, most of all with several threads")
+
+    work = Workload.read()
+    many, clients = options.repetitions, round(0.1 * work.split.n_users)
+    gap = difference_to_handwritten(work)
+    print(f"Stacked plan against the hand-written loop: item vectors differ by at most {gap:.1e}")
+    tables = {
+        "full": table(
+            f"One round of {clients} clients, full table",
+            interleave(rounds_of_full_table(work), many),
+            "shared, iALS",
+        ),
+        "loops": table(
+            f"The same against loops, one client after the other (all {clients} clients)",
+            interleave(rounds_against_loops(work), 3, warmup=1),
+            "stacked, paper recipe",
+        ),
+        "adapters": table(
+            f"One round of {clients} clients, adapters",
+            interleave(rounds_of_adapters(work), max(3, many // 2)),
+        ),
+        "evaluation": table(
+            f"Evaluation of {len(work.split.eval_users)} users, sampled and full ranking",
+            interleave(evaluations(work), 5, warmup=1),
+        ),
+        "reading": table("Reading the data", interleave(reading(), 5, warmup=1)),
+    }
+    peaks = {adapter: memory(adapter) for adapter in ("lora", "rq")}
+    print("\nPeak memory of a complete run in a fresh process, after each stage, MB")
+    for adapter, stages in peaks.items():
+        print(f"  {adapter:6s}", "  ".join(f"{stage} {peak:.0f}" for stage, peak in stages.items()))
+    reached = targets(tables, {name: stages["evaluate"] for name, stages in peaks.items()})
+    if options.save:
+        result = {
+            "machine": about,
+            "data": data_name(),
+            "tables": tables,
+            "difference_to_handwritten": gap,
+            "peak_mb": peaks,
+            "targets": reached,
+        }
+        write_json(RESULT, result)
+        print(f"\nWrote {RESULT}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""The data and simulations that the benchmarks run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from fedpeft import Items, RunOptions, Simulation, Split, build, configure, load, split
+from fedpeft.data.config import DataConfig, SplitConfig, SyntheticConfig
+from fedpeft.federation.plan import Plan
+from fedpeft.files import fingerprint
+from fedpeft.seeding import torch_rng
+
+ML_1M = Path(__file__).resolve().parents[2] / "shared" / "data" / "ml-1m"
+SEED = 0
+DIM = 32
+
+
+def data_config() -> DataConfig:
+    """Return MovieLens-1M if it lies beside the checkout, else synthetic data of its size."""
+    if ML_1M.is_dir():
+        return DataConfig(source=str(ML_1M))
+    return DataConfig(
+        synthetic=SyntheticConfig(users=6040, items=3706, interactions_per_user=165, seed=SEED)
+    )
+
+
+def data_name() -> str:
+    """Return what the tables call the data."""
+    return "ml-1m" if ML_1M.is_dir() else "synthetic, the size of ml-1m"
+
+
+def random_items(n_items: int, dim: int = DIM) -> Items:
+    """Return a random base embedding: how long a round takes does not depend on its values."""
+    base = torch.randn(n_items, dim, generator=torch_rng(SEED, "benchmark base")).mul_(0.1)
+    return Items(None, base, fingerprint(base), {"base": "random"})
+
+
+@dataclass(frozen=True, eq=False)
+class Workload:
+    """A split and a base embedding, from which any number of simulations are built."""
+
+    split: Split
+    items: Items
+
+    @classmethod
+    def read(cls) -> Workload:
+        """Read and split the benchmark data."""
+        parts = split(load(data_config()), SplitConfig())
+        return cls(parts, random_items(parts.n_items))
+
+    def simulation(
+        self,
+        loss: str,
+        *,
+        adapter: str = "full",
+        recipe: str = "fedpeft",
+        plan: Plan | None = None,
+        settings: tuple[str, ...] = (),
+    ) -> Simulation:
+        """Return a simulation past its warm-up phase, at round 0.
+
+        Parameters
+        ----------
+        plan
+            None takes the plan the settings choose themselves.
+        settings
+            Further keys, as ``table.key=value``.
+        """
+        config = configure(
+            adapter=adapter,
+            loss=loss,
+            recipe=recipe,
+            seed=SEED,
+            settings=["training.warmup_rounds=0", *settings],
+        )
+        options = RunOptions(seed=SEED, device="cpu", plan=plan or "auto")
+        return build(config, self.split, self.items, options)

@@ -1,0 +1,143 @@
+"""Resolving settings: what wins, what is refused, and that writing them down loses nothing."""
+
+from __future__ import annotations
+
+import tomllib
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedpeft.config import parse_override
+from fedpeft.errors import ConfigError, DataError
+from fedpeft.experiment import RunConfig, configure, resolve
+from fedpeft.experiment.toml import to_toml
+
+GRID = [
+    {"recipe": recipe, "adapter": {"kind": kind, "mode": mode}, "loss": {"kind": loss}}
+    for recipe, kind, mode, loss in product(
+        ("fedpeft", "paper"),
+        ("full", "lora", "hash", "rq"),
+        ("peft", "compress"),
+        ("ials", "bpr", "bce"),
+    )
+]
+
+
+@pytest.mark.parametrize("values", GRID, ids=str)
+def test_resolved_settings_are_a_fixed_point(values: dict[str, Any]) -> None:
+    config = resolve(values)
+    assert resolve(config.to_dict()) == config
+    assert resolve(tomllib.loads(to_toml(config.to_dict()))) == config
+
+
+def test_defaults() -> None:
+    config = resolve({})
+    assert (config.seed, config.recipe, config.data.source) == (0, "fedpeft", "synthetic")
+    assert (config.backbone.kind, config.loss.kind, config.adapter.kind) == (
+        "fedmf",
+        "ials",
+        "lora",
+    )
+    assert config.training.private == "solve"
+    assert config.training.warmup_rounds == 20
+
+
+@pytest.mark.parametrize(("rounds", "warmup"), [(0, 0), (4, 0), (5, 1), (99, 19), (5000, 20)])
+def test_short_runs_warm_up_shortly(rounds: int, warmup: int) -> None:
+    assert resolve({"training": {"rounds": rounds}}).training.warmup_rounds == warmup
+
+
+@pytest.mark.parametrize("adapter", [{"kind": "full"}, {"mode": "compress"}])
+def test_no_warmup_without_a_base_to_end_in(adapter: dict[str, str]) -> None:
+    training = resolve({"adapter": adapter}).training
+    assert (training.warmup_rounds, training.refresh_every) == (0, 0)
+
+
+def test_recipe_below_file_below_option(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(
+        'recipe = "paper"\n[training]\nrounds = 7\nprivate_optimizer = { lr = 0.5 }\n'
+        "[adapter]\nrank = 2\n"
+    )
+    config = configure(file, rounds=9, settings=["adapter.rank=3", "loss.kind='bce'"])
+    assert config.training.payload_steps == 2  # the recipe's
+    assert config.training.private_optimizer.lr == 0.5  # the file's
+    assert config.training.private_optimizer.kind == "adam"  # the recipe's, beside the file's
+    assert config.training.rounds == 9  # the option's
+    assert config.adapter.config.model_dump()["rank"] == 3  # the override's
+    assert config.loss.kind == "bce"
+
+
+def test_the_best_loss_of_a_recipe() -> None:
+    assert resolve({"recipe": "paper"}).loss.kind == "bpr"
+    assert resolve({"loss": {"kind": "bpr"}}).training.private == "gradient"
+
+
+def test_gradient_steps_bring_their_own_defaults() -> None:
+    training = resolve({"training": {"private": "gradient"}}).training
+    assert training.private_steps > 0
+    assert training == resolve({"loss": {"kind": "bpr"}}).training
+
+
+def test_zero_base_where_it_can_learn() -> None:
+    for values in (
+        {"adapter": {"mode": "compress"}},
+        {"loss": {"kind": "bpr"}},
+        {"recipe": "paper"},
+    ):
+        assert resolve({**values, "items": {"base": "none"}}).items.base == "none"
+
+
+@pytest.mark.parametrize(
+    ("values", "label"),
+    [
+        ({"adapter": {"kind": "full"}}, "Full"),
+        ({"adapter": {"kind": "full", "mode": "compress"}}, "C-Full"),
+        ({"adapter": {"kind": "lora", "rank": 8}}, "P-LoRA r=8"),
+    ],
+)
+def test_label(values: dict[str, Any], label: str) -> None:
+    assert resolve(values).label == label
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "value"),
+    [
+        ("a=1", ["a"], 1),
+        ("a.b = 1e-3", ["a", "b"], 1e-3),
+        ("a=true", ["a"], True),
+        ("a=word", ["a"], "word"),
+        ("a='1'", ["a"], "1"),
+        ("a=[1, 2]", ["a"], [1, 2]),
+        ("a=x=y", ["a"], "x=y"),
+        ("a=", ["a"], ""),
+        ("a={b = 1}", ["a"], {"b": 1}),
+    ],
+)
+def test_override(text: str, path: list[str], value: object) -> None:
+    assert parse_override(text) == (path, value)
+
+
+def test_sources_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert configure(data="data").data.source == str(tmp_path / "data")
+    assert configure(data="synthetic").data.source == "synthetic"
+    with pytest.raises(DataError, match="neither 'synthetic' nor a folder that exists"):
+        configure(data="other")
+
+
+def test_configs_compare_and_are_frozen() -> None:
+    config = resolve({})
+    assert config == resolve({})
+    assert config != resolve({"seed": 1})
+    assert isinstance(config, RunConfig)
+    with pytest.raises(AttributeError):
+        config.seed = 1  # type: ignore[misc]
+
+
+def test_unknown_keys_name_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="known keys here are adapter, backbone, data"):
+        resolve({"adaptor": {}})

@@ -1,0 +1,146 @@
+"""Runs started from Python: what is told, what is refused before anything is read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from fedpeft import adapters
+from fedpeft.errors import ConfigError
+from fedpeft.evaluation import Report, evaluate
+from fedpeft.experiment import (
+    RunConfig,
+    Schedule,
+    build,
+    configure,
+    evaluate_run,
+    prepare,
+    recommend,
+    reopen,
+    start,
+)
+from fedpeft.federation import RoundResult, RunOptions, Simulation
+from fedpeft.files import read_tensors
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+
+class Recorder:
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+
+    def stage(self, text: str) -> None:
+        self.told.append(text)
+
+    def started(self, simulation: Simulation) -> None:
+        self.told.append(("started", simulation.round, simulation.plan))
+
+    def round(self, result: RoundResult) -> None:
+        self.told.append(result.entry.round)
+
+    def evaluated(self, round_number: int, report: Report) -> None:
+        self.told.append(("evaluated", round_number, report.part))
+
+
+def small(**changes: str) -> RunConfig:
+    settings = {
+        "data.synthetic.users": "30",
+        "data.synthetic.items": "40",
+        "data.synthetic.interactions_per_user": "8",
+        "data.synthetic.topics": "8",
+        "items.base": "svd",
+        "items.dim": "4",
+        "evaluation.negatives": "10",
+        "evaluation.every": "2",
+        "evaluation.centralised_floor": "false",
+        "training.rounds": "5",
+        **{key.replace("__", "."): value for key, value in changes.items()},
+    }
+    return configure(settings=[f"{key}={value}" for key, value in settings.items()])
+
+
+def test_watcher_is_told_everything(tmp_path: Path) -> None:
+    watcher = Recorder()
+    result = start(small(), tmp_path / "new", RunOptions(), watcher, Schedule())
+    assert watcher.told == [
+        "reading synthetic",
+        "pretraining 40 items",
+        ("started", 0, "shared"),
+        0,
+        1,
+        ("evaluated", 2, "validation"),
+        2,
+        3,
+        ("evaluated", 4, "validation"),
+        4,
+        ("evaluated", 5, "validation"),
+        "evaluating on test, once",
+    ]
+    assert json.loads((tmp_path / "new" / "result.json").read_text()) == result
+
+
+@pytest.mark.parametrize(
+    ("device", "folder"), [("tpu", "new"), ("cpu", "full")], ids=["device", "folder"]
+)
+def test_refused_before_anything_is_read(device: str, folder: str, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "something").touch()
+    watcher = Recorder()
+    with pytest.raises(ConfigError):
+        start(small(), tmp_path / folder, RunOptions(device=device), watcher, Schedule())
+    assert watcher.told == []
+    assert not (tmp_path / "new").exists()
+
+
+def test_reopened_run_is_the_simulation(tmp_path: Path) -> None:
+    config = small(seed="4", training__warmup_rounds="2", training__refresh_every="2")
+    start(config, tmp_path / "new", RunOptions(seed=4), Recorder(), Schedule())
+    prepared, reopened = reopen(tmp_path / "new")
+    simulation = build(config, prepared.split, prepared.items)
+    for _ in range(5):
+        simulation.step()
+    assert torch.equal(reopened.item_vectors(), simulation.item_vectors())
+    for part in ("validation", "test"):
+        scorer = simulation.scorer(prepared.split.before(part))
+        assert evaluate_run(prepared, reopened, part) == evaluate(scorer, prepared.split, part)
+
+
+def test_a_device_scores_from_the_artifact_alone(tmp_path: Path) -> None:
+    """The adapter folder and a user's own history give the scores that `recommend` shows."""
+    config = small()
+    start(config, tmp_path / "new", RunOptions(), Recorder(), Schedule())
+    prepared, simulation = reopen(tmp_path / "new")
+    folder = tmp_path / "new" / "adapter"
+    table = adapters.load(folder, read_tensors(folder / "base.safetensors")["base"]).merge()
+    user = 3
+    history = prepared.dataset.histories.of(user)
+    recency = config.training.recency
+    assert recency.half_life > 0
+    later = torch.arange(len(history) - 1, -1, -1).double()
+    weight = recency.floor + (1 - recency.floor) * 2 ** (-later / recency.half_life)
+    vectors, all_vectors = table[torch.from_numpy(history)].double(), table.double()
+    split = prepared.split
+    alpha0 = 4.0 * len(split.train.items) / (split.n_users * split.n_items)
+    system = (
+        alpha0 * all_vectors.T @ all_vectors
+        + (weight[:, None] * vectors).T @ vectors
+        + config.training.private_decay * torch.eye(4).double()
+    )
+    scores = all_vectors @ torch.linalg.solve(system, (weight[:, None] * vectors).sum(0))
+    found = recommend(prepared, simulation, prepared.dataset.user_ids[user], 5)
+    ids = prepared.dataset.catalogue.ids
+    assert found
+    for item in found:
+        assert item.score == pytest.approx(float(scores[ids.index(item.item)]), abs=1e-5)
+
+
+def test_prepare_tells_its_stages() -> None:
+    stages: list[str] = []
+    prepared = prepare(small(), stage=stages.append)
+    assert stages == ["reading synthetic", "pretraining 40 items"]
+    assert prepared.items.base.shape == (prepared.dataset.n_items, 4)

@@ -1,0 +1,74 @@
+"""The public names of the package, and the example that its documentation begins with."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fedpeft
+from fedpeft.evaluation import Report
+from fedpeft.federation import Simulation
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+
+
+def example() -> str:
+    """Return the indented block of the package's docstring."""
+    _, _, after = inspect.cleandoc(fedpeft.__doc__ or "").partition("::\n\n")
+    lines = after.splitlines()
+    end = next(i for i, line in enumerate(lines) if line and not line.startswith(" "))
+    return textwrap.dedent("\n".join(lines[:end])).strip()
+
+
+def test_docstring_example(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The example runs as it stands, and what it names is what it says."""
+    names: dict[str, Any] = {}
+    exec(compile(example(), "the docstring of fedpeft", "exec"), names)
+    ndcg, sent = map(float, capsys.readouterr().out.split())
+    simulation, report = names["simulation"], names["report"]
+    assert isinstance(simulation, Simulation)
+    assert isinstance(report, Report)
+    assert simulation.round == 100
+    assert ndcg == report.sampled["ndcg@10"]
+    assert sent == simulation.ledger.bytes_per_client > 0
+    popularity = fedpeft.floors(names["data"].split, centralised_mf=False)["popularity"]
+    assert ndcg > popularity["test"]["sampled"]["ndcg@10"]
+
+
+def test_example_is_about_ten_lines() -> None:
+    assert len(example().splitlines()) <= 12
+
+
+def test_readme_shows_the_same_example() -> None:
+    """`test_docs` runs the one in README; two examples would drift apart."""
+    match = re.search(r"^```python\n(.*?)^```", README.read_text("utf-8"), re.S | re.M)
+    if match is None:
+        pytest.skip("README has no Python example")
+    shown = re.sub(r"  # .*", "", match[1]).strip()
+    assert shown == example()
+
+
+def test_public_names_are_there() -> None:
+    for name in fedpeft.__all__:
+        assert getattr(fedpeft, name) is not None
+    assert set(dir(fedpeft)) == set(fedpeft.__all__)
+    assert sorted(fedpeft.__all__) == fedpeft.__all__
+    with pytest.raises(AttributeError, match="module 'fedpeft' has no attribute 'nothing'"):
+        _ = fedpeft.nothing
+
+
+def test_import_is_light() -> None:
+    """Importing the package loads none of the heavy libraries; using a name does."""
+    code = (
+        "import sys, fedpeft; heavy = {'torch', 'polars', 'sklearn', 'typer'}; "
+        "print(sorted(heavy & set(sys.modules))); fedpeft.resolve; print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\nTrue\n"
