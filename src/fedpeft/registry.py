@@ -1,4 +1,4 @@
-"""Where parts are registered: adapters, backbones, losses, data readers, item encoders.
+"""Where parts are registered: adapters, backbones, losses, readers, encoders, transforms.
 
 A part is one class and one `register` call.  Another installed package adds parts through an entry
 point of the group ``fedpeft.<plural>`` (for example ``fedpeft.adapters``) that names a module to
@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
 from fedpeft.config import ConfigModel
@@ -59,7 +60,7 @@ class Registry(Generic[T]):
         KeyError
             If the name is taken.
         """
-        if not re.fullmatch(r"[a-z][a-z0-9_]*[a-z0-9]", name):
+        if not re.fullmatch(r"[a-z]([a-z0-9_]*[a-z0-9])?", name):
             raise ValueError(
                 f"{self.kind} name {name!r} must be lower-case letters, digits and '_', "
                 "starting with a letter and not ending in '_'"
@@ -69,7 +70,14 @@ class Registry(Generic[T]):
         self._parts[name] = Part(name, config, build)
 
     def get(self, name: str) -> Part[T]:
-        """Return the part called `name`; raises `ConfigError` naming what there is."""
+        """Return the part called `name`.
+
+        Raises
+        ------
+        ConfigError
+            If there is none; the message names what there is.  Or if a part that another package
+            offers cannot be loaded.
+        """
         self._load()
         try:
             return self._parts[name]
@@ -86,10 +94,23 @@ class Registry(Generic[T]):
     def _load(self) -> None:
         if self._loaded:
             return
-        self._loaded = True
-        from importlib import import_module
+        self._loaded = True  # at once: a part may look others up while it is imported
+        try:
+            for module in self._builtin:
+                import_module(module)
+            for point in entry_points(group=f"fedpeft.{self.plural}"):
+                self._load_point(point)
+        except BaseException:
+            self._loaded = False
+            raise
 
-        for module in self._builtin:
-            import_module(module)
-        for point in entry_points(group=f"fedpeft.{self.plural}"):
+    def _load_point(self, point: EntryPoint) -> None:
+        """Import what another package offers; a fault of its own is told as one sentence."""
+        try:
             point.load()
+        except Exception as error:
+            raise ConfigError(
+                f"the entry point '{point.name} = {point.value}' of fedpeft.{self.plural}, "
+                f"which another installed package offers, cannot be loaded: "
+                f"{type(error).__name__}: {error}"
+            ) from error
