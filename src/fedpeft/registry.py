@@ -1,4 +1,4 @@
-"""Where parts are registered: adapters, backbones, losses, data readers, item encoders.
+"""Where parts are registered: adapters, backbones, losses, readers, encoders, transforms.
 
 A part is one class and one `register` call.  Another installed package adds parts through an entry
 point of the group ``fedpeft.<plural>`` (for example ``fedpeft.adapters``) that names a module to
@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
 from fedpeft.config import ConfigModel
@@ -80,7 +80,14 @@ class Registry(Generic[T]):
         del self._parts[name]
 
     def get(self, name: str) -> Part[T]:
-        """Return the part called `name`; raises `ConfigError` naming what there is."""
+        """Return the part called `name`.
+
+        Raises
+        ------
+        ConfigError
+            If there is none; the message names what there is.  Or if a part that another package
+            offers cannot be loaded.
+        """
         self._load()
         try:
             return self._parts[name]
@@ -102,7 +109,18 @@ class Registry(Generic[T]):
             for module in self._builtin:
                 import_module(module)
             for point in entry_points(group=f"fedpeft.{self.plural}"):
-                point.load()
+                self._load_point(point)
         except BaseException:
             self._loaded = False
             raise
+
+    def _load_point(self, point: EntryPoint) -> None:
+        """Import what another package offers; a fault of its own is told as one sentence."""
+        try:
+            point.load()
+        except Exception as error:
+            raise ConfigError(
+                f"the entry point '{point.name} = {point.value}' of fedpeft.{self.plural}, "
+                f"which another installed package offers, cannot be loaded: "
+                f"{type(error).__name__}: {error}"
+            ) from error

@@ -150,7 +150,7 @@ CONFIGS: list[Row] = [
     ("unknown adapter", None, f"{RUN} --adapter dora",
      "unknown adapter 'dora'; known are full, hash, lora, rq"),
     ("unknown backbone", None, f"{RUN} --backbone ncf",
-     "unknown backbone 'ncf'; known are fedmf"),
+     "unknown backbone 'ncf'; known are fedmf, fedncf, fedpergnn, pfedrec"),
     ("unknown loss", None, f"{RUN} --loss hinge", "unknown loss 'hinge'; known are bce, bpr, ials"),
     ("unknown recipe", None, f"{RUN} --recipe best",
      "recipe = 'best': must be one of fedpeft, paper"),

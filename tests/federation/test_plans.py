@@ -209,7 +209,7 @@ def test_plan_is_chosen_by_what_the_settings_allow() -> None:
     for asked in ("loop", "stacked"):
         assert choose(asked, paper, transform) == asked
     adaptive = {"kind": "adam", "lr": 1.0}
-    for setting in ({"joint": True}, {"payload_steps": 2}, {"payload_optimizer": adaptive}):
+    for setting in ({"payload_steps": 2}, {"payload_optimizer": adaptive}):
         changed = TrainingConfig.model_validate(setting)
         assert choose("auto", changed, []) == "stacked"
         with pytest.raises(ConfigError, match="plan 'shared' cannot be used because"):

@@ -153,7 +153,8 @@ def _tensors(simulation: Simulation) -> Tensors:
 
 def _feedbacks(simulation: Simulation) -> list[tuple[str, Any]]:
     found = [("broadcast.", simulation.server.feedback)]
-    found += [("upload.", transform.feedback) for transform in simulation.transforms]
+    if simulation.encoding is not None:
+        found.append(("upload.", simulation.encoding.feedback))
     return [(prefix, feedback) for prefix, feedback in found if feedback is not None]
 
 

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from fedpeft.config import ConfigModel
 from fedpeft.data.recency import RecencyConfig
+from fedpeft.federation.transforms import complete
 
 
 class OptimizerConfig(ConfigModel):
@@ -76,8 +77,16 @@ class TrainingConfig(ConfigModel):
     """What a client scores with: private parameters fitted afresh to the payload it holds (a local
     computation), those stored when it last took part, or all it would have after taking part now:
     fitted private parameters and its own copy of the payload."""
+    transforms: dict[str, Any] = Field(default_factory=dict)
+    """What happens to each client's update before it is encoded, in this order: one table of
+    settings per transform, by its registered name (``clip``, or one of another package)."""
     encoding: Literal["float32", "float16", "int8"] = "float32"
     """How values cross the network, in both directions; int8 uses error feedback."""
+
+    @field_validator("transforms")
+    @classmethod
+    def _known_transforms(cls, tables: dict[str, Any]) -> dict[str, Any]:
+        return complete(tables)
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainingConfig:

@@ -34,7 +34,6 @@ class PseudoRows:
     """
 
     dense = True
-    feedback: None = None
 
     def __init__(self, pseudo: Histories, item: ItemEmbedding, *, seed: int) -> None:
         self._pseudo, self._seed = pseudo, seed

@@ -25,6 +25,9 @@ from fedpeft.federation.local import LocalProblem, Tensors
 from fedpeft.federation.plan import Plan, choose, run_round
 from fedpeft.federation.pseudo import mask_of
 from fedpeft.federation.server import Codes, Server
+from fedpeft.federation.transforms import TransformContext
+from fedpeft.federation.transforms import build as build_transforms
+from fedpeft.federation.update import Transform, Update, on_mean
 from fedpeft.losses import Loss
 from fedpeft.seeding import torch_rng
 
@@ -124,8 +127,12 @@ class Simulation:
         codec = CODECS[training.encoding]()
         self.expansion = expansion_of(self.server.backbone, loss, split, options.seed)
         self.mask = mask_of(self.expansion, self.server.item)
-        encoding = None if codec.lossless else Encoding(codec, split.n_users)
-        self.transforms = [part for part in (self.mask, encoding) if part is not None]
+        self.encoding = None if codec.lossless else Encoding(codec, split.n_users)
+        self.configured = build_transforms(
+            training.transforms, TransformContext(split.n_users, options.seed)
+        )
+        parts: list[Transform | None] = [self.mask, *self.configured, self.encoding]
+        self.transforms = [part for part in parts if part is not None]
         self.plan: Plan = choose(options.plan, training, self.transforms)
         self.private: Tensors = {
             name: tensor.to(device)
@@ -158,13 +165,13 @@ class Simulation:
             If the loss is not finite any more.
         """
         event = self.server.begin(self.round)
-        if event:
-            for transform in self.transforms:
-                if transform.feedback is not None:
-                    transform.feedback.reset()
+        if event and self.encoding is not None and self.encoding.feedback is not None:
+            self.encoding.feedback.reset()
         spent = self._expand()
         if self.mask is not None:
             self.mask.begin(self.round, self.server.item)
+        for transform in self.configured:
+            transform.begin(self.round, self.server.item)
         cohort = self.sampler.draw(self.round)
         with self.server.as_received():
             update = run_round(self.plan, self.problem, self.private, cohort, self.transforms)
@@ -173,7 +180,8 @@ class Simulation:
                 f"the training loss became {update.loss} in round {self.round}; lower the learning "
                 "rates (training.server_optimizer.lr, training.private_optimizer.lr)"
             )
-        self.server.apply(update, self.round)
+        change = on_mean(self.transforms, update.change, len(cohort.users))
+        self.server.apply(Update(change, update.loss), self.round)
         entry = self.ledger.charge(
             self.round,
             self.server.phase,

@@ -1,4 +1,4 @@
-"""Contract suites for adapters, backbones and losses, own or third-party.
+"""Contract suites for adapters, backbones, losses and transforms, own or third-party.
 
 A test module subclasses a contract and says what it tests::
 
@@ -16,7 +16,7 @@ on a data set whose right answer is known.  Needs pytest.
 
 import pytest
 
-for _module in ("adapter", "backbone", "drop_in", "loss", "plans"):
+for _module in ("adapter", "backbone", "drop_in", "loss", "plans", "transform"):
     pytest.register_assert_rewrite(f"fedpeft.testing.{_module}")
 
 from fedpeft.testing.adapter import AdapterContract  # noqa: E402
@@ -24,12 +24,14 @@ from fedpeft.testing.backbone import BackboneContract  # noqa: E402
 from fedpeft.testing.loss import LossContract  # noqa: E402
 from fedpeft.testing.plans import assert_plans_agree, plans_for  # noqa: E402
 from fedpeft.testing.toy import Toy, block_split, hand_split, quality  # noqa: E402
+from fedpeft.testing.transform import TransformContract  # noqa: E402
 
 __all__ = [
     "AdapterContract",
     "BackboneContract",
     "LossContract",
     "Toy",
+    "TransformContract",
     "assert_plans_agree",
     "block_split",
     "hand_split",
