@@ -27,7 +27,7 @@ from fedpeft.federation.pseudo import mask_of
 from fedpeft.federation.server import Codes, Server
 from fedpeft.federation.transforms import TransformContext
 from fedpeft.federation.transforms import build as build_transforms
-from fedpeft.federation.update import Transform, Update, on_mean
+from fedpeft.federation.update import Transform
 from fedpeft.losses import Loss
 from fedpeft.seeding import torch_rng
 
@@ -180,8 +180,7 @@ class Simulation:
                 f"the training loss became {update.loss} in round {self.round}; lower the learning "
                 "rates (training.server_optimizer.lr, training.private_optimizer.lr)"
             )
-        change = on_mean(self.transforms, update.change, len(cohort.users))
-        self.server.apply(Update(change, update.loss), self.round)
+        self.server.apply(update, self.round)
         entry = self.ledger.charge(
             self.round,
             self.server.phase,
