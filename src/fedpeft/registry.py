@@ -69,6 +69,16 @@ class Registry(Generic[T]):
             raise KeyError(f"{self.kind} {name!r} is registered already")
         self._parts[name] = Part(name, config, build)
 
+    def unregister(self, name: str) -> None:
+        """Take a part away again, as a test or a notebook that defines it anew needs.
+
+        Raises
+        ------
+        KeyError
+            If there is no such part.
+        """
+        del self._parts[name]
+
     def get(self, name: str) -> Part[T]:
         """Return the part called `name`.
 
