@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -61,9 +62,15 @@ class Double(Add):
         return {name: tensor / 2 for name, tensor in change.items()}
 
 
-for name, build in (("add_for_test", Add), ("double_for_test", Double)):
-    if name not in transforms.names():
+@pytest.fixture(autouse=True, scope="module")
+def own_transforms() -> Iterator[None]:
+    """Register them for these tests only."""
+    own = {"add_for_test": Add, "double_for_test": Double}
+    for name, build in own.items():
         transforms.register(name, config=AddConfig, build=build)
+    yield
+    for name in own:
+        transforms.unregister(name)
 
 
 class TestClip(TransformContract):
