@@ -31,7 +31,7 @@ def draw(lines: Sequence[dict[str, Any]], folder: Path) -> None:
             for measure, title in measures
         )
     )
-    chart = styled(chart, PICTURE)
+    chart = styled(chart.properties(title="Solid lines: iALS; dashed lines: BPR"), PICTURE)
     save_png(chart, folder / "scale.png")
     with atomic_path(folder / "scale.svg") as path:
         chart.save(str(path), format="svg")
@@ -74,12 +74,7 @@ def _panel(rows: list[dict[str, Any]], axis: str, measure: str, title: str) -> A
                 axis=alt.Axis(tickCount=4),
             ),
             color=alt.Color("adapter:N", scale=colors, sort=list(ADAPTERS), title="Adapter"),
-            strokeDash=alt.StrokeDash(
-                "loss:N",
-                scale=dashes,
-                title="Loss",
-                legend=alt.Legend(symbolType="stroke", symbolStrokeColor=PICTURE.ink),
-            ),
+            strokeDash=alt.StrokeDash("loss:N", scale=dashes, legend=None),
         )
         .properties(width=220, height=170)
     )
