@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -18,7 +19,9 @@ from fedpeft.backbones.pfedrec import PFedRec, PFedRecConfig
 from fedpeft.config import parse
 from fedpeft.errors import ConfigError
 from fedpeft.evaluation import LeakOracle
+from fedpeft.experiment import resolve
 from fedpeft.federation import stacked
+from fedpeft.federation.checkpoint import load, save
 from fedpeft.seeding import torch_rng
 from fedpeft.testing import BackboneContract, Toy, hand_split
 from fedpeft.testing.toy import GRADIENT, random_base
@@ -150,3 +153,41 @@ def test_personalised_inference_may_draw_held_out_items(monkeypatch: pytest.Monk
     assert scores.shape == (n_users, n_items)
     audit = oracle.audit(split, "validation")
     assert abs(audit.hit_rate - audit.chance) < 4 * audit.standard_error
+
+
+@pytest.mark.parametrize("kind", ["fedncf", "pfedrec"])
+def test_recipes_follow_the_backbone_and_yield_to_the_user(kind: str) -> None:
+    ours = resolve({"backbone": {"kind": kind}})
+    assert ours.loss.kind == "bpr"
+    assert ours.training.private == "gradient"
+    assert ours.training.private_steps == int(kind == "pfedrec")
+    paper = resolve({"backbone": {"kind": kind}, "recipe": "paper"}).training
+    assert paper.private_optimizer.lr == paper.payload_optimizer.lr == 1e-3
+    settings = {"private_steps": 4, "private_optimizer": {"lr": 0.5}}
+    chosen = resolve({"backbone": {"kind": kind}, "training": settings}).training
+    assert (chosen.private_steps, chosen.private_optimizer.lr) == (4, 0.5)
+
+
+@pytest.mark.parametrize("kind", ["fedncf", "pfedrec"])
+def test_least_squares_is_refused_in_one_sentence(kind: str) -> None:
+    with pytest.raises(ConfigError, match=r"choose loss\.kind bpr or bce"):
+        Toy(backbone=(kind, {})).simulation()
+
+
+@pytest.mark.parametrize("kind", ["fedncf", "pfedrec"])
+def test_a_run_resumes_bit_for_bit(kind: str, tmp_path: Path) -> None:
+    training = {**GRADIENT, "rounds": 6, "warmup_rounds": 1, "refresh_every": 2, "encoding": "int8"}
+    run = Toy(adapter=("lora", {}), backbone=(kind, {}), loss=("bpr", {}), training=training)
+    whole, first, second = run.simulation(), run.simulation(), run.simulation()
+    for _ in range(6):
+        whole.step()
+    for _ in range(3):
+        first.step()
+    save(first, tmp_path / "checkpoint.safetensors")
+    load(second, tmp_path / "checkpoint.safetensors")
+    for _ in range(3):
+        second.step()
+    for name, parameter in whole.server.parameters().items():
+        assert torch.equal(second.server.parameters()[name], parameter), name
+    for name, tensor in whole.private.items():
+        assert torch.equal(second.private[name], tensor), name

@@ -108,5 +108,5 @@ def test_buckets_shrink_with_the_width_of_the_backbone() -> None:
     narrow = replace(toy("full", "bpr", **PRIVATE_FIRST), backbone=("pfedrec", {"hidden": [2]}))
     wide = replace(narrow, backbone=("pfedrec", {"hidden": [2000, 10]}))
     items = [shared.bucket_items(run.simulation().server.backbone) for run in (narrow, wide)]
-    assert items[0] == shared.BUCKET_BYTES // (4 * 8)
-    assert items[1] == shared.BUCKET_BYTES // (4 * 2016)
+    assert items[0] == shared.BUCKET_BYTES // (4 * 10)
+    assert items[1] == shared.BUCKET_BYTES // (4 * 4026)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Annotated, ClassVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -35,6 +36,10 @@ class Backbone(nn.Module, ABC):
     readout: ClassVar[str | None] = None
     """The private parameter u of shape (k,) for which score(v) = u . v, where there is one.  It
     makes the least-squares loss and exact private solves possible."""
+
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """What each recipe sets otherwise for this backbone where private parameters move by gradient:
+    recipe -> settings of `TrainingConfig`."""
 
     def __init__(self, item: ItemEmbedding) -> None:
         super().__init__()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -25,6 +27,17 @@ class FedNCF(Backbone):
     """Neural collaborative filtering: the user vector is private, the MLP is shared and travels."""
 
     private = ("user",)
+    # chosen on validation (fedpeft); as published (paper)
+    recipes: ClassVar = {
+        "fedpeft": {
+            "private_steps": 0,
+            "joint": True,
+            "private_optimizer": {"lr": 0.1},
+            "private_decay": 0.0,
+            "item_decay": 0.0,
+        },
+        "paper": {"private_optimizer": {"lr": 1e-3}, "payload_optimizer": {"lr": 1e-3}},
+    }
 
     def __init__(self, config: FedNCFConfig, item: ItemEmbedding) -> None:
         super().__init__(item)
@@ -47,7 +60,7 @@ class FedNCF(Backbone):
 
     @property
     def activations(self) -> int:
-        return super().activations + sum(self.config.hidden)
+        return super().activations + 2 * sum(self.config.hidden)  # before and after each ReLU
 
     def initial_private(self, clients: int, rng: torch.Generator) -> dict[str, Tensor]:
         std = self.config.init_std

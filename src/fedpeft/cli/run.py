@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
+from fedpeft.adapters import adapters
+from fedpeft.backbones import backbones
 from fedpeft.cli.console import BarWatcher, LineWatcher, print_json, print_table, say
 from fedpeft.errors import ConfigError, Interrupted
 from fedpeft.experiment import (
@@ -26,11 +28,21 @@ from fedpeft.experiment import (
 )
 from fedpeft.federation import RunOptions
 from fedpeft.files import read_json
+from fedpeft.losses import losses
+from fedpeft.registry import Registry
 
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Set any key; may be repeated."),
 ]
+
+
+def _known(registry: Registry[Any]) -> str:
+    """Return a help text that lists the registered parts."""
+    try:
+        return f"{', '.join(registry.names())}."
+    except ConfigError:  # another package's part is broken; whoever needs the parts is told
+        return "A registered name."
 
 
 def register(app: typer.Typer) -> None:
@@ -43,10 +55,10 @@ def run(
     data: Annotated[
         str | None, typer.Option(help="'synthetic' or the folder of a data set.")
     ] = None,
-    backbone: Annotated[str | None, typer.Option(help="fedmf.")] = None,
-    adapter: Annotated[str | None, typer.Option(help="full, lora, hash or rq.")] = None,
+    backbone: Annotated[str | None, typer.Option(help=_known(backbones))] = None,
+    adapter: Annotated[str | None, typer.Option(help=_known(adapters))] = None,
     mode: Annotated[str | None, typer.Option(help="peft (P-) or compress (C-).")] = None,
-    loss: Annotated[str | None, typer.Option(help="ials, bpr or bce.")] = None,
+    loss: Annotated[str | None, typer.Option(help=_known(losses))] = None,
     recipe: Annotated[str | None, typer.Option(help="fedpeft or paper.")] = None,
     rounds: Annotated[int | None, typer.Option(help="Rounds, warm-up included.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the run.")] = None,

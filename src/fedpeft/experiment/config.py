@@ -122,7 +122,7 @@ def resolve(values: Mapping[str, Any]) -> RunConfig:
         adapter=adapter,
         backbone=backbone,
         loss=loss,
-        training=_training(recipe, loss, adapter, values.get("training", {})),
+        training=_training(recipe, backbone, loss, adapter, values.get("training", {})),
     )
     _check_start(config)
     return config
@@ -155,9 +155,9 @@ def _choice(registry: Registry[Any], table: Mapping[str, Any], name: str, defaul
 
 
 def _training(
-    recipe: Recipe, loss: Choice, adapter: Choice, settings: Mapping[str, Any]
+    recipe: Recipe, backbone: Choice, loss: Choice, adapter: Choice, settings: Mapping[str, Any]
 ) -> TrainingConfig:
-    """Return the training settings: the recipe's, `settings` over them, less what cannot be.
+    """Return the training settings: the recipe's, the backbone's own, `settings`, less what cannot.
 
     The full table needs no warm-up (it would be its own) and has nothing to refresh; pure
     compression has no base that either could end in.
@@ -172,6 +172,9 @@ def _training(
         )
     solves = least_squares and asked != "gradient"
     defaults = recipe_defaults(recipe, adapter.kind, least_squares=solves)
+    if defaults.get("private") == "gradient":
+        recipes = getattr(backbones.get(backbone.kind).build, "recipes", {})
+        defaults = _merge(defaults, recipes.get(recipe, {}))
     merged = _merge(defaults, settings)
     default_rounds = TrainingConfig.model_fields["rounds"].default
     rounds = merged.get("rounds", default_rounds)
