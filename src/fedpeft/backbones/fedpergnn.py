@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -43,6 +45,9 @@ class FedPerGNN(HistoryBackbone):
     private = ("user",)
     kept = ("neighbours",)
     readout = "user"
+    recipes: ClassVar = {  # as published
+        "paper": {"private_optimizer": {"lr": 1e-3}, "payload_optimizer": {"lr": 1e-3}}
+    }
     neighbours: Tensor
 
     def __init__(self, config: FedPerGNNConfig, item: ItemEmbedding) -> None:
