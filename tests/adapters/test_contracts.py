@@ -22,6 +22,10 @@ class TestLoRA(AdapterContract):
     compress_floor = 0.9
 
 
+class TestLoRAWithZeroA(TestLoRA):
+    config: ClassVar = {"rank": 4, "zero": "A"}
+
+
 class TestHash(AdapterContract):
     kind = "hash"
     config: ClassVar = {"rows": 64, "hashes": 2}

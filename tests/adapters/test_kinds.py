@@ -80,6 +80,16 @@ class TestLoRA:
         assert float(adapter.get_parameter("A").detach().std()) == pytest.approx(0.2, rel=0.05)
         assert not adapter.get_parameter("B").any()
 
+    @pytest.mark.parametrize(("rank", "k"), [(3, 8), (8, 3)])
+    def test_start_from_an_orthonormal_b(self, rank: int, k: int) -> None:
+        adapter = made("lora", n=20, k=k, rank=rank, zero="A")
+        assert not adapter.get_parameter("A").any()
+        b = adapter.get_parameter("B").detach()
+        gram = b @ b.T if rank <= k else b.T @ b
+        torch.testing.assert_close(gram, torch.eye(min(rank, k)), atol=1e-5, rtol=0)
+        other = made("lora", n=20, k=k, seed=1, rank=rank, zero="A").get_parameter("B")
+        assert not torch.allclose(b, other), "another subspace every time"
+
     def test_is_base_plus_a_times_b(self) -> None:
         adapter = made("lora", n=5, k=3, rank=2)
         with torch.no_grad():

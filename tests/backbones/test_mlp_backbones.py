@@ -158,7 +158,7 @@ def test_personalised_inference_may_draw_held_out_items(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("kind", ["fedncf", "pfedrec"])
 def test_recipes_follow_the_backbone_and_yield_to_the_user(kind: str) -> None:
     ours = resolve({"backbone": {"kind": kind}})
-    assert ours.loss.kind == "bpr"
+    assert ours.loss.kind == "softmax"
     assert ours.training.private == "gradient"
     assert ours.training.private_steps == int(kind == "pfedrec")
     paper = resolve({"backbone": {"kind": kind}, "recipe": "paper"}).training
@@ -170,7 +170,7 @@ def test_recipes_follow_the_backbone_and_yield_to_the_user(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["fedncf", "pfedrec"])
 def test_least_squares_is_refused_in_one_sentence(kind: str) -> None:
-    with pytest.raises(ConfigError, match=r"choose loss\.kind bpr or bce"):
+    with pytest.raises(ConfigError, match=r"choose loss\.kind softmax, bpr or bce"):
         Toy(backbone=(kind, {})).simulation()
 
 

@@ -27,3 +27,14 @@ class TestIALS(LossContract):
     kind = "ials"
     config: ClassVar = {"alpha0": 0.2}
     ndcg_floor = 0.85
+
+
+class TestSoftmax(LossContract):
+    kind = "softmax"
+    ndcg_floor = 0.9
+
+
+class TestSoftmaxManyNegatives(LossContract):
+    kind = "softmax"
+    config: ClassVar = {"negatives": 3, "rivals": 5.0}
+    ndcg_floor = 0.8

@@ -37,3 +37,17 @@ def test_bce_is_the_mean_over_labelled_samples() -> None:
 def test_ials_is_half_the_squared_distance_to_one() -> None:
     assert value("ials", alpha0=0.2) == pytest.approx((0 + 1) / 2)
     assert losses.get("ials").build(losses.get("ials").config(alpha0=0.3)).catalogue_weight == 0.3
+
+
+def test_softmax_sets_every_positive_against_all_negatives() -> None:
+    mean = sum(math.exp(score) for score in (0, 3, 2, 1)) / 4
+    lost = [-math.log(math.exp(s) / (math.exp(s) + 7 * mean)) for s in (1, 2)]
+    assert value("softmax", negatives=2, rivals=7.0) == pytest.approx(sum(lost) / 2)
+
+
+def test_softmax_over_the_whole_catalogue_is_cross_entropy() -> None:
+    positive, negative = torch.tensor([0.3]), torch.tensor([[0.1, -0.4, 0.9]])
+    part = losses.get("softmax")
+    loss = part.build(part.config(negatives=3, rivals=3.0))(positive, negative, torch.ones(1))
+    scores = torch.cat([positive, negative[0]])
+    torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(scores, torch.tensor(0)))

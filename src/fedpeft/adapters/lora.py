@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -20,6 +21,11 @@ class LoRAConfig(AdapterConfig):
     init_std: float = Field(0.1, gt=0)
     """Standard deviation of A's entries (and of B's in `compress` mode) at the start."""
 
+    zero: Literal["A", "B"] = "B"
+    """Which factor starts at zero in `peft` mode.  B (the paper): first B alone moves, the same for
+    all items.  A: B starts as a random orthonormal basis and every item moves at once within it,
+    which loses less time where the adapter starts anew every M rounds."""
+
     def label(self) -> str:
         return f"LoRA r={self.rank}"
 
@@ -27,8 +33,8 @@ class LoRAConfig(AdapterConfig):
 class LoRATable(ItemEmbedding):
     """Item vector = base + a B with one row a of A (n x r) per item and B (r x k) for all.
 
-    B starts at zero in `peft` mode, so the table starts as the base.  Without a base, a zero B
-    would make every score zero, so B starts at random in `compress` mode.
+    One factor starts at zero in `peft` mode, so the table starts as the base.  Without a base, a
+    zero would make every score zero, so both start at random in `compress` mode.
     """
 
     kind = "lora"
@@ -38,11 +44,14 @@ class LoRATable(ItemEmbedding):
         super().__init__(config, context)
         rng = torch_rng(context.seed, "lora")
         n, k = self.num_embeddings, self.embedding_dim
-        self.A = nn.Parameter(torch.randn(n, config.rank, generator=rng).mul_(config.init_std))
+        a = torch.randn(n, config.rank, generator=rng).mul_(config.init_std)
         b = torch.zeros(config.rank, k)
         if config.mode == "compress":
             b = torch.randn(config.rank, k, generator=rng).mul_(config.init_std)
-        self.B = nn.Parameter(b)
+        elif config.zero == "A":
+            a.zero_()
+            nn.init.orthogonal_(b, generator=rng)
+        self.A, self.B = nn.Parameter(a), nn.Parameter(b)
 
     def lookups(self, ids: Tensor) -> dict[str, Tensor]:
         return {"A": ids}

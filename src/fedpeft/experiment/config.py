@@ -13,7 +13,7 @@ from fedpeft.backbones import backbones
 from fedpeft.config import ConfigModel, parse
 from fedpeft.data import DataConfig, SplitConfig
 from fedpeft.errors import ConfigError
-from fedpeft.federation import Recipe, TrainingConfig, recipe_defaults
+from fedpeft.federation import Recipe, TrainingConfig, adapter_defaults, recipe_defaults
 from fedpeft.items import ItemsConfig
 from fedpeft.losses import losses
 from fedpeft.registry import Registry
@@ -110,9 +110,12 @@ def resolve(values: Mapping[str, Any]) -> RunConfig:
         raise ConfigError(f"seed = {seed!r}: must be a whole number, 0 or more")
     backbone = _choice(backbones, values.get("backbone", {}), "backbone", "fedmf")
     linear = getattr(backbones.get(backbone.kind).build, "readout", None) is not None
-    best_loss = "ials" if recipe == "fedpeft" and linear else "bpr"
+    ours = "ials" if linear else "softmax"
+    best_loss = ours if recipe == "fedpeft" else "bpr"
     loss = _choice(losses, values.get("loss", {}), "loss", best_loss)
-    adapter = _choice(adapters, values.get("adapter", {}), "adapter", "lora")
+    table = values.get("adapter", {})
+    table = {**adapter_defaults(recipe, table.get("kind", "lora")), **table}
+    adapter = _choice(adapters, table, "adapter", "lora")
     config = RunConfig(
         seed=seed,
         recipe=recipe,

@@ -1,6 +1,12 @@
 """Federated training: cohorts, local training, the server, the ledger, rounds, checkpoints."""
 
-from fedpeft.federation.config import OptimizerConfig, Recipe, TrainingConfig, recipe_defaults
+from fedpeft.federation.config import (
+    OptimizerConfig,
+    Recipe,
+    TrainingConfig,
+    adapter_defaults,
+    recipe_defaults,
+)
 from fedpeft.federation.simulation import RoundResult, RunOptions, Simulation
 
 __all__ = [
@@ -10,5 +16,6 @@ __all__ = [
     "RunOptions",
     "Simulation",
     "TrainingConfig",
+    "adapter_defaults",
     "recipe_defaults",
 ]

@@ -139,6 +139,11 @@ _ADAPTERS: dict[str, dict[str, Any]] = {
 }
 
 
+def adapter_defaults(recipe: Recipe, adapter: str) -> dict[str, Any]:
+    """Return the settings of an adapter that a recipe sets otherwise than the adapter itself."""
+    return {"zero": "A"} if recipe == "fedpeft" and adapter == "lora" else {}
+
+
 def recipe_defaults(recipe: Recipe, adapter: str, *, least_squares: bool) -> dict[str, Any]:
     """Return the settings of a recipe that differ from `TrainingConfig`'s own defaults.
 

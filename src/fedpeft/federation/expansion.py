@@ -300,7 +300,7 @@ def expansion_of(backbone: Backbone, loss: Loss, split: Split, seed: int) -> Exp
     if config.mask_upload and loss.catalogue_weight:
         raise ConfigError(
             "backbone.expansion.mask_upload = true has nothing to hide with a loss over all items, "
-            "which moves every row; choose loss.kind bpr or bce, or set it to false"
+            "which moves every row; choose loss.kind softmax, bpr or bce, or set it to false"
         )
     return Expansion(split.train, split.n_items, config, seed=seed)
 

@@ -120,7 +120,7 @@ class LocalProblem:
         if loss.catalogue_weight and backbone.readout is None:
             raise ConfigError(
                 f"the loss sums over all items, which needs a score linear in the item vector; "
-                f"{name} has none: choose loss.kind bpr or bce"
+                f"{name} has none: choose loss.kind softmax, bpr or bce"
             )
         if training.private == "solve" and not loss.least_squares:
             raise ConfigError(

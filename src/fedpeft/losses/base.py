@@ -70,5 +70,5 @@ class Loss(ABC):
 losses: Registry[Loss] = Registry(
     "loss",
     "losses",
-    builtin=tuple(f"fedpeft.losses.{name}" for name in ("bpr", "bce", "ials")),
+    builtin=tuple(f"fedpeft.losses.{name}" for name in ("bpr", "bce", "ials", "softmax")),
 )
