@@ -98,7 +98,7 @@ CONFIGS: list[Row] = [
      "unknown key 'trainer'; known keys here are adapter, backbone, data, evaluation, items, loss, "
      "training, recipe, seed"),
     ("unknown key", written("c.toml", "[adapter]\nranks = 3\n"), "run c.toml --out new",
-     "unknown key 'adapter.ranks'; known keys here are init_std, mode, rank"),
+     "unknown key 'adapter.ranks'; known keys here are init_std, mode, rank, zero"),
     ("unknown nested key", None, f"{RUN} --set training.server_optimizer.rate=1",
      "unknown key 'training.server_optimizer.rate'; known keys here are beta1, beta2, eps, kind, "
      "lr, momentum"),
@@ -151,7 +151,7 @@ CONFIGS: list[Row] = [
      "unknown adapter 'dora'; known are full, hash, lora, rq"),
     ("unknown backbone", None, f"{RUN} --backbone ncf",
      "unknown backbone 'ncf'; known are fedmf, fedncf, fedpergnn, pfedrec"),
-    ("unknown loss", None, f"{RUN} --loss hinge", "unknown loss 'hinge'; known are bce, bpr, ials"),
+    ("unknown loss", None, f"{RUN} --loss hinge", "unknown loss 'hinge'; known are bce, bpr, ials, softmax"),
     ("unknown recipe", None, f"{RUN} --recipe best",
      "recipe = 'best': must be one of fedpeft, paper"),
     ("unknown mode", None, f"{RUN} --mode both",
