@@ -21,7 +21,7 @@ from fedpeft.testing import Toy, assert_plans_agree, hand_split
 from fedpeft.testing.toy import LEAST_SQUARES
 
 from .test_plans import GRID, QUICK, RECIPES, many_buckets
-from .toys import ADAM, ADAPTERS, SGD, everything, made_split, same, toy
+from .toys import ADAM, SGD, everything, made_split, same, toy
 
 EXPANSION: dict[str, Any] = {"every": 2, "neighbours": 2}
 
