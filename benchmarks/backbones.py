@@ -1,4 +1,4 @@
-"""Rounds of every backbone in every plan: `python benchmarks/backbones.py`, part of `make bench`."""
+"""Rounds of every backbone in every plan; part of `make bench`."""
 
 from __future__ import annotations
 

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 import fedpeft
+from backbones import SLOWEST, measure_backbones
 from fedpeft.data.config import SplitConfig
 from fedpeft.files import write_json
-from backbones import SLOWEST, measure_backbones
 from handwritten import federated_round
 from machine import describe, load
 from timing import Times, interleave

@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    code = commit()
     cells = []
     for backbone in BACKBONES:
         for pooling in ("mean", "senet"):
@@ -77,7 +78,7 @@ def main() -> None:
         Path(__file__).parent / "results" / f"pooling-{name}.json",
         {
             "command": f"python experiments/pooling.py {name} " + " ".join(sys.argv[2:]),
-            "commit": commit(),
+            "commit": code,
             "part": "validation",
             "split_fingerprint": runs[0]["split_fingerprint"],
             "rounds": args.rounds,
