@@ -280,6 +280,23 @@ def test_pseudo_items_lie_outside_the_train_items_and_stay_the_same() -> None:
     assert not np.array_equal(draw_pseudo(train, N, 3, seed=1).items, pseudo.items)
 
 
+def test_held_out_items_are_in_no_message() -> None:
+    """What a run's own clients send: their train items and, beside them, pseudo items."""
+    rows, held = [[0, 3], [5, 1, 2], [4, 0, 1], [2]], [6, 7, 8, 0]
+    split = hand_split(rows, 9, validation=held, test=held[1:] + held[:1])
+    for pseudo in (0, 2):
+        settings = {"expansion": {"every": 1, "pseudo": pseudo}}
+        run = replace(toy("full", "ials"), split=split, backbone=("fedpergnn", settings))
+        expansion = run.simulation().expansion
+        assert expansion is not None
+        for user, row in enumerate(rows):
+            request = expansion.client(user).request(torch.ones(6), expansion.config, rng())
+            own = {token(expansion.key, item) for item in row}
+            pretended = {token(expansion.key, int(item)) for item in expansion.pseudo.of(user)}
+            assert set(request.tokens) == own | pretended
+            assert bool(pretended) == bool(pseudo)  # drawn without a look at held-out items
+
+
 def test_held_out_items_may_be_pseudo_items() -> None:
     """Leaving them out would give them away: what a user never pretends to have would be it."""
     train = Histories(np.arange(401), np.zeros(400, np.int64))

@@ -134,9 +134,25 @@ def test_held_out_items_are_in_no_graph() -> None:
         simulation = graph(Toy(split=split, loss=("bpr", {}), training=training)).simulation()
         for _ in range(5):
             simulation.step()
-        states.append(everything(simulation))
+        state = everything(simulation)
+        # nor that scoring does: before the validation item comes, a device knows its train items
+        state["scores"] = simulation.scorer(split.before("validation"))(torch.arange(4))
+        states.append(state)
     assert states[0]["private.neighbours"].any()
     assert same(*states)
+
+
+def test_the_test_item_is_in_no_context() -> None:
+    """Scoring for the test item uses the validation item, which came before it, and not itself."""
+    scores = []
+    for validation, test in (([6, 7], [8, 4]), ([6, 7], [4, 6]), ([8, 4], [6, 7])):
+        split = hand_split([[0, 3], [5, 1, 2]], 9, validation=validation, test=test)
+        training = {"cohort": 1.0, "rounds": 3, "warmup_rounds": 0}
+        simulation = graph(Toy(split=split, training=training)).simulation()
+        simulation.step()
+        scores.append(simulation.scorer(split.before("test"))(torch.arange(2)))
+    assert torch.equal(scores[0], scores[1])
+    assert not torch.allclose(scores[0], scores[2])
 
 
 def test_neighbours_are_private_and_not_trained() -> None:
