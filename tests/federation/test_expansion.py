@@ -18,15 +18,14 @@ from fedpeft.backbones import ExpansionConfig
 from fedpeft.data import Histories
 from fedpeft.errors import ConfigError, DataError, InputError
 from fedpeft.federation import expansion as module
-from fedpeft.federation.expansion import (
+from fedpeft.federation.expansion import Expansion, draw_pseudo
+from fedpeft.federation.matching import (
     TOKEN_BYTES,
-    Expansion,
     ExpansionClient,
     ExpansionReply,
     ExpansionRequest,
     Matching,
     MatchingServer,
-    draw_pseudo,
     release,
     token,
 )
