@@ -81,6 +81,11 @@ def main() -> None:
         "stacked, paper, rq": work.simulation("bpr", recipe="paper", adapter="rq"),
         "stacked, iALS f16, lora": work.simulation("ials", adapter="lora", settings=f16),
     }
+    for backbone in ("fedncf", "pfedrec", "fedpergnn"):
+        rounds[f"shared, BPR, {backbone}"] = work.simulation("bpr", backbone=backbone)
+        paper = work.simulation("bpr", recipe="paper", backbone=backbone)
+        rounds[f"stacked, paper, {backbone}"] = paper
+    rounds["shared, iALS, fedpergnn"] = work.simulation("ials", backbone="fedpergnn")
     names = [*GROUPS, ELEMENTWISE, "Python, dispatch"]
     print(f"{data_name()}, one thread, processor ms a round; load {load()}")
     print(f"{'':26s}{'all':>7s}", *(f"{name:>12s}" for name in names))

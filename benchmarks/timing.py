@@ -44,6 +44,10 @@ class Times:
         """Return the median over repetitions of this elapsed time over the other's."""
         return median(a / b for a, b in zip(self.wall, other.wall, strict=True))
 
+    def cpu_ratio_to(self, other: Times) -> float:
+        """Return the same of processor time, which other programs hardly change."""
+        return median(a / b for a, b in zip(self.cpu, other.cpu, strict=True))
+
 
 def interleave(
     variants: Mapping[str, Callable[[], object]], repetitions: int, warmup: int = 2

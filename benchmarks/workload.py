@@ -56,6 +56,7 @@ class Workload:
         loss: str,
         *,
         adapter: str = "full",
+        backbone: str = "fedmf",
         recipe: str = "fedpeft",
         plan: Plan | None = None,
         settings: tuple[str, ...] = (),
@@ -71,6 +72,7 @@ class Workload:
         """
         config = configure(
             adapter=adapter,
+            backbone=backbone,
             loss=loss,
             recipe=recipe,
             seed=SEED,

@@ -21,6 +21,7 @@ from fedpeft.data import DataConfig
 from fedpeft.experiment import EvaluationConfig, resolve
 from fedpeft.experiment.toml import to_toml
 from fedpeft.federation import TrainingConfig
+from fedpeft.federation.transforms import transforms
 from fedpeft.items import ItemsConfig, encoders
 from fedpeft.losses import LossConfig, losses
 from fedpeft.registry import Registry
@@ -72,6 +73,14 @@ base, so both are 0 there too. When `training.warmup_rounds` is not set, at most
 rounds are warm-up.
 """
 
+OF_BACKBONES = """\
+A backbone may set some of these otherwise, where private parameters move by gradient (every loss
+but `ials`, or `training.private = "gradient"`):
+"""
+
+EMPTY = {"options": "the encoder's", "transforms": "none"}
+"""What an empty table stands for, by its key."""
+
 Rows = list[tuple[str, str, str, str]]
 
 TOP_LEVEL: Rows = [
@@ -93,7 +102,17 @@ TOP_LEVEL: Rows = [
 
 def render() -> str:
     """Return the page."""
-    return "\n".join([INTRODUCTION, _markdown(TOP_LEVEL), *_sections(), RECIPES, _recipes()])
+    return "\n".join(
+        [
+            INTRODUCTION,
+            _markdown(TOP_LEVEL),
+            *_sections(),
+            RECIPES,
+            _recipes(),
+            OF_BACKBONES,
+            _of_backbones(),
+        ]
+    )
 
 
 def _sections() -> Iterator[str]:
@@ -107,6 +126,8 @@ def _sections() -> Iterator[str]:
     yield from _parts("backbone", backbones, BackboneConfig)
     yield from _parts("loss", losses, LossConfig)
     yield from _table("training", TrainingConfig, "How the rounds go.")
+    for name, config in _own(transforms):
+        yield _section(f"### `[training.transforms.{name}]`", config)
 
 
 def _table(name: str, model: type[ConfigModel], about: str) -> Iterator[str]:
@@ -162,7 +183,9 @@ def _rows(model: type[ConfigModel], overrides: Mapping[str, Any] | None = None) 
         default = field.get_default(call_default_factory=True)
         if overrides is not None:
             default = overrides[key]
-        shown = "required" if field.is_required() else _value(default)
+        shown = (
+            "required" if field.is_required() else EMPTY[key] if default == {} else _value(default)
+        )
         rows.append((key, _type(field), shown, _sentence(field.description)))
     return rows
 
@@ -185,8 +208,6 @@ def _value(value: Any) -> str:
     """Return a default as it would stand in a file."""
     if value is None:
         return "none"
-    if value == {}:
-        return "the encoder's"
     return f"`{to_toml({'x': value}).partition(' = ')[2].strip()}`"
 
 
@@ -242,6 +263,25 @@ def _recipes() -> str:
         if set(cells) != {_value(usual[key])}:
             lines.append(f"| `{key}` | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _of_backbones() -> str:
+    """Return the training settings that each backbone's own recipes change, as a table."""
+    lines = ["| backbone | recipe | its own settings |", "|---|---|---|"]
+    for kind, _ in _own(backbones):
+        recipes: Mapping[str, Any] = getattr(backbones.get(kind).build, "recipes", {})
+        for recipe, settings in recipes.items():
+            cells = [f"`{key} = {_value(value)[1:-1]}`" for key, value in _leaves(settings)]
+            lines.append(f"| `{kind}` | `{recipe}` | {', '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _flat(table: ConfigModel, prefix: str = "") -> Iterator[tuple[str, Any]]:

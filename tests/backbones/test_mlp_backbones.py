@@ -19,6 +19,7 @@ from fedpeft.backbones.pfedrec import PFedRec, PFedRecConfig
 from fedpeft.config import parse
 from fedpeft.errors import ConfigError
 from fedpeft.evaluation import LeakOracle
+from fedpeft.evaluation.protocol import Part
 from fedpeft.experiment import resolve
 from fedpeft.federation import stacked
 from fedpeft.federation.checkpoint import load, save
@@ -123,7 +124,10 @@ def test_the_mlp_travels_and_is_paid_for() -> None:
         assert torch.equal(parameter, before[name]) == (name == "mlp.biases.2"), name
 
 
-def test_personalised_inference_may_draw_held_out_items(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_personalised_inference_may_draw_held_out_items(
+    part: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The device knows its history only: the leak oracle over what it draws stays at chance."""
     rng = np.random.default_rng(0)
     n_users, n_items = 150, 130
@@ -149,9 +153,9 @@ def test_personalised_inference_may_draw_held_out_items(monkeypatch: pytest.Monk
 
     monkeypatch.setattr("fedpeft.federation.inference.personal_scores", spy)
     everyone = torch.arange(n_users)
-    scores = run.simulation().scorer(split.before("validation"))(everyone)
+    scores = run.simulation().scorer(split.before(part))(everyone)
     assert scores.shape == (n_users, n_items)
-    audit = oracle.audit(split, "validation")
+    audit = oracle.audit(split, part)
     assert abs(audit.hit_rate - audit.chance) < 4 * audit.standard_error
 
 

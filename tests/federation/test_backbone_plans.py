@@ -16,7 +16,7 @@ from fedpeft.testing import Toy, assert_plans_agree
 from fedpeft.testing.toy import GRADIENT, PAPER
 
 from .test_plans import many_buckets
-from .toys import ADAM, ADAPTERS, SGD, everything, same, toy
+from .toys import ADAM, ADAPTERS, SGD, everything, same, spread, toy
 
 BACKBONES: dict[str, dict[str, Any]] = {
     "fedncf": {"hidden": [7, 5]},
@@ -29,7 +29,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "private-first, then together": {**PRIVATE_FIRST, "joint": True},
     "paper": {**PAPER, "private_optimizer": ADAM, "payload_optimizer": ADAM},
 }
-GRID = [*itertools.product(BACKBONES, ADAPTERS, ["peft", "compress"], ["bpr", "bce"], RECIPES)]
+CASES = [*itertools.product(BACKBONES, ADAPTERS, ["peft", "compress"], ["bpr", "bce"])]
+GRID = [(*case, recipe) for case in CASES for recipe in RECIPES]
 
 
 def run_of(backbone: str, adapter: str, mode: str, loss: str, recipe: str) -> Toy:
@@ -39,7 +40,9 @@ def run_of(backbone: str, adapter: str, mode: str, loss: str, recipe: str) -> To
     return replace(found, backbone=(backbone, BACKBONES[backbone]))
 
 
-@pytest.mark.parametrize(("backbone", "adapter", "mode", "loss", "recipe"), GRID[::7])
+@pytest.mark.parametrize(
+    ("backbone", "adapter", "mode", "loss", "recipe"), spread(CASES, [*RECIPES])
+)
 def test_plans_agree(backbone: str, adapter: str, mode: str, loss: str, recipe: str) -> None:
     with many_buckets():
         assert_plans_agree(run_of(backbone, adapter, mode, loss, recipe), rounds=4)

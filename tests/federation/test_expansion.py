@@ -18,15 +18,14 @@ from fedpeft.backbones import ExpansionConfig
 from fedpeft.data import Histories
 from fedpeft.errors import ConfigError, DataError, InputError
 from fedpeft.federation import expansion as module
-from fedpeft.federation.expansion import (
+from fedpeft.federation.expansion import Expansion, draw_pseudo
+from fedpeft.federation.matching import (
     TOKEN_BYTES,
-    Expansion,
     ExpansionClient,
     ExpansionReply,
     ExpansionRequest,
     Matching,
     MatchingServer,
-    draw_pseudo,
     release,
     token,
 )
@@ -278,6 +277,23 @@ def test_pseudo_items_lie_outside_the_train_items_and_stay_the_same() -> None:
     again = draw_pseudo(train, N, 3, seed=0)
     assert np.array_equal(again.items, pseudo.items)
     assert not np.array_equal(draw_pseudo(train, N, 3, seed=1).items, pseudo.items)
+
+
+def test_held_out_items_are_in_no_message() -> None:
+    """What a run's own clients send: their train items and, beside them, pseudo items."""
+    rows, held = [[0, 3], [5, 1, 2], [4, 0, 1], [2]], [6, 7, 8, 0]
+    split = hand_split(rows, 9, validation=held, test=held[1:] + held[:1])
+    for pseudo in (0, 2):
+        settings = {"expansion": {"every": 1, "pseudo": pseudo}}
+        run = replace(toy("full", "ials"), split=split, backbone=("fedpergnn", settings))
+        expansion = run.simulation().expansion
+        assert expansion is not None
+        for user, row in enumerate(rows):
+            request = expansion.client(user).request(torch.ones(6), expansion.config, rng())
+            own = {token(expansion.key, item) for item in row}
+            pretended = {token(expansion.key, int(item)) for item in expansion.pseudo.of(user)}
+            assert set(request.tokens) == own | pretended
+            assert bool(pretended) == bool(pseudo)  # drawn without a look at held-out items
 
 
 def test_held_out_items_may_be_pseudo_items() -> None:

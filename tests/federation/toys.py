@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,12 @@ ADAPTERS: dict[str, tuple[str, dict[str, Any]]] = {
 ADAM: dict[str, Any] = {"kind": "adam", "lr": 0.02, "eps": 1e-3}
 """Adam that does not blow rounding up where gradients are tiny."""
 SGD: dict[str, Any] = {"kind": "sgd", "lr": 0.5}
+
+
+def spread(cases: Iterable[tuple[str, ...]], recipes: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return each case with one of the recipes, such that equal parts meet different recipes."""
+    n = len(recipes)
+    return [(*case, recipes[(i + i // n) % n]) for i, case in enumerate(cases)]
 
 
 def made_split(lengths: list[int], n_items: int, seed: int = 0) -> Split:

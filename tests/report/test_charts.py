@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fedpeft.report import Run, read_run
 from fedpeft.report.bars import final_accuracy
 from fedpeft.report.curves import learning_curves, spread
-from fedpeft.report.theme import to_svg
+from fedpeft.report.theme import PAGE, PICTURE, TRAFFIC_DARK, TRAFFIC_LIGHT, to_svg
 from fedpeft.report.traffic import MAX_BINS, TRAFFIC, traffic, traffic_bins
 
 from .folders import evaluation, ledger_round, result, write_run
@@ -23,7 +23,8 @@ def run_of(
     tmp_path: Path, rounds: int, *, first: int = 1, evaluated: list[tuple[float, float]] = ()
 ) -> Run:
     ledger = [
-        ledger_round(first + i, 1e6 * (i + 1), one_off=2e6, catch_up=3e6) for i in range(rounds)
+        ledger_round(first + i, 1e6 * (i + 1), one_off=2e6, catch_up=3e6, expansion=4e6)
+        for i in range(rounds)
     ]
     metrics = [evaluation(i, ndcg, sent) for i, (ndcg, sent) in enumerate(evaluated)]
     return read_run(write_run(tmp_path / "r", result=result(), metrics=metrics, ledger=ledger))
@@ -53,7 +54,12 @@ def test_bins_hold_the_mean_of_their_rounds(tmp_path: Path) -> None:
     assert bins[0] | {"start": 1, "end": 4} == bins[0]
     assert bins[0]["upload"] == pytest.approx(2.0)
     assert bins[-1]["upload"] == pytest.approx(250.0)
-    assert [bins[0][kind] for kind in TRAFFIC[2:]] == pytest.approx([2.0, 3.0])
+    assert [bins[0][kind] for kind in TRAFFIC[2:]] == pytest.approx([2.0, 3.0, 4.0])
+
+
+def test_every_kind_of_bytes_has_a_colour_of_its_own() -> None:
+    for colors in (PAGE.traffic, PICTURE.traffic, TRAFFIC_LIGHT, TRAFFIC_DARK):
+        assert len(set(colors)) == len(colors) == len(TRAFFIC)
 
 
 @pytest.mark.parametrize("first", [0, 1])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fedpeft.adapters import ItemEmbedding, check_tensors
 from fedpeft.errors import ArtifactError
-from fedpeft.federation.local import Tensors
+from fedpeft.federation.scoring import Tensors
 from fedpeft.federation.simulation import Simulation
 from fedpeft.files import fingerprint, read_metadata, read_tensors, write_tensors
 

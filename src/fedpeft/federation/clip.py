@@ -12,7 +12,7 @@ from fedpeft.config import ConfigModel
 from fedpeft.federation.transforms import TransformContext, UpdateTransform, transforms
 
 if TYPE_CHECKING:
-    from fedpeft.federation.local import Tensors
+    from fedpeft.federation.scoring import Tensors
 
 
 class ClipConfig(ConfigModel):

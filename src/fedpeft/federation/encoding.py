@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fedpeft.errors import ArtifactError, ConfigError
-from fedpeft.federation.local import Tensors
+from fedpeft.federation.scoring import Tensors
 
 Shapes = Mapping[str, torch.Size]
 BLOCK = 64

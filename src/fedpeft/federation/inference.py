@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedpeft.federation.cohort import Cohort, CohortSampler
-from fedpeft.federation.local import LocalProblem, Tensors, select, store
+from fedpeft.federation.local import LocalProblem, select, store
+from fedpeft.federation.scoring import Tensors
 from fedpeft.federation.shared import bucket_items
 from fedpeft.federation.stacked import personal_scores
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from fedpeft.backbones import Backbone, HistoryBackbone
 from fedpeft.federation.cohort import Cohort
-from fedpeft.federation.local import LocalProblem, Tensors, weights
+from fedpeft.federation.local import LocalProblem, weights
+from fedpeft.federation.scoring import Tensors
 from fedpeft.federation.update import Transform, Update, on_user
 
 

@@ -9,8 +9,9 @@ from typing import Literal
 from fedpeft.errors import ConfigError
 from fedpeft.federation.cohort import Cohort
 from fedpeft.federation.config import TrainingConfig
-from fedpeft.federation.local import LocalProblem, Tensors
+from fedpeft.federation.local import LocalProblem
 from fedpeft.federation.loop import run_loop
+from fedpeft.federation.scoring import Tensors
 from fedpeft.federation.shared import run_shared
 from fedpeft.federation.stacked import run_stacked
 from fedpeft.federation.update import Transform, Update, on_mean

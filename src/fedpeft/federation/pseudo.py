@@ -9,7 +9,7 @@ from torch import Tensor
 from fedpeft.adapters import ItemEmbedding
 from fedpeft.data.dataset import Histories
 from fedpeft.federation.expansion import Expansion
-from fedpeft.federation.local import Tensors
+from fedpeft.federation.scoring import Tensors
 from fedpeft.seeding import numpy_rng
 
 

@@ -14,8 +14,8 @@ from fedpeft.errors import ConfigError
 from fedpeft.federation.config import TrainingConfig
 from fedpeft.federation.encoding import CODECS, ErrorFeedback, Int8
 from fedpeft.federation.ledger import Ledger, Phase, Prices
-from fedpeft.federation.local import Tensors
 from fedpeft.federation.loop import payload_of
+from fedpeft.federation.scoring import Tensors
 from fedpeft.federation.update import Update
 from fedpeft.seeding import sequence, torch_rng
 

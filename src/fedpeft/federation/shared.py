@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from fedpeft.backbones import Backbone
 from fedpeft.federation.cohort import Cohort
-from fedpeft.federation.local import LocalProblem, Tensors, select, store, weights
+from fedpeft.federation.local import LocalProblem, select, store, weights
+from fedpeft.federation.scoring import Tensors
 from fedpeft.federation.update import Update
 
 BUCKET_BYTES = 1 << 24

@@ -21,9 +21,10 @@ from fedpeft.federation.encoding import CODECS, Encoding
 from fedpeft.federation.expansion import expansion_of
 from fedpeft.federation.inference import Inference
 from fedpeft.federation.ledger import Entry, Ledger
-from fedpeft.federation.local import LocalProblem, Tensors
+from fedpeft.federation.local import LocalProblem
 from fedpeft.federation.plan import Plan, choose, run_round
 from fedpeft.federation.pseudo import mask_of
+from fedpeft.federation.scoring import Tensors
 from fedpeft.federation.server import Codes, Server
 from fedpeft.federation.transforms import TransformContext
 from fedpeft.federation.transforms import build as build_transforms

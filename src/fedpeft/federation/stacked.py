@@ -16,14 +16,8 @@ from torch.nn import functional as F
 
 from fedpeft.adapters import ItemEmbedding
 from fedpeft.federation.cohort import Bucket, Cohort
-from fedpeft.federation.local import (
-    Contexts,
-    LocalProblem,
-    Tensors,
-    select,
-    store,
-    weights,
-)
+from fedpeft.federation.local import LocalProblem, select, store, weights
+from fedpeft.federation.scoring import Contexts, Tensors
 from fedpeft.federation.update import Transform, Update, on_user
 
 BUCKET_BYTES = 1 << 24

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from fedpeft.federation.local import Tensors
+from fedpeft.federation.scoring import Tensors
 
 
 @dataclass(frozen=True, eq=False)

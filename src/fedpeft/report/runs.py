@@ -120,6 +120,8 @@ class LedgerRound(_Record):
     download: Bytes
     one_off: Bytes
     catch_up: Bytes
+    expansion: Bytes = 0.0
+    """Messages of graph expansion; 0 for backbones without one, and in folders of before it."""
     bytes_per_client: Bytes
     """Cumulative, both directions, mean over all clients."""
     event: Literal["fold", "warmup_end"] | None

@@ -14,7 +14,7 @@ from fedpeft.report.theme import PAGE, Theme, inline, styled
 MAX_BINS = 100
 """At most so many bars in a chart of what was sent when."""
 
-TRAFFIC = ("upload", "download", "one-off", "catch-up")
+TRAFFIC = ("upload", "download", "one-off", "catch-up", "expansion")
 """Kinds of bytes, in stacking order and in the order of `Theme.traffic`."""
 
 
@@ -64,7 +64,7 @@ def traffic_bins(run: Run) -> list[dict[str, float]]:
         if not bins or bins[-1]["start"] != start:
             bins.append({"start": start, "end": start + size, **dict.fromkeys(TRAFFIC, 0.0)})
             counts.append(0)
-        sent = (line.upload, line.download, line.one_off, line.catch_up)
+        sent = (line.upload, line.download, line.one_off, line.catch_up, line.expansion)
         for kind, count in zip(TRAFFIC, sent, strict=True):
             bins[-1][kind] += count / 1e6
         counts[-1] += 1

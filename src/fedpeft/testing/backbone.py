@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedpeft.adapters import ItemContext, adapters, build
 from fedpeft.adapters.base import AdapterConfig
-from fedpeft.backbones import Backbone, backbones
+from fedpeft.backbones import Backbone, HistoryBackbone, backbones
 from fedpeft.config import parse
 from fedpeft.federation.loop import payload_of
 from fedpeft.federation.stacked import run_stacked
@@ -168,6 +168,38 @@ class BackboneContract:
         assert spy.names == set(update.change) == set(simulation.server.parameters())
         assert not spy.names & set(simulation.server.backbone.private)
 
+    def test_a_train_item_is_scored_in_the_context_of_the_others(self) -> None:
+        model = self._with_history()
+        ids, weight = model.history_ids, model.history_weight
+        everything = model(torch.arange(23))
+        for place, item in enumerate(ids.tolist()):
+            others = torch.arange(len(ids)) != place
+            model.remember(ids[others], weight[others])
+            alone = model.score(model.item(torch.tensor(item)))
+            torch.testing.assert_close(everything[item], alone, rtol=1e-4, atol=1e-5)
+        model.remember(ids, weight)
+        new = torch.tensor([item for item in range(23) if item not in ids])
+        torch.testing.assert_close(everything[new], model.score(model.item(new)))
+
+    def test_a_history_changes_scores_and_its_padding_does_not(self) -> None:
+        model = self._with_history()
+        vectors, weight = model.item(model.history_ids), model.history_weight
+        short = model.context(vectors, weight)
+        longer = torch.cat([vectors, vectors[:1].expand(3, -1)])
+        padded = model.context(longer, torch.cat([weight, torch.zeros(3)]))
+        torch.testing.assert_close(padded.whole, short.whole)
+        torch.testing.assert_close(padded.others[: len(vectors)], short.others)
+        assert padded.others.isfinite().all()
+        before = model(torch.arange(23))
+        model.remember(model.history_ids[:1], weight[:1])
+        assert not torch.allclose(model(torch.arange(23)), before)
+
+    def test_a_history_is_data_and_never_travels(self) -> None:
+        model = self._with_history()
+        assert not any("history" in name for name in model.state_dict())
+        assert not set(model.kept) & {name for name, _ in model.named_parameters()}
+        assert not set(model.kept) & set(payload_of(model))
+
     @pytest.mark.parametrize("adapter", ADAPTERS)
     def test_plans_agree(self, adapter: str) -> None:
         training = {"private_optimizer": EPS, "server_optimizer": EPS}
@@ -181,6 +213,14 @@ class BackboneContract:
         toy = self._toy("full")
         assert quality(toy, 0) < 0.3, "the untrained backbone must know nothing"
         assert quality(toy, 60) >= self.ndcg_floor
+
+    def _with_history(self) -> HistoryBackbone:
+        """Return a client's model that remembers five items."""
+        model = self.make()
+        if not isinstance(model, HistoryBackbone):
+            pytest.skip("this backbone sees no history")
+        model.remember(torch.tensor([3, 17, 8, 21, 0]), torch.tensor([1.0, 0.5, 0.8, 0.1, 0.3]))
+        return model
 
     def _toy(self, adapter: str) -> Toy:
         return Toy(

@@ -1,0 +1,68 @@
+"""Rounds of every backbone in every plan; part of `make bench`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fedpeft.files import write_json
+from machine import describe, load
+from timing import interleave
+from workload import Workload, data_name
+
+RESULT = Path(__file__).parent / "results" / "backbones.json"
+SLOWEST = 6
+"""A round of a backbone should take at most so many times as long as FedMF's in the same plan."""
+ALL = ("fedmf", "fedncf", "pfedrec", "fedpergnn")
+PLANS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "shared, BPR": ("bpr", "fedpeft", ALL),
+    "stacked, paper recipe": ("bpr", "paper", ALL),
+    "shared, iALS": ("ials", "fedpeft", ("fedmf", "fedpergnn")),
+}
+"""Loss, recipe and backbones (its score must be linear for iALS); each backbone's own settings."""
+
+
+def measure_backbones(work: Workload, repetitions: int) -> dict[str, Any]:
+    """Print and return rounds per second and the paired ratio to FedMF, full table."""
+    found: dict[str, Any] = {}
+    for plan, (loss, recipe, kinds) in PLANS.items():
+        runs = {kind: work.simulation(loss, recipe=recipe, backbone=kind).step for kind in kinds}
+        times = interleave(runs, repetitions, warmup=1)
+        print(f"\nBackbones, {plan} (load {load()})")
+        print(f"  {'':12s} {'rounds/s':>9s} {'median ms':>10s} {'cpu ms':>8s}  times FedMF (cpu)")
+        found[plan] = {}
+        for kind, time in times.items():
+            ratio = time.cpu_ratio_to(times["fedmf"])
+            print(
+                f"  {kind:12s} {1e3 / time.ms:9.1f} {time.ms:10.1f} {time.cpu_ms:8.1f} {ratio:6.2f}"
+            )
+            found[plan][kind] = {
+                "rounds_per_second": round(1e3 / time.ms, 2),
+                "median_ms": round(time.ms, 2),
+                "cpu_ms": round(time.cpu_ms, 2),
+                "cpu_ratio": round(ratio, 3),
+                "repetitions": repetitions,
+                "load": load(),
+            }
+    return found
+
+
+def main() -> None:
+    """Measure the backbones alone, with one thread."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repetitions", type=int, default=9)
+    parser.add_argument("--save", action="store_true", help=f"write results/{RESULT.name}")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    about = describe(1)
+    print(f"{about['cpu']}, one thread; {data_name()}; commit {about['commit']}")
+    found = measure_backbones(Workload.read(), options.repetitions)
+    if options.save:
+        write_json(RESULT, {"machine": about, "data": data_name(), "backbones": found})
+
+
+if __name__ == "__main__":
+    main()
