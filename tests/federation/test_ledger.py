@@ -24,7 +24,7 @@ def charge(ledger: Ledger, number: int, users: list[int], prices: Prices) -> Ent
 
 def test_newcomers_pay_once_and_stragglers_catch_up() -> None:
     ledger = Ledger(4)
-    prices = Prices(payload=10, base=100, subspace=3)
+    prices = Prices(10, 10, base=100, subspace=3)
     ledger.open_version(3)
     entry = charge(ledger, 0, [0, 1], prices)
     assert (entry.upload, entry.download, entry.one_off, entry.catch_up) == (20, 20, 206, 0)
@@ -50,7 +50,7 @@ def test_newcomers_pay_once_and_stragglers_catch_up() -> None:
 
 def test_the_base_is_fetched_where_it_is_smaller_than_what_was_missed() -> None:
     ledger = Ledger(1)
-    prices = Prices(payload=10, base=30, subspace=2)
+    prices = Prices(10, 10, base=30, subspace=2)
     ledger.open_version(2)
     charge(ledger, 0, [0], prices)
     paid = []
@@ -65,17 +65,17 @@ def test_the_base_is_fetched_where_it_is_smaller_than_what_was_missed() -> None:
 def test_subspaces_of_different_sizes_are_each_counted() -> None:
     ledger = Ledger(1)
     ledger.open_version(1)
-    charge(ledger, 0, [0], Prices(10, 1000, 1))
+    charge(ledger, 0, [0], Prices(10, 10, 1000, 1))
     ledger.close_version(10)
     ledger.open_version(5)
     ledger.close_version(20)
     ledger.open_version(7)
-    assert charge(ledger, 1, [0], Prices(20, 1000, 7)).catch_up == 10 + 5 + 20 + 7
+    assert charge(ledger, 1, [0], Prices(20, 20, 1000, 7)).catch_up == 10 + 5 + 20 + 7
 
 
 def test_warm_up_is_priced_apart() -> None:
     ledger = Ledger(5)
-    prices = Prices(payload=100, base=0, subspace=0)
+    prices = Prices(100, 100, base=0, subspace=0)
     entry = ledger.charge(0, "warmup", np.array([0, 3]), prices, None)
     assert (entry.phase, entry.upload, entry.one_off) == ("warmup", 200, 0)
     assert ledger.totals.warmup == 400
@@ -85,7 +85,7 @@ def test_warm_up_is_priced_apart() -> None:
 
 def test_an_expansion_is_part_of_the_total() -> None:
     ledger = Ledger(2)
-    prices = Prices(payload=10, base=0, subspace=0)
+    prices = Prices(10, 10, base=0, subspace=0)
     entry = ledger.charge(0, "warmup", np.array([1]), prices, None, expansion=600)
     assert (entry.upload, entry.expansion, entry.bytes_per_client) == (10, 600, 310)
     assert ledger.summary(prices)["expansion_per_client"] == 300
@@ -98,11 +98,11 @@ def test_an_expansion_is_part_of_the_total() -> None:
 def test_nobody_costs_nothing() -> None:
     ledger = Ledger(0)
     ledger.open_version(3)
-    assert charge(ledger, 0, [], Prices(10, 100, 3)).bytes_per_client == 0
+    assert charge(ledger, 0, [], Prices(10, 10, 100, 3)).bytes_per_client == 0
 
 
 def test_state_round_trip() -> None:
-    ledger, prices = Ledger(2), Prices(10, 100, 3)
+    ledger, prices = Ledger(2), Prices(10, 10, 100, 3)
     ledger.open_version(3)
     charge(ledger, 0, [0], prices)
     ledger.close_version(10)
@@ -185,7 +185,7 @@ def test_lora_with_warm_up_refresh_and_absent_clients_by_hand() -> None:
 )
 def test_prices(adapter: str, mode: str, payload: int, base: int, subspace: int) -> None:
     simulation = toy(adapter, mode=mode).simulation()
-    assert simulation.server.prices == Prices(payload, base, subspace)
+    assert simulation.server.prices == Prices(payload, payload, base, subspace)
     entry = simulation.step().entry
     assert entry.upload == entry.download == 6 * payload
     assert entry.one_off == 6 * (base + subspace)
@@ -222,6 +222,18 @@ def test_totals_are_the_sums_of_the_entries(adapter: str, encoding: str) -> None
 def test_encoded_payloads_are_priced_as_encoded(encoding: str, payload: int) -> None:
     """LoRA's A has 45 values and B 18: one scale each as int8."""
     entries, _, simulation = run(toy("lora", encoding=encoding, refresh_every=2, cohort=1.0), 4)
-    assert simulation.server.prices == Prices(payload, BASE, 0)
+    assert simulation.server.prices == Prices(payload, payload, BASE, 0)
     assert entries[0].upload == 12 * payload
     assert entries[2].catch_up == 12 * payload  # everybody fetches the one folded payload
+
+
+def test_download_may_be_narrower_than_upload() -> None:
+    training = {"download_encoding": "int8", "refresh_every": 2, "cohort": 1.0}
+    entries, _, simulation = run(toy("lora", **training), 4)
+    narrow = 63 + 4 * (1 + 1)
+    assert simulation.plan == "shared", "one rounded broadcast needs no copy per client"
+    assert simulation.server.prices == Prices(LORA, narrow, BASE, 0)
+    assert (entries[0].upload, entries[0].download) == (12 * LORA, 12 * narrow)
+    assert entries[2].catch_up == 12 * narrow
+    same = run(toy("lora", **training, encoding="int8"), 4)[2].server
+    assert same.prices == Prices(narrow, narrow, BASE, 0)

@@ -39,6 +39,9 @@ class OptimizerConfig(ConfigModel):
         )
 
 
+EncodingName = Literal["float32", "float16", "int8"]
+
+
 class TrainingConfig(ConfigModel):
     """How a federated run trains."""
 
@@ -80,8 +83,16 @@ class TrainingConfig(ConfigModel):
     transforms: dict[str, Any] = Field(default_factory=dict)
     """What happens to each client's update before it is encoded, in this order: one table of
     settings per transform, by its registered name (``clip``, or one of another package)."""
-    encoding: Literal["float32", "float16", "int8"] = "float32"
-    """How values cross the network, in both directions; int8 uses error feedback."""
+    encoding: EncodingName = "float32"
+    """How values cross the network; int8 uses error feedback."""
+    download_encoding: EncodingName | None = None
+    """How values cross it from the server to the clients; None: as `encoding` says.  Rounding the
+    one broadcast costs a simulation nothing; rounding every client's upload needs all of them."""
+
+    @property
+    def broadcast_encoding(self) -> EncodingName:
+        """The encoding of the download."""
+        return self.download_encoding or self.encoding
 
     @field_validator("transforms")
     @classmethod

@@ -47,13 +47,14 @@ class Prices:
 
     Attributes
     ----------
-    payload
+    upload, download
         One payload, in either direction.
     base, subspace
         The frozen base table; the codes or seeds of the current subspace.
     """
 
-    payload: int
+    upload: int
+    download: int
     base: int
     subspace: int
 
@@ -117,16 +118,16 @@ class Ledger:
         expansion
             Bytes of a graph expansion before the round, both directions.
         """
-        payloads = prices.payload * len(users)
+        upload, download = prices.upload * len(users), prices.download * len(users)
         one_off = catch_up = 0
         if phase == "adapt":
             fresh, behind = self._base_downloads(users, prices)
             one_off, catch_up = int(fresh.sum()), int(behind.sum())
             self.held[users] = len(self.subspaces) - 1
         else:
-            self.totals.warmup += 2 * payloads
-        self.totals.upload += payloads
-        self.totals.download += payloads
+            self.totals.warmup += upload + download
+        self.totals.upload += upload
+        self.totals.download += download
         self.totals.one_off += one_off
         self.totals.catch_up += catch_up
         self.totals.expansion += expansion
@@ -134,8 +135,8 @@ class Ledger:
             round_number,
             phase,
             len(users),
-            payloads,
-            payloads,
+            upload,
+            download,
             one_off,
             catch_up,
             expansion,
@@ -169,8 +170,8 @@ class Ledger:
         """Return the `bytes` table of a result."""
         clients = max(1, self.n_clients)
         return {
-            "upload_per_client_round": prices.payload,
-            "download_per_client_round": prices.payload,
+            "upload_per_client_round": prices.upload,
+            "download_per_client_round": prices.download,
             "one_off_per_client": prices.base + prices.subspace,
             "warmup_per_client": self.totals.warmup / clients,
             "catch_up_per_client": self.totals.catch_up / clients,

@@ -64,7 +64,7 @@ class Server:
         self._ledger = ledger
         self._seed = seed
         self._semantic_codes = semantic_codes
-        self._codec = CODECS[training.encoding]()
+        self._codec = CODECS[training.broadcast_encoding]()
         # one stream of messages: the same broadcast goes to every client
         self.feedback = ErrorFeedback(self._codec, 1) if isinstance(self._codec, Int8) else None
         self.version = 0
@@ -113,8 +113,10 @@ class Server:
                 self.optimizer.state[parameter] = old.state[parameter]
         if self.feedback is not None:
             self.feedback.reset()
-        size = len(self._codec.encode(payload_of(self.backbone)))
-        self.prices = Prices(size, self.item.base_bytes, self.item.subspace_bytes)
+        payload = payload_of(self.backbone)
+        upload = len(CODECS[self._training.encoding]().encode(payload))
+        download = len(self._codec.encode(payload))
+        self.prices = Prices(upload, download, self.item.base_bytes, self.item.subspace_bytes)
 
     def adopt(self, phase: Phase, version: int, item: ItemEmbedding) -> None:
         """Go on with the item embedding of a saved version."""
@@ -145,7 +147,7 @@ class Server:
             return "warmup_end"
         every = self._training.refresh_every
         if self.phase == "adapt" and every and since > 0 and since % every == 0:
-            self._ledger.close_version(self.prices.payload)
+            self._ledger.close_version(self.prices.download)
             self._fold()
             return "fold"
         return None
