@@ -16,10 +16,10 @@ from .tools import fedpeft
 pytestmark = pytest.mark.realdata
 
 LOSSES = {
-    "fedmf": ("bpr", "bce", "ials"),
-    "fedncf": ("bpr", "bce"),
-    "pfedrec": ("bpr", "bce"),
-    "fedpergnn": ("bpr", "bce", "ials"),
+    "fedmf": ("bpr", "bce", "softmax", "ials"),
+    "fedncf": ("bpr", "bce", "softmax"),
+    "pfedrec": ("bpr", "bce", "softmax"),
+    "fedpergnn": ("bpr", "bce", "softmax", "ials"),
 }
 ADAPTERS = {
     "lora": ("lora", ()),

@@ -20,7 +20,7 @@ GRID = [
         ("fedpeft", "paper"),
         ("full", "lora", "hash", "rq"),
         ("peft", "compress"),
-        ("ials", "bpr", "bce"),
+        ("ials", "bpr", "bce", "softmax"),
     )
 ]
 

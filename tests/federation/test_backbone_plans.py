@@ -29,7 +29,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "private-first, then together": {**PRIVATE_FIRST, "joint": True},
     "paper": {**PAPER, "private_optimizer": ADAM, "payload_optimizer": ADAM},
 }
-CASES = [*itertools.product(BACKBONES, ADAPTERS, ["peft", "compress"], ["bpr", "bce"])]
+CASES = [*itertools.product(BACKBONES, ADAPTERS, ["peft", "compress"], ["bpr", "bce", "softmax"])]
 GRID = [(*case, recipe) for case in CASES for recipe in RECIPES]
 
 

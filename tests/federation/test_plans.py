@@ -35,7 +35,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "payload_optimizer": {"kind": "sgd", "lr": 0.3, "momentum": 0.5},
     },
 }
-CASES = [*itertools.product(ADAPTERS, ["peft", "compress"], ["bpr", "bce", "ials"])]
+CASES = [*itertools.product(ADAPTERS, ["peft", "compress"], ["bpr", "bce", "softmax", "ials"])]
 SOLVED = [*itertools.product(ADAPTERS, ["peft", "compress"], ["ials"], ["solve"])]
 GRID = [*((*case, recipe) for case in CASES for recipe in RECIPES), *SOLVED]
 QUICK = [*spread(CASES, [*RECIPES]), *SOLVED]
@@ -88,7 +88,7 @@ def splits(draw: st.DrawFn, spare: int) -> Split:
 @st.composite
 def runs(draw: st.DrawFn) -> Toy:
     """Draw an odd little run."""
-    loss = draw(st.sampled_from(["ials", "bpr", "bce"]))
+    loss = draw(st.sampled_from(["ials", "bpr", "bce", "softmax"]))
     recipe = draw(st.sampled_from([*RECIPES, "solve"] if loss == "ials" else [*RECIPES]))
     adapter = draw(
         st.sampled_from(

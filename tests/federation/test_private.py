@@ -133,7 +133,7 @@ def scores_of(simulation: Simulation, histories: Histories, users: list[int]) ->
     return simulation.scorer(histories)(torch.tensor(users))
 
 
-@pytest.mark.parametrize("loss", ["ials", "bpr", "bce"])
+@pytest.mark.parametrize("loss", ["ials", "bpr", "bce", "softmax"])
 @pytest.mark.parametrize("context", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 def test_scores_do_not_depend_on_who_asks_or_how(loss: str, context: type) -> None:
     """Users in any order, one at a time or together, with or without gradients."""
