@@ -1,0 +1,6 @@
+"""Many runs from one grid file: expanded, run in parallel, gathered in one table."""
+
+from fedpeft.sweep.grid import Cell, Grid, read_grid, select
+from fedpeft.sweep.run import Summary, sweep
+
+__all__ = ["Cell", "Grid", "Summary", "read_grid", "select", "sweep"]
