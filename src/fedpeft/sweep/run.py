@@ -71,6 +71,7 @@ def sweep(
             out / "sweep.json",
             {
                 "name": grid.path.stem,
+                "command": f"fedpeft sweep {grid.path.name}",
                 "axes": {name: list(labels) for name, labels in grid.axes.items()},
                 "seeds": list(grid.file.seeds),
                 "compare": grid.file.compare and grid.file.compare.model_dump(),

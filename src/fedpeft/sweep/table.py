@@ -12,7 +12,7 @@ from fedpeft.files import atomic_path, read_json
 from fedpeft.sweep.folder import SweepFolder
 from fedpeft.sweep.grid import Cell
 
-_SETTLED = ("label", "seed")
+_DATASET = ("name", "users", "items", "interactions")
 
 
 class Results:
@@ -77,6 +77,7 @@ def columns(result: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **found,
         **{f"bytes.{name}": float(value) for name, value in result["bytes"].items()},
+        **{f"dataset.{key}": result["dataset"][key] for key in _DATASET},
         "rounds": result["rounds"],
         "seconds": result["seconds"],
         "commit": result["commit"],
