@@ -69,11 +69,19 @@ def sweep(
                 "cells": summary.cells,
                 "done": summary.done,
                 "failed": [{"cell": name, "reason": why} for name, why in summary.failed],
+                "best": [
+                    {"labels": labels, "settings": settings, "validation_ndcg@10": value}
+                    for labels, settings, value in summary.best
+                ],
                 "results": str(folder / "results.parquet"),
             }
         )
     else:
         print(f"{summary.done} of {summary.cells} cells done: {folder / 'results.csv'}")
+        for labels, settings, value in summary.best:
+            of = "".join(f" for {axis}={label}" for axis, label in labels.items())
+            found = ", ".join(f"{key} = {setting}" for key, setting in settings.items())
+            print(f"best{of}: {found} (validation NDCG@10 {value:.4f})")
     for name, why in summary.failed:
         say(f"failed: {name}: {why}")
     if summary.failed:

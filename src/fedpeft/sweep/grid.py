@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any
 
-from pydantic import AfterValidator, Field, model_validator
-
-from fedpeft.config import ConfigModel, merge, override, parse, read_toml
+from fedpeft.config import merge, override, parse, read_toml
 from fedpeft.errors import ConfigError, InputError
 from fedpeft.experiment import RunConfig, resolve
 from fedpeft.files import fingerprint
+from fedpeft.sweep.file import GridConfig
 
 RESERVED = (
     "seed",
@@ -35,100 +34,7 @@ Labels = Mapping[str, str]
 """One label per axis."""
 
 
-class ExtraConfig(ConfigModel):
-    """Cells outside the product."""
-
-    labels: dict[str, str]
-    """Label per axis; a label of the axis brings its settings along, a new one brings none.  An
-    axis that is not named runs over all its labels."""
-    settings: dict[str, Any] = Field(default_factory=dict)
-    """Settings over those of base and labels."""
-
-
-class CompareConfig(ConfigModel):
-    """What differences are taken against."""
-
-    axis: str
-    """Axis whose labels are compared, within every combination of the others."""
-    reference: str
-    """Label that the others are compared with."""
-
-
-class RangeConfig(ConfigModel):
-    """A searched number."""
-
-    low: float
-    """Lowest value; whole numbers at both ends search whole numbers."""
-    high: float
-    """Highest value."""
-    log: bool = False
-    """Whether to search on a logarithmic scale."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.high <= self.low:
-            raise ValueError(f"high ({self.high:g}) must be above low ({self.low:g})")
-        if self.log and self.low <= 0:
-            raise ValueError(f"low ({self.low:g}) must be above 0 on a logarithmic scale")
-        return self
-
-
-class ChoicesConfig(ConfigModel):
-    """A searched choice."""
-
-    choices: tuple[str | int | float | bool, ...] = Field(min_length=1)
-    """Values to choose from."""
-
-
-class SearchConfig(ConfigModel):
-    """Search on validation, for every combination of the axes."""
-
-    trials: int = Field(ge=1)
-    """Settings tried per combination of the axes; each runs with every seed."""
-    seed: int = Field(0, ge=0)
-    """Seed of the search."""
-    keys: dict[str, dict[str, Any]] = Field(min_length=1)
-    """What is searched, by dotted key: ``{low, high, log}`` or ``{choices}``."""
-
-    def spaces(self) -> dict[str, RangeConfig | ChoicesConfig]:
-        """Return what each key may be; raises `ConfigError` where a table is neither kind."""
-        found: dict[str, RangeConfig | ChoicesConfig] = {}
-        for key, table in self.keys.items():
-            model: type[RangeConfig | ChoicesConfig] = (
-                ChoicesConfig if "choices" in table else RangeConfig
-            )
-            found[key] = parse(model, table, f"keys.{key}")
-        return found
-
-
-def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    if len(set(seeds)) < len(seeds):
-        raise ValueError(f"{list(seeds)} names a seed twice")
-    return seeds
-
-
-class GridConfig(ConfigModel):
-    """A grid file."""
-
-    seeds: Annotated[
-        tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_distinct)
-    ] = (0,)
-    """Seeds that every cell runs with."""
-    base: dict[str, Any] = Field(default_factory=dict)
-    """Settings of a run that all cells share."""
-    axes: dict[str, Any] = Field(default_factory=dict)
-    """A dotted key with a list of values, or a name with settings per label."""
-    extra: tuple[ExtraConfig, ...] = ()
-    """Cells outside the product of the axes."""
-    exclude: tuple[dict[str, str | list[str]], ...] = ()
-    """Label patterns (``*`` stands for anything); a cell that fits all of one table is left out."""
-    compare: CompareConfig | None = None
-    """What differences are taken against."""
-    search: SearchConfig | None = None
-    """Search instead of a plain grid."""
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cell:
     """One configuration of a grid with one seed.
 
@@ -326,6 +232,10 @@ def _check(
         seen.append(labels)
         if "seed" in settings:
             raise ConfigError("seed: list the seeds in seeds, at the top of the file")
+    if file.search is not None:
+        file.search.spaces()
+        if file.compare is not None:
+            raise ConfigError("search and compare do not go together; drop one of them")
     if file.compare is not None:
         _require_axes({file.compare.axis: ""}, axes, "compare.axis")
         labels_there = axes[file.compare.axis]
@@ -334,57 +244,3 @@ def _check(
                 f"compare.reference = {file.compare.reference!r}: must be a label of "
                 f"{file.compare.axis}, which has {', '.join(labels_there)}"
             )
-
-
-def select(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
-    """Return the cells with certain labels.
-
-    Parameters
-    ----------
-    only
-        ``LABEL`` or ``AXIS=LABEL``; labels of one axis are alternatives, every axis that is named
-        must fit.  ``seed=0`` chooses a seed.  Empty: all cells.
-
-    Raises
-    ------
-    ConfigError
-        If no cell has such a label, or two axes have it.
-    """
-    wanted: dict[str, list[str]] = {}
-    for text in only:
-        axis, label = _find_label(cells, text)
-        wanted.setdefault(axis, []).append(label)
-    chosen = [
-        cell
-        for cell in cells
-        if all(label in labels for axis, labels in wanted.items() for label in [_all(cell)[axis]])
-    ]
-    if not chosen:
-        raise ConfigError(f"--only {' '.join(only)}: no cell has all these labels")
-    return chosen
-
-
-def _all(cell: Cell) -> dict[str, str]:
-    return {**cell.labels, "seed": str(cell.config.seed)}
-
-
-def _find_label(cells: Sequence[Cell], text: str) -> tuple[str, str]:
-    """Return the axis and the label that `text` means."""
-    pairs = dict.fromkeys(pair for cell in cells for pair in _all(cell).items())
-    fitting = [(a, label) for a, label in pairs if text == f"{a}={label}"]
-    fitting = fitting or [(a, label) for a, label in pairs if text == label and a != "seed"]
-    if len(fitting) > 1:
-        raise ConfigError(
-            f"--only {text} is a label of {' and of '.join(a for a, _ in fitting)}; write "
-            f"{fitting[0][0]}={text}"
-        )
-    if not fitting:
-        known = ", ".join(_sample([label for a, label in pairs if a != "seed"]))
-        raise ConfigError(f"--only {text}: no cell has this label; there are {known}")
-    return fitting[0]
-
-
-def _sample(labels: Sequence[str], most: int = 12) -> Iterator[str]:
-    yield from labels[:most]
-    if len(labels) > most:
-        yield f"and {len(labels) - most} more"

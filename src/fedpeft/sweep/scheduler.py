@@ -13,8 +13,8 @@ from fedpeft.sweep.process import How, Process
 
 _TICK = 0.5  # seconds between looks at signals and at the clock
 
-Follow = Callable[[Job, Outcome], Iterable[Job]]
-"""Told how a job ended; returns further jobs."""
+Follow = Callable[[], Iterable[Job]]
+"""Told that a job ended; returns further jobs."""
 
 
 class SweepWatcher(Protocol):
@@ -98,7 +98,7 @@ class Scheduler:
         self._budget.learn(process.job.group, outcome.peak_memory)
         self._folder.record(process.job, outcome)
         self._watcher.ended(process, outcome)
-        return list(follow(process.job, outcome))
+        return list(follow())
 
     def _stop(self) -> None:
         """End what still runs; each process writes a checkpoint after its round in progress."""

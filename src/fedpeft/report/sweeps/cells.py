@@ -31,6 +31,8 @@ class CellResult:
         Number of seeds that were asked for.
     differences
         By metric, against the reference cell; none for the reference itself.
+    reference
+        The cell that it is compared with, perhaps itself.
     ties_best
         Whether it is the best of its facet, or its difference to the best is within seed noise.
     target_bytes
@@ -45,7 +47,7 @@ class CellResult:
     part: str
     evaluations: Mapping[int, Sequence[Evaluation]]
     differences: Mapping[str, Interval] = field(default_factory=dict)
-    is_reference: bool = False
+    reference: CellResult | None = None
     best: bool = False
     ties_best: bool = False
     target_bytes: float | None = None
@@ -63,6 +65,12 @@ class CellResult:
         """Return a column's mean over the seeds."""
         values = self.values(column)
         return mean(values.values()) if values else None
+
+    @property
+    def level(self) -> float:
+        """Return the mean of the main metric; 0 where nothing is done."""
+        score = self.metric(MAIN)
+        return score.mean if score is not None else 0.0
 
     @property
     def round_bytes(self) -> float | None:
@@ -87,9 +95,8 @@ class Facet:
 
     @property
     def reference(self) -> CellResult | None:
-        """The cell that others are compared with, if there is one for all."""
-        found = [cell for cell in self.cells if cell.is_reference and cell.rows]
-        return found[0] if len(found) == 1 else None
+        """The cell that others are compared with, the first one if there are several."""
+        return next((c.reference for c in self.cells if c.reference and c.reference.rows), None)
 
     def name(self, cell: CellResult) -> str:
         """Return a cell's labels, as far as they differ within the facet."""
@@ -139,6 +146,8 @@ def facets(sweep: Sweep) -> list[Facet]:
         if compare is not None:
             _compare(members, cells, compare.axis, compare.reference)
         _rank(members)
+        if sweep.facts.searched:
+            members.sort(key=lambda cell: -cell.level)
         inside = [
             axis
             for axis in axes
@@ -200,7 +209,7 @@ def _compare(
         if not found:
             continue
         standard = found[0]
-        cell.is_reference = cell is standard
+        cell.reference = standard
         last = standard.metric(MAIN, "validation")
         if last is not None:
             cell.target_bytes = _target_bytes(cell, TARGET_SHARE * last.mean)

@@ -122,12 +122,7 @@ def _shown(facet: Facet) -> list[tuple[int, CellResult]]:
     if len(numbered) <= MOST:
         return numbered
     scored = [(i, cell) for i, cell in numbered if cell.metric(MAIN) is not None]
-    scored.sort(key=lambda pair: _level(pair[1]), reverse=True)
+    scored.sort(key=lambda pair: pair[1].level, reverse=True)
     kept = scored[:MOST]
     kept += [pair for pair in scored[MOST:] if pair[1] is facet.reference]
     return [(i, cell) for i, (_, cell) in enumerate(sorted(kept, key=lambda pair: pair[0]))]
-
-
-def _level(cell: CellResult) -> float:
-    score = cell.metric(MAIN)
-    return score.mean if score is not None else 0.0

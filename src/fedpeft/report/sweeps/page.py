@@ -19,8 +19,8 @@ _COLUMNS = (
     "NDCG@10",
     "HR@10",
     "NDCG@10 full",
-    "Difference in NDCG@10 [95 %]",
-    "Bytes / client / round",
+    "Difference [95 %]",
+    "Bytes / round",
     "MB / client",
     "% of reference",
     "MB to target",
@@ -76,15 +76,16 @@ def _notes(sweep: Sweep) -> list[str]:
         f"Figures are of the {sweep.part} part, mean ± standard deviation over the seeds; HR@10 "
         "and NDCG@10 against the sampled negatives, NDCG@10 full against all items. 1 MB is "
         "1,000,000 bytes, both directions, everything included.",
-        "★ is the best of its table; = a cell whose difference to the best is within seed noise.",
+        "★ is the best of its table; = a cell whose paired difference to the best is within seed "
+        "noise.",
     ]
     if compare is not None:
         said.append(
-            f"Differences are against {compare.axis} = {compare.reference}, paired over the seeds "
-            "that both have, with Student's 95 % interval (mean ± t s / √n of the n differences); "
-            "above or below: the interval leaves zero out. With one seed there is no interval. MB "
-            "to target counts to the first evaluation that reached 95 % of the reference's final "
-            "validation NDCG@10."
+            f"Differences are in NDCG@10, against {compare.axis} = {compare.reference}, paired "
+            "over the seeds that both have, with Student's 95 % interval (mean ± t s / √n of the n "
+            "differences); ▲ above or ▼ below: the interval leaves zero out, so the difference "
+            "exceeds seed noise. With one seed there is no interval. MB to target counts to the "
+            "first evaluation that reached 95 % of the reference's final validation NDCG@10."
         )
     if len(sweep.facts.seeds) < 2:
         said.append("Only one seed: nothing here says how large seed noise is.")
@@ -93,12 +94,9 @@ def _notes(sweep: Sweep) -> list[str]:
 
 def _facet(facet: Facet) -> Mapping[str, Any]:
     """Return what the template needs of a facet."""
-    reference = facet.reference
     return {
         "title": facet.title,
-        "rows": [
-            {"name": facet.name(cell), "cells": _row(cell, reference)} for cell in facet.cells
-        ],
+        "rows": [{"name": facet.name(cell), "cells": _row(cell)} for cell in facet.cells],
         "floors": [_floor(name, metrics, facet) for name, metrics in facet.floors().items()],
         "charts": {
             "total": twice(partial(pareto, facet, "total")),
@@ -108,14 +106,14 @@ def _facet(facet: Facet) -> Mapping[str, Any]:
     }
 
 
-def _row(cell: CellResult, reference: CellResult | None) -> list[_Text]:
+def _row(cell: CellResult) -> list[_Text]:
     """Return a cell's row as text, one entry per `_COLUMNS`."""
     scores = [_spread(cell.metric(name)) for name in METRICS]
     if cell.best:
         scores[0] = "★ " + scores[0]
     elif cell.ties_best:
         scores[0] = "= " + scores[0]
-    share = None
+    share, reference = None, cell.reference
     if reference is not None and reference.total_bytes and cell.total_bytes is not None:
         share = 100 * cell.total_bytes / reference.total_bytes
     seeds = str(len(cell.rows))
@@ -124,7 +122,7 @@ def _row(cell: CellResult, reference: CellResult | None) -> list[_Text]:
     return [
         _Text(scores[0], "best" if cell.best else ""),
         *map(_Text, scores[1:]),
-        _difference(cell.differences.get(MAIN), is_reference=cell.is_reference),
+        _difference(cell.differences.get(MAIN), is_reference=cell.reference is cell),
         _Text("-" if cell.round_bytes is None else f"{cell.round_bytes:,.0f}"),
         _Text("-" if cell.total_bytes is None else megabytes(cell.total_bytes)),
         _Text("-" if share is None else f"{share:.1f}"),
@@ -147,9 +145,9 @@ def _difference(found: Interval | None, *, is_reference: bool) -> _Text:
         return _Text("-")
     if found.low is None or found.high is None:
         return _Text(f"{found.mean:+.4f}, one seed")
-    interval = f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
-    mark = found.verdict if found.verdict in ("above", "below") else ""
-    return _Text(f"{interval} {found.verdict}", mark)
+    sign = {"above": "▲ ", "below": "▼ "}.get(found.verdict, "")
+    mark = found.verdict if sign else ""
+    return _Text(f"{sign}{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]", mark)
 
 
 def _floor(name: str, metrics: Mapping[str, float], facet: Facet) -> list[str]:
@@ -178,7 +176,7 @@ def _datasets(sweep: Sweep) -> list[list[str]]:
             row["split"][:16],
         )
         for row in sweep.rows
-        if row["status"] == "done"
+        if row["status"] == "done" and row.get("dataset.name")
     )
     return [list(row) for row in rows]
 

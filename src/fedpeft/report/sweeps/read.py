@@ -29,8 +29,9 @@ class SweepFacts(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str
-    command: str
+    command: str = ""
     axes: dict[str, list[str]]
+    searched: list[str] = []
     seeds: list[int]
     compare: CompareFacts | None
 

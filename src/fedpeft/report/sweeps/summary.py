@@ -76,7 +76,7 @@ def _cell(cell: CellResult) -> dict[str, Any]:
         and rows[0][name] is not None
     }
     found["dataset"] = {
-        key: rows[0][f"dataset.{key}"] for key in ("name", "users", "items", "interactions")
+        key: rows[0].get(f"dataset.{key}") for key in ("name", "users", "items", "interactions")
     }
     for name in ("seconds", "peak_memory"):
         values = list(cell.values(name).values())
