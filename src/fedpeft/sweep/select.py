@@ -42,7 +42,8 @@ def _all(cell: Cell) -> dict[str, str]:
 
 def _find_label(cells: Sequence[Cell], text: str) -> tuple[str, str]:
     """Return the axis and the label that `text` means."""
-    pairs = dict.fromkeys(pair for cell in cells for pair in _all(cell).items())
+    pairs = list(dict.fromkeys(pair for cell in cells for pair in _all(cell).items()))
+    pairs.sort(key=lambda pair: list(_all(cells[0])).index(pair[0]))  # axis by axis
     fitting = [(a, label) for a, label in pairs if text == f"{a}={label}"]
     fitting = fitting or [(a, label) for a, label in pairs if text == label and a != "seed"]
     if len(fitting) > 1:
