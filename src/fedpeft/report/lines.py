@@ -76,64 +76,87 @@ def overlay(
         scale=alt.Scale(domain=[low, high], nice=False),
         axis=alt.Axis(title=None, ticks=False, tickCount=5, format=".2f"),
     )
-    heights = spread([_pixel(c.level, low, high, height) for c in curves], _LABEL_GAP, height)
-    layers: list[Any] = []
-    if behind is not None:
-        values = [{"x": px, "y": py} for px, py in behind.points]
-        layers.append(
-            alt.Chart(inline(values))
-            .mark_line(strokeWidth=1.2)
-            .encode(x=x, y=y, stroke=alt.value(behind.color))
-        )
-    for curve, at in zip(curves, heights, strict=True):
-        color = alt.value(curve.color)
-        start = curve.points or [(first, curve.level)]
-        end = [{"x": start[-1][0], "y": curve.level, "x2": last}]
-        dash = curve.dash if not curve.points else [1, 4]
-        layers.append(
-            alt.Chart(inline(end))
-            .mark_rule(strokeDash=dash, strokeWidth=1.2, opacity=0.8)
-            .encode(x=x, x2="x2:Q", y=y, color=color)
-        )
-        if curve.points:
-            values = [{"x": px, "y": py} for px, py in curve.points]
-            base = alt.Chart(inline(values)).encode(x=x, y=y)
-            layers.append(base.mark_line(strokeWidth=2, strokeDash=curve.dash).encode(stroke=color))
-            layers.append(
-                alt.Chart(inline(values[-1:]))
-                .mark_circle(size=44, opacity=1)
-                .encode(x=x, y=y, color=color)
-            )
-        if curve.errors:
-            bars = [{"x": ex, "y": below, "y2": above} for ex, below, above in curve.errors]
-            layers.append(
-                alt.Chart(inline(bars))
-                .mark_rule(strokeWidth=1.2, opacity=0.8)
-                .encode(x=x, y=y, y2="y2:Q", color=color)
-            )
-        layers.append(_label(curve, at, margin))
+    layers = _marks(curves, first, last, x, y, behind)
+    layers += _labels(curves, (low, high), height, y, margin)
     return alt.layer(*layers).properties(width=width - margin - 44, height=height)
 
 
-def _label(curve: Line, at: float, margin: int) -> Any:
-    """Write a curve's last value and name right of the plot, at a height in pixels."""
-    text = f"{curve.level:.3f}  {curve.label}"
-    return (
-        alt.Chart(inline([{"label": text}]))
-        .mark_text(
-            align="left",
-            baseline="middle",
-            dx=10,
-            fontWeight=600 if curve.points else 400,
-            limit=margin - 8,
-        )
-        .encode(
-            x=alt.value("width"),
-            y=alt.value(at),
-            text="label:N",
-            color=alt.value(curve.color),
-        )
-    )
+def _marks(
+    curves: Sequence[Line], first: float, last: float, x: Any, y: Any, behind: Line | None
+) -> list[Any]:
+    """Return lines, leaders, error bars and points; one layer per look, not per curve."""
+    color = alt.Color("color:N", scale=None, legend=None)
+    layers: list[Any] = []
+
+    def rules(values: list[dict[str, Any]], dash: list[int], **ends: str) -> None:
+        if values:
+            mark = alt.Chart(inline(values)).mark_rule(
+                strokeDash=dash, strokeWidth=1.2, opacity=0.8
+            )
+            layers.append(mark.encode(x=x, y=y, color=color, **ends))
+
+    def lines(found: Sequence[Line], dash: list[int], width: float) -> None:
+        values = [
+            {"x": px, "y": py, "color": curve.color, "curve": number}
+            for number, curve in enumerate(found)
+            for px, py in curve.points
+        ]
+        if values:
+            mark = alt.Chart(inline(values)).mark_line(strokeWidth=width, strokeDash=dash)
+            stroke = alt.Stroke("color:N", scale=None, legend=None)
+            layers.append(mark.encode(x=x, y=y, stroke=stroke, detail="curve:N"))
+
+    if behind is not None:
+        lines([behind], behind.dash, 1.2)
+    leaders = [
+        {"x": (c.points[-1][0] if c.points else first), "x2": last, "y": c.level, "color": c.color}
+        for c in curves
+    ]
+    drawn = [bool(curve.points) for curve in curves]
+    rules([v for v, line in zip(leaders, drawn, strict=True) if line], [1, 4], x2="x2:Q")
+    rules([v for v, line in zip(leaders, drawn, strict=True) if not line], [4, 4], x2="x2:Q")
+    for dash in {tuple(curve.dash): None for curve in curves if curve.points}:
+        lines([curve for curve in curves if tuple(curve.dash) == dash], list(dash), 2)
+    bars = [
+        {"x": ex, "y": below, "y2": above, "color": curve.color}
+        for curve in curves
+        for ex, below, above in curve.errors
+    ]
+    rules(bars, [1, 0], y2="y2:Q")
+    ends = [
+        {"x": px, "y": py, "color": curve.color}
+        for curve in curves
+        for px, py in (curve.points if curve.errors else curve.points[-1:])
+    ]
+    if ends:
+        layers.append(alt.Chart(inline(ends)).mark_circle(size=44, opacity=1).encode(x, y, color))
+    return layers
+
+
+def _labels(
+    curves: Sequence[Line], domain: tuple[float, float], height: int, y: Any, margin: int
+) -> list[Any]:
+    """Write each curve's last value and name right of the plot, none over another."""
+    low, high = domain
+    heights = spread([_pixel(c.level, low, high, height) for c in curves], _LABEL_GAP, height)
+    layers = []
+    for weight in (600, 400):
+        values = [
+            {
+                "label": f"{curve.level:.3f}  {curve.label}",
+                "y": high - (high - low) * at / height,
+                "color": curve.color,
+            }
+            for curve, at in zip(curves, heights, strict=True)
+            if (600 if curve.points else 400) == weight
+        ]
+        if values:
+            mark = alt.Chart(inline(values)).mark_text(
+                align="left", baseline="middle", dx=10, fontWeight=weight, limit=margin - 8
+            )
+            color = alt.Color("color:N", scale=None, legend=None)
+            layers.append(mark.encode(x=alt.value("width"), y=y, text="label:N", color=color))
+    return layers
 
 
 def _ends(xs: Sequence[float], axis: Axis) -> tuple[float, float]:
