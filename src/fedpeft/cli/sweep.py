@@ -47,10 +47,14 @@ def sweep(
 
     if memory is not None and memory <= 0:
         raise ConfigError(f"--memory {memory:g} must be above 0")
+    how = How(device, checkpoint_every)
+    how.check()
     file = read_grid(grid, data)
     cells = file.cells()
     chosen = select(cells, only or [])
     folder = out or Path("runs") / grid.stem
+    if folder.is_file():
+        raise ConfigError(f"{folder} cannot be a sweep folder because it is a file")
     with watching(as_json) as watcher:
         summary = run(
             file,
@@ -60,7 +64,7 @@ def sweep(
             watcher,
             jobs=jobs or len(os.sched_getaffinity(0)),
             memory=int(1e9 * memory) if memory else available_memory() * 4 // 5,
-            how=How(device, checkpoint_every),
+            how=how,
         )
     if as_json:
         print_json(

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from fedpeft.federation import RunOptions
 from fedpeft.sweep.folder import Job, Outcome, SweepFolder
 
 
@@ -26,6 +27,10 @@ class How:
 
     device: str = "cpu"
     checkpoint_every: int = 100
+
+    def check(self) -> None:
+        """Raise `ConfigError` when the device is unknown or absent."""
+        RunOptions(device=self.device).torch_device()
 
 
 class Process:
