@@ -17,6 +17,7 @@ import typer
 
 from fedpeft.cli.app import app
 from fedpeft.experiment import configure, resolve
+from fedpeft.sweep import read_grid
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
@@ -55,10 +56,10 @@ def commands() -> list[str]:
     return sorted(set(found))
 
 
-def settings_blocks() -> list[str]:
-    """Return the TOML blocks that are settings of a run."""
+def toml_blocks(*, grids: bool) -> list[str]:
+    """Return the TOML blocks that are grid files, or those that are settings of a run."""
     found = [block for page in PAGES for block in blocks(page, "toml")]
-    return [block for block in found if "[project" not in block]
+    return [block for block in found if "[project" not in block and ("[axes" in block) == grids]
 
 
 def test_configuration_page_is_up_to_date() -> None:
@@ -96,9 +97,16 @@ def test_command_parses(line: str) -> None:
         configure(None, **{key: context.params[key] for key in EVERYDAY})
 
 
-@pytest.mark.parametrize("text", settings_blocks())
+@pytest.mark.parametrize("text", toml_blocks(grids=False))
 def test_settings_resolve(text: str) -> None:
     resolve(tomllib.loads(text))
+
+
+@pytest.mark.parametrize("text", toml_blocks(grids=True))
+def test_grids_resolve(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "grid.toml"
+    path.write_text(text, encoding="utf-8")
+    assert read_grid(path, tmp_path).cells()
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "guide.md"], ids=str)

@@ -106,3 +106,14 @@ def override(values: dict[str, Any], path: list[str], value: Any) -> None:
             name = ".".join(path[: depth + 1])
             raise ConfigError(f"{name} is a value, so {'.'.join(path)} cannot be set inside it")
     table[path[-1]] = value
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `below` with the values of `above` set over it, table by table."""
+    merged = dict(below)
+    for key, value in above.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged

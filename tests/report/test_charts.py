@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from fedpeft.report import Run, read_run
 from fedpeft.report.bars import final_accuracy
-from fedpeft.report.curves import learning_curves, spread
+from fedpeft.report.curves import learning_curves
+from fedpeft.report.lines import spread
 from fedpeft.report.theme import PAGE, PICTURE, TRAFFIC_DARK, TRAFFIC_LIGHT, to_svg
 from fedpeft.report.traffic import MAX_BINS, TRAFFIC, traffic, traffic_bins
 

@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn, cast
 import typer
 
 from fedpeft import __version__
-from fedpeft.cli import data, demo, doctor, results, run
+from fedpeft.cli import data, demo, doctor, report, results, run, sweep
 from fedpeft.errors import FedpeftError, RunError
 
 app = typer.Typer(
@@ -40,6 +40,8 @@ def options(
 
 
 run.register(app)
+sweep.register(app)
+report.register(app)
 results.register(app)
 app.add_typer(data.app, name="data")
 demo.register(app)

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from fedpeft.adapters import AdapterConfig, adapters
 from fedpeft.backbones import backbones
-from fedpeft.config import ConfigModel, parse
+from fedpeft.config import ConfigModel, merge, parse
 from fedpeft.data import DataConfig, SplitConfig
 from fedpeft.errors import ConfigError
 from fedpeft.federation import Recipe, TrainingConfig, adapter_defaults, recipe_defaults
@@ -24,6 +24,8 @@ class EvaluationConfig(SplitConfig):
 
     every: int = Field(50, ge=1)
     """Rounds between evaluations on validation."""
+    test: bool = True
+    """Whether the test part is read, once, at the end; false for runs among which one is chosen."""
     centralised_floor: bool = True
     """Whether to fit the centralised matrix factorisation as a floor; popularity always is one."""
 
@@ -177,8 +179,8 @@ def _training(
     defaults = recipe_defaults(recipe, adapter.kind, least_squares=solves)
     if defaults.get("private") == "gradient":
         recipes = getattr(backbones.get(backbone.kind).build, "recipes", {})
-        defaults = _merge(defaults, recipes.get(recipe, {}))
-    merged = _merge(defaults, settings)
+        defaults = merge(defaults, recipes.get(recipe, {}))
+    merged = merge(defaults, settings)
     default_rounds = TrainingConfig.model_fields["rounds"].default
     rounds = merged.get("rounds", default_rounds)
     if "warmup_rounds" not in settings and isinstance(rounds, int):
@@ -194,14 +196,3 @@ def _training(
                 )
             merged[key] = 0
     return parse(TrainingConfig, merged, "training")
-
-
-def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `below` with the values of `above` set over it, table by table."""
-    merged = dict(below)
-    for key, value in above.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = _merge(merged[key], value)
-        else:
-            merged[key] = value
-    return merged

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from fedpeft import __version__, adapters
 from fedpeft.errors import ArtifactError, Interrupted
-from fedpeft.evaluation import Report, evaluate
+from fedpeft.evaluation import Part, Report, evaluate
 from fedpeft.experiment.assemble import Prepared, build, prepare
 from fedpeft.experiment.config import RunConfig
 from fedpeft.experiment.floors import cached_floors
@@ -178,7 +178,7 @@ def _carry_on(
                 save()
             stop.check()
         save()
-    watcher.stage("evaluating on test, once")
+    watcher.stage("evaluating on test, once" if config.evaluation.test else "evaluating")
     outcome = _result(config, prepared, simulation, time.perf_counter() - began)
     write_adapter(simulation, folder.adapter)
     write_json(folder.result, outcome)
@@ -199,12 +199,19 @@ def _saved_on_stop(save: Callable[[], None]) -> Iterator[StopRequest]:
 def _result(
     config: RunConfig, prepared: Prepared, simulation: Simulation, seconds: float
 ) -> dict[str, Any]:
-    """Evaluate both parts and gather everything a reader of the run needs."""
+    """Evaluate the parts and gather everything a reader of the run needs."""
     split, dataset = prepared.split, prepared.dataset
-    metrics = {}
-    for part in ("validation", "test"):
+    metrics, floors = {}, {}
+    parts: tuple[Part, ...] = ("validation", "test") if config.evaluation.test else ("validation",)
+    for part in parts:
         report = evaluate(simulation.scorer(split.before(part)), split, part)
         metrics[part] = report.to_dict()
+    if config.evaluation.test:
+        floors = cached_floors(
+            split,
+            centralised_mf=config.evaluation.centralised_floor,
+            recency=config.training.recency,
+        )
     return {
         "name": config.label,
         "config": config.to_dict(),
@@ -221,11 +228,7 @@ def _result(
         },
         "items": prepared.items.report,
         "metrics": metrics,
-        "floors": cached_floors(
-            split,
-            centralised_mf=config.evaluation.centralised_floor,
-            recency=config.training.recency,
-        ),
+        "floors": floors,
         "bytes": simulation.ledger.summary(simulation.server.prices),
         "rounds": simulation.round,
         "seconds": seconds,

@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from fedpeft.errors import InputError
 from fedpeft.files import write_text
@@ -49,20 +49,13 @@ def write_report(
     compared = comparison(runs, target, allow_different_splits=allow_different_splits)
     names = labels(runs)
     results = [run.result for run in runs]
-    folder = files("fedpeft.report")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["megabytes"] = megabytes
-    template = environment.from_string((folder / "report.html.j2").read_text(encoding="utf-8"))
-    page = template.render(
-        style=_palette() + (folder / "report.css").read_text(encoding="utf-8"),
+    page = render(
+        "report.html.j2",
         runs=list(zip(names, results, strict=True)),
         compared=compared,
         columns=COLUMNS,
         rows=[cells(row) for row in compared.rows],
         floors=[cells(row) for row in compared.floors],
-        colors=len(LIGHT),
         charts=_charts(runs, allow_different_splits),
         kinds=TRAFFIC,
         evaluations=[
@@ -105,6 +98,25 @@ def write_png(
     save_png(chart, path, scale)
 
 
+def render(template: str, **values: Any) -> str:
+    """Fill one of this package's templates; all share one look."""
+    environment = Environment(
+        loader=FunctionLoader(_file),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["megabytes"] = megabytes
+    environment.globals["colors"] = len(LIGHT)
+    style = _palette() + _file("report.css")
+    return environment.get_template(template).render(style=style, **values)
+
+
+def _file(name: str) -> str:
+    return (files("fedpeft.report") / name).read_text(encoding="utf-8")
+
+
 def _palette() -> str:
     """Return the series colours as CSS variables."""
     light, dark = (
@@ -124,10 +136,10 @@ def _charts(runs: Sequence[Run], allow_different_splits: bool) -> Mapping[str, A
         "megabytes": partial(curves, against="megabytes"),
         "traffic": partial(traffic, runs),
     }
-    return {name: _twice(draw) for name, draw in drawers.items()}
+    return {name: twice(draw) for name, draw in drawers.items()}
 
 
-def _twice(draw: Callable[..., Any]) -> Mapping[str, str] | None:
+def twice(draw: Callable[..., Any]) -> Mapping[str, str] | None:
     """Draw a chart for a desk and for a phone."""
     charts = draw(width=WIDE), draw(width=NARROW)
     if None in charts:

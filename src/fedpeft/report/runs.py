@@ -157,9 +157,14 @@ def read_run(path: Path) -> Run:
     return Run(
         folder=path,
         result=_check(Result, read_json(path / "result.json"), f"{path / 'result.json'}"),
-        evaluations=_read_lines(Evaluation, path / "metrics.jsonl"),
+        evaluations=read_evaluations(path),
         ledger=_read_lines(LedgerRound, path / "ledger.jsonl"),
     )
+
+
+def read_evaluations(path: Path) -> Sequence[Evaluation]:
+    """Read the evaluations of a run folder alone; raises `ArtifactError` as `read_run`."""
+    return _read_lines(Evaluation, path / "metrics.jsonl")
 
 
 def labels(runs: Sequence[Run]) -> list[str]:

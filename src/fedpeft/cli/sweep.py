@@ -1,0 +1,92 @@
+"""`fedpeft sweep`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedpeft.cli.console import print_json, say
+from fedpeft.errors import ConfigError, InputError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(name="sweep")(sweep)
+
+
+def sweep(
+    grid: Annotated[Path, typer.Argument(help="Grid file, TOML.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Sweep folder; by default runs/NAME of the grid file.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Runs at once; by default one per core.")
+    ] = None,
+    memory: Annotated[
+        float | None,
+        typer.Option(help="GB that all runs together may take; by default 80 % of what is free."),
+    ] = None,
+    data: Annotated[Path, typer.Option(help="Folder that data sets are in.")] = Path(),
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL", help="Run the cells with a label; may be repeated."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "cpu",
+    checkpoint_every: Annotated[int, typer.Option(min=1, help="Rounds between checkpoints.")] = 100,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+) -> None:
+    """Run a grid of configurations, each with several seeds; a second call goes on."""
+    from fedpeft.cli.sweep_progress import watching
+    from fedpeft.sweep import read_grid, select
+    from fedpeft.sweep import sweep as run
+    from fedpeft.sweep.folder import available_memory
+    from fedpeft.sweep.process import How
+
+    if memory is not None and memory <= 0:
+        raise ConfigError(f"--memory {memory:g} must be above 0")
+    how = How(device, checkpoint_every)
+    how.check()
+    file = read_grid(grid, data)
+    cells = file.cells()
+    chosen = select(cells, only or [])
+    folder = out or Path("runs") / grid.stem
+    if folder.is_file():
+        raise ConfigError(f"{folder} cannot be a sweep folder because it is a file")
+    with watching(as_json) as watcher:
+        summary = run(
+            file,
+            cells,
+            chosen,
+            folder,
+            watcher,
+            jobs=jobs or len(os.sched_getaffinity(0)),
+            memory=int(1e9 * memory) if memory else available_memory() * 4 // 5,
+            how=how,
+        )
+    if as_json:
+        print_json(
+            {
+                "folder": str(folder),
+                "cells": summary.cells,
+                "done": summary.done,
+                "failed": [{"cell": name, "reason": why} for name, why in summary.failed],
+                "best": [
+                    {"labels": labels, "settings": settings, "validation_ndcg@10": value}
+                    for labels, settings, value in summary.best
+                ],
+                "results": str(folder / "results.parquet"),
+            }
+        )
+    else:
+        print(f"{summary.done} of {summary.cells} cells done: {folder / 'results.csv'}")
+        for labels, settings, value in summary.best:
+            of = "".join(f" for {axis}={label}" for axis, label in labels.items())
+            found = ", ".join(f"{key} = {setting}" for key, setting in settings.items())
+            print(f"best{of}: {found} (validation NDCG@10 {value:.4f})")
+    for name, why in summary.failed:
+        say(f"failed: {name}: {why}")
+    if summary.failed:
+        raise InputError(f"{len(summary.failed)} of {len(chosen)} cells failed; see above")

@@ -1,0 +1,126 @@
+"""How `fedpeft sweep` shows its progress: a live view on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from fedpeft.cli.console import say
+from fedpeft.sweep.estimate import Estimate
+from fedpeft.sweep.folder import Job, Outcome
+from fedpeft.sweep.process import Process
+from fedpeft.sweep.scheduler import SweepWatcher
+
+
+@contextmanager
+def watching(as_json: bool) -> Iterator[SweepWatcher]:
+    """Yield the watcher that fits where standard error goes."""
+    if as_json or not sys.stderr.isatty():
+        yield Lines()
+        return
+    console = Console(stderr=True, highlight=False)
+    with Live(console=console, refresh_per_second=4) as live:
+        yield View(live)
+
+
+class _Counter:
+    """Counts what ended, and estimates what is left."""
+
+    def __init__(self) -> None:
+        self.done, self.total = 0, 0
+        self.left: float | None = None
+        self._estimate = Estimate()
+
+    def count(self, process: Process, outcome: Outcome) -> None:
+        self.done += 1
+        if outcome.reason is None:
+            self._estimate.learn(process)
+
+    def look(self, running: Sequence[Process], pending: Sequence[Job]) -> None:
+        self.total = self.done + len(running) + len(pending)
+        self.left = self._estimate.left(running, pending)
+
+
+class Lines:
+    """A line for each run that starts or ends."""
+
+    def __init__(self) -> None:
+        self._counter = _Counter()
+
+    def began(self, process: Process) -> None:
+        """Print what started."""
+        say(f"started  {process.job.name}")
+
+    def ended(self, process: Process, outcome: Outcome) -> None:
+        """Print what ended, how, and what is left."""
+        self._counter.count(process, outcome)
+        counter = self._counter
+        left = "" if counter.left is None else f", about {duration(counter.left)} left"
+        say(f"{describe(process, outcome)} [{counter.done}/{counter.total}{left}]")
+
+    def tick(self, running: Sequence[Process], pending: Sequence[Job]) -> None:
+        """Keep the estimate up to date."""
+        self._counter.look(running, pending)
+
+
+class View:
+    """A bar over all runs and a row for each that is under way."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._counter = _Counter()
+        self._bar = Progress(
+            TextColumn("sweep"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[left]}"),
+        )
+        self._task = self._bar.add_task("sweep", total=None, left="")
+
+    def began(self, process: Process) -> None:
+        """Say nothing: the rows show it."""
+
+    def ended(self, process: Process, outcome: Outcome) -> None:
+        """Print what ended above the bar."""
+        self._counter.count(process, outcome)
+        self._live.console.print(escape(describe(process, outcome)))
+
+    def tick(self, running: Sequence[Process], pending: Sequence[Job]) -> None:
+        """Draw bar and rows anew."""
+        counter = self._counter
+        counter.look(running, pending)
+        left = "" if counter.left is None else f"about {duration(counter.left)} left"
+        self._bar.update(self._task, total=counter.total, completed=counter.done, left=left)
+        rows = Table.grid(padding=(0, 2))
+        for process in running:
+            metric = "" if process.metric is None else f"NDCG@10 {process.metric:.4f}"
+            where = process.stage or f"{process.round}/{process.rounds}"
+            rows.add_row(escape(process.job.name), where, metric)
+        self._live.update(Group(self._bar, rows))
+
+
+def describe(process: Process, outcome: Outcome) -> str:
+    """Return a line on how a run ended."""
+    if outcome.reason is not None:
+        return f"failed   {process.job.name}: {outcome.reason}"
+    took = duration(time.monotonic() - process.began)
+    metric = "" if process.metric is None else f"validation NDCG@10 {process.metric:.4f}, "
+    return f"finished {process.job.name}: {metric}{took}, {outcome.peak_memory / 1e9:.2f} GB"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the two units that matter."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

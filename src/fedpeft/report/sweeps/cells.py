@@ -1,0 +1,244 @@
+"""Rows of single seeds gathered into cells, and cells into facets that may be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import mean
+from typing import Any
+
+from fedpeft.report.runs import Evaluation, read_evaluations
+from fedpeft.report.sweeps.read import Sweep
+from fedpeft.report.sweeps.statistics import Interval, Spread, paired_interval, spread_of
+from fedpeft.report.table import TARGET_SHARE, bytes_to_target
+
+MAIN = "sampled.ndcg@10"
+"""The metric that decides."""
+
+METRICS = (MAIN, "sampled.hr@10", "full.ndcg@10")
+"""Metrics of the main table, without their part."""
+
+
+@dataclass(eq=False)
+class CellResult:
+    """One cell with all its seeds.
+
+    Attributes
+    ----------
+    rows
+        The finished ones, by seed.
+    asked
+        Number of seeds that were asked for.
+    differences
+        By metric, against the reference cell; none for the reference itself.
+    reference
+        The cell that it is compared with, perhaps itself.
+    ties_best
+        Whether it is the best of its facet, or its difference to the best is within seed noise.
+    target_bytes
+        Bytes per client until validation reached 95 % of the reference's final value, mean over
+        seeds; None if a seed did not.
+    """
+
+    labels: Mapping[str, str]
+    rows: Mapping[int, Mapping[str, Any]]
+    asked: int
+    reasons: Sequence[str]
+    part: str
+    evaluations: Mapping[int, Sequence[Evaluation]]
+    differences: Mapping[str, Interval] = field(default_factory=dict)
+    reference: CellResult | None = None
+    best: bool = False
+    ties_best: bool = False
+    target_bytes: float | None = None
+
+    def values(self, column: str) -> dict[int, float]:
+        """Return a column's value per seed, where there is one."""
+        return {s: row[column] for s, row in self.rows.items() if row.get(column) is not None}
+
+    def metric(self, name: str, part: str | None = None) -> Spread | None:
+        """Return a metric over the seeds, such as ``sampled.ndcg@10``."""
+        values = self.values(f"{part or self.part}.{name}")
+        return spread_of(list(values.values())) if values else None
+
+    def mean(self, column: str) -> float | None:
+        """Return a column's mean over the seeds."""
+        values = self.values(column)
+        return mean(values.values()) if values else None
+
+    @property
+    def level(self) -> float:
+        """Return the mean of the main metric; 0 where nothing is done."""
+        score = self.metric(MAIN)
+        return score.mean if score is not None else 0.0
+
+    @property
+    def round_bytes(self) -> float | None:
+        """Upload plus download of one client in one adapt round."""
+        ways = [self.mean(f"bytes.{way}_per_client_round") for way in ("upload", "download")]
+        return None if None in ways else sum(way for way in ways if way is not None)
+
+    @property
+    def total_bytes(self) -> float | None:
+        """Everything that crossed the network, mean over clients and seeds."""
+        return self.mean("bytes.total_per_client_mean")
+
+
+@dataclass(frozen=True, eq=False)
+class Facet:
+    """Cells that stand beside one another: they differ in what is compared and in numbers only."""
+
+    title: str
+    axes: Sequence[str]
+    """Axes in which the cells differ."""
+    cells: Sequence[CellResult]
+
+    @property
+    def reference(self) -> CellResult | None:
+        """The cell that others are compared with, the first one if there are several."""
+        return next((c.reference for c in self.cells if c.reference and c.reference.rows), None)
+
+    def name(self, cell: CellResult) -> str:
+        """Return a cell's labels, as far as they differ within the facet."""
+        shown = [
+            label if axis == self.axes[0] else f"{axis.rpartition('.')[2]} {label}"
+            for axis, label in cell.labels.items()
+            if axis in self.axes
+        ]
+        return ", ".join(shown) or "run"
+
+    def floors(self) -> dict[str, Mapping[str, float]]:
+        """Return the floors of the reference, or of the first cell that has some."""
+        reference = self.reference
+        for cell in [*([reference] if reference else []), *self.cells]:
+            for row in cell.rows.values():
+                found: dict[str, dict[str, float]] = {}
+                for column, value in row.items():
+                    if column.startswith("floor.") and value is not None:
+                        _, name, metric = column.split(".", 2)
+                        found.setdefault(name, {})[metric] = value
+                if found:
+                    return dict(found)
+        return {}
+
+
+def facets(sweep: Sweep) -> list[Facet]:
+    """Gather a sweep's rows; within each facet, find the best cell and all paired differences.
+
+    Facets are the combinations of the axes that are neither compared nor numeric.  Without
+    anything to compare, cells stand together if they were evaluated on the same split.
+    """
+    cells = _cells(sweep)
+    axes = sweep.facts.axes
+    compare = sweep.facts.compare
+    grouped: dict[tuple[str, ...], list[CellResult]] = {}
+    splitting = [
+        axis for axis in axes if compare and axis != compare.axis and not numbers(axes[axis])
+    ]
+    for cell in cells:
+        key = tuple(cell.labels[axis] for axis in splitting)
+        if compare is None:
+            splits = sorted({row["split"][:12] for row in cell.rows.values()})
+            key = tuple(splits) or ("not run yet",)
+        grouped.setdefault(key, []).append(cell)
+    found = []
+    for key, members in grouped.items():
+        if compare is not None:
+            _compare(members, cells, compare.axis, compare.reference)
+        _rank(members)
+        if sweep.facts.searched:
+            members.sort(key=lambda cell: -cell.level)
+        inside = [
+            axis
+            for axis in axes
+            if axis not in splitting and len({cell.labels[axis] for cell in members}) > 1
+        ]
+        title = ", ".join(key) if compare is not None or len(grouped) == 1 else f"split {key[0]}"
+        found.append(Facet(title if compare or len(grouped) > 1 else "", inside, members))
+    return found
+
+
+def numbers(labels: Sequence[str]) -> list[float]:
+    """Return an axis's labels as numbers, if two or more are; one word may stand among them."""
+    found = []
+    for label in labels:
+        try:
+            found.append(float(label))
+        except ValueError:
+            continue
+    return found if len(found) > 1 and len(labels) - len(found) <= 1 else []
+
+
+def _cells(sweep: Sweep) -> list[CellResult]:
+    """Return the cells in the order of the grid."""
+    grouped: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in sweep.rows:
+        grouped.setdefault(tuple(row[axis] for axis in sweep.facts.axes), []).append(row)
+    found = []
+    for labels, rows in grouped.items():
+        done = {row["seed"]: row for row in rows if row["status"] == "done"}
+        found.append(
+            CellResult(
+                labels=dict(zip(sweep.facts.axes, labels, strict=True)),
+                rows=done,
+                asked=len(rows),
+                reasons=sorted({row["reason"] for row in rows if row.get("reason")}),
+                part=sweep.part,
+                evaluations={
+                    seed: read_evaluations(sweep.folder / row["folder"])
+                    for seed, row in done.items()
+                },
+            )
+        )
+    return found
+
+
+def _compare(
+    members: Sequence[CellResult], cells: Sequence[CellResult], axis: str, reference: str
+) -> None:
+    """Take every member's differences to its reference.
+
+    That is the cell with the same labels but for `axis`; or, where the whole sweep has one cell
+    only with the reference's label, that one.
+    """
+    standards = [cell for cell in cells if cell.labels[axis] == reference]
+    for cell in members:
+        wanted = {**cell.labels, axis: reference}
+        found = [standard for standard in standards if standard.labels == wanted]
+        found = found or (standards if len(standards) == 1 else [])
+        if not found:
+            continue
+        standard = found[0]
+        cell.reference = standard
+        last = standard.metric(MAIN, "validation")
+        if last is not None:
+            cell.target_bytes = _target_bytes(cell, TARGET_SHARE * last.mean)
+        if cell is standard:
+            continue
+        differences = {}
+        for name in METRICS:
+            column = f"{cell.part}.{name}"
+            interval = paired_interval(cell.values(column), standard.values(column))
+            if interval is not None:
+                differences[name] = interval
+        cell.differences = differences
+
+
+def _target_bytes(cell: CellResult, target: float) -> float | None:
+    found = [bytes_to_target(lines, target) for lines in cell.evaluations.values()]
+    reached = [count for count in found if count is not None]
+    return mean(reached) if reached and len(reached) == len(found) else None
+
+
+def _rank(members: Sequence[CellResult]) -> None:
+    """Mark the best cell, and those whose paired difference to it is within seed noise."""
+    scored = [(score.mean, cell) for cell in members if (score := cell.metric(MAIN)) is not None]
+    if len(scored) < 2:
+        return
+    top = max(scored, key=lambda pair: pair[0])[1]
+    top.best = top.ties_best = True
+    column = f"{top.part}.{MAIN}"
+    for _, cell in scored:
+        gap = paired_interval(cell.values(column), top.values(column))
+        if gap is not None and gap.verdict == "within noise":
+            cell.ties_best = True

@@ -1,0 +1,186 @@
+"""The page of a sweep: one HTML file that opens offline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fedpeft.files import write_text
+from fedpeft.report.html import render, twice
+from fedpeft.report.sweeps.cells import MAIN, METRICS, CellResult, Facet, facets, numbers
+from fedpeft.report.sweeps.charts import MOST, ablation, curves, pareto
+from fedpeft.report.sweeps.read import Sweep
+from fedpeft.report.sweeps.statistics import Interval, Spread
+from fedpeft.report.table import floor_label, megabytes
+
+_COLUMNS = (
+    "NDCG@10",
+    "HR@10",
+    "NDCG@10 full",
+    "Difference [95 %]",
+    "Bytes / round",
+    "MB / client",
+    "% of reference",
+    "MB to target",
+    "Seeds",
+)
+
+
+class _Text(NamedTuple):
+    """A table cell: its text and its CSS class."""
+
+    text: str
+    mark: str = ""
+
+
+def write_sweep_report(sweep: Sweep, path: Path) -> None:
+    """Write the report of a sweep, finished or not.
+
+    Raises
+    ------
+    ArtifactError
+        If a finished run's ``metrics.jsonl`` is missing or damaged.
+    """
+    found = facets(sweep)
+    large = any(len(facet.cells) > MOST for facet in found)
+    page = render(
+        "sweep.html.j2",
+        facts=sweep.facts,
+        status=sweep.status,
+        total=len(sweep.rows),
+        notes=_notes(sweep),
+        columns=("Cell", *_COLUMNS),
+        facets=[_facet(facet) for facet in found],
+        capped=f" Charts show the {MOST} best cells and the reference." if large else "",
+        ablations=_ablations(sweep, found),
+        datasets=_datasets(sweep),
+        versions=sorted({row["version"] for row in sweep.rows if row.get("version")}),
+        commits=sorted(
+            {_short(row["commit"]) for row in sweep.rows if row.get("commit")},
+        ),
+        failures=[
+            (", ".join([*(row[axis] for axis in sweep.facts.axes), f"seed {row['seed']}"]), why)
+            for row in sweep.rows
+            if (why := row.get("reason"))
+        ],
+    )
+    write_text(path, page)
+
+
+def _notes(sweep: Sweep) -> list[str]:
+    """Return what a reader of the table must know."""
+    compare = sweep.facts.compare
+    said = [
+        f"Figures are of the {sweep.part} part, mean ± standard deviation over the seeds; HR@10 "
+        "and NDCG@10 against the sampled negatives, NDCG@10 full against all items. 1 MB is "
+        "1,000,000 bytes, both directions, everything included.",
+        "★ is the best of its table; = a cell whose paired difference to the best is within seed "
+        "noise.",
+    ]
+    if compare is not None:
+        said.append(
+            f"Differences are in NDCG@10, against {compare.axis} = {compare.reference}, paired "
+            "over the seeds that both have, with Student's 95 % interval (mean ± t s / √n of the n "
+            "differences); ▲ above or ▼ below: the interval leaves zero out, so the difference "
+            "exceeds seed noise. With one seed there is no interval. MB to target counts to the "
+            "first evaluation that reached 95 % of the reference's final validation NDCG@10."
+        )
+    if len(sweep.facts.seeds) < 2:
+        said.append("Only one seed: nothing here says how large seed noise is.")
+    return said
+
+
+def _facet(facet: Facet) -> Mapping[str, Any]:
+    """Return what the template needs of a facet."""
+    return {
+        "title": facet.title,
+        "rows": [{"name": facet.name(cell), "cells": _row(cell)} for cell in facet.cells],
+        "floors": [_floor(name, metrics, facet) for name, metrics in facet.floors().items()],
+        "charts": {
+            "total": twice(partial(pareto, facet, "total")),
+            "round": twice(partial(pareto, facet, "round")),
+            "curves": twice(partial(curves, facet)),
+        },
+    }
+
+
+def _row(cell: CellResult) -> list[_Text]:
+    """Return a cell's row as text, one entry per `_COLUMNS`."""
+    scores = [_spread(cell.metric(name)) for name in METRICS]
+    if cell.best:
+        scores[0] = "★ " + scores[0]
+    elif cell.ties_best:
+        scores[0] = "= " + scores[0]
+    share, reference = None, cell.reference
+    if reference is not None and reference.total_bytes and cell.total_bytes is not None:
+        share = 100 * cell.total_bytes / reference.total_bytes
+    seeds = str(len(cell.rows))
+    if len(cell.rows) < cell.asked:
+        seeds += f" of {cell.asked}"
+    return [
+        _Text(scores[0], "best" if cell.best else ""),
+        *map(_Text, scores[1:]),
+        _difference(cell.differences.get(MAIN), is_reference=cell.reference is cell),
+        _Text("-" if cell.round_bytes is None else f"{cell.round_bytes:,.0f}"),
+        _Text("-" if cell.total_bytes is None else megabytes(cell.total_bytes)),
+        _Text("-" if share is None else f"{share:.1f}"),
+        _Text("-" if cell.target_bytes is None else megabytes(cell.target_bytes)),
+        _Text(seeds),
+    ]
+
+
+def _spread(score: Spread | None) -> str:
+    if score is None:
+        return "-"
+    return f"{score.mean:.4f}" + ("" if score.std is None else f" ± {score.std:.4f}")
+
+
+def _difference(found: Interval | None, *, is_reference: bool) -> _Text:
+    """Return a paired difference with its interval and what it says."""
+    if is_reference:
+        return _Text("reference")
+    if found is None:
+        return _Text("-")
+    if found.low is None or found.high is None:
+        return _Text(f"{found.mean:+.4f}, one seed")
+    sign = {"above": "▲ ", "below": "▼ "}.get(found.verdict, "")
+    mark = found.verdict if sign else ""
+    return _Text(f"{sign}{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]", mark)
+
+
+def _floor(name: str, metrics: Mapping[str, float], facet: Facet) -> list[str]:
+    part = facet.cells[0].part
+    scores = [metrics.get(f"{part}.{metric}") for metric in METRICS]
+    texts = ["-" if score is None else f"{score:.4f}" for score in scores]
+    return [floor_label(name), *texts, *["-"] * (len(_COLUMNS) - len(texts))]
+
+
+def _ablations(sweep: Sweep, found: Sequence[Facet]) -> list[tuple[str, Any]]:
+    """Draw every numeric axis of every facet."""
+    return [
+        (", ".join(filter(None, (facet.title, axis))), twice(partial(ablation, facet, axis)))
+        for facet in found
+        for axis in facet.axes
+        if numbers(sweep.facts.axes[axis])
+    ]
+
+
+def _datasets(sweep: Sweep) -> list[list[str]]:
+    """Return one row per data set and split."""
+    rows = dict.fromkeys(
+        (
+            row["dataset.name"],
+            *(f"{row[f'dataset.{key}']:,}" for key in ("users", "items", "interactions")),
+            row["split"][:16],
+        )
+        for row in sweep.rows
+        if row["status"] == "done" and row.get("dataset.name")
+    )
+    return [list(row) for row in rows]
+
+
+def _short(commit: str) -> str:
+    revision, dash, rest = commit.partition("-")
+    return revision[:12] + dash + rest

@@ -1,0 +1,135 @@
+"""A sweep from grid to results table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedpeft.errors import Interrupted
+from fedpeft.files import write_json
+from fedpeft.sweep.folder import Job, SweepFolder
+from fedpeft.sweep.grid import Cell, Grid, Labels
+from fedpeft.sweep.memory import Budget
+from fedpeft.sweep.process import How
+from fedpeft.sweep.scheduler import Scheduler, SweepWatcher
+from fedpeft.sweep.search import Search
+from fedpeft.sweep.table import Results
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a sweep stands.
+
+    Attributes
+    ----------
+    cells, done
+        Cells of the grid with every seed, and those with a result.
+    failed
+        Name and reason of each cell, among those asked for, that could not be finished.
+    best
+        Of a search: labels, the best settings found for them, and their validation NDCG@10.
+    """
+
+    out: Path
+    cells: int
+    done: int
+    failed: Sequence[tuple[str, str]]
+    best: Sequence[tuple[Labels, Mapping[str, Any], float]]
+
+
+def sweep(
+    grid: Grid,
+    cells: Sequence[Cell],
+    chosen: Sequence[Cell],
+    out: Path,
+    watcher: SweepWatcher,
+    *,
+    jobs: int,
+    memory: int,
+    how: How,
+) -> Summary:
+    """Run the chosen cells of a grid, as many at once as fit, and keep the results table.
+
+    Finished runs are kept, begun ones resumed, failed ones tried again.
+
+    Parameters
+    ----------
+    cells
+        All cells of the grid: rows of the table.
+    out
+        Sweep folder.
+    memory
+        Bytes that all processes together may take.
+
+    Raises
+    ------
+    ConfigError
+        If another sweep is running in `out`.
+    Interrupted
+        If a signal asked for an end; the runs wrote checkpoints first.
+    """
+    folder = SweepFolder(out)
+    with folder.locked() as lock:
+        search = None
+        if grid.file.search is not None:
+            search = Search(grid, [cell.labels for cell in chosen], folder)
+            pending, cells = search.begin(jobs), search.cells
+            chosen = cells
+        else:
+            pending = _unfinished(folder, chosen)
+        results = Results(folder, cells)
+        _write_facts(grid, out)
+        results.write()
+
+        def follow() -> Iterable[Job]:
+            more = search.follow() if search else []
+            results.write()
+            return more
+
+        budget = Budget(memory, jobs, folder.peaks(map(folder.job, cells)))
+        try:
+            Scheduler(folder, budget, how, watcher, lock).run(pending, follow)
+        except Interrupted as stop:
+            results.write()
+            raise Interrupted(f"{stop}; the same command goes on with the sweep") from None
+        status = {cell: folder.status(folder.job(cell)) for cell in cells}
+        return Summary(
+            out=out,
+            cells=len(cells),
+            done=list(status.values()).count("done"),
+            failed=[
+                (cell.name, folder.outcomes[folder.job(cell).folder.name].reason or "")
+                for cell in chosen
+                if status[cell] == "failed"
+            ],
+            best=search.best() if search else (),
+        )
+
+
+def _unfinished(folder: SweepFolder, cells: Sequence[Cell]) -> list[Job]:
+    """Return the runs to be made; cells with equal configurations share one."""
+    found: dict[Path, Job] = {}
+    for cell in cells:
+        job = folder.job(cell)
+        if folder.status(job) != "done":
+            found.setdefault(job.folder, job)
+    return list(found.values())
+
+
+def _write_facts(grid: Grid, out: Path) -> None:
+    """Write what was asked for; the report reads it."""
+    searched = list(grid.file.search.keys) if grid.file.search else []
+    axes = {name: list(labels) for name, labels in grid.axes.items()}
+    write_json(
+        out / "sweep.json",
+        {
+            "name": grid.path.stem,
+            "command": f"fedpeft sweep {grid.path.name}",
+            "axes": axes | {key: [] for key in searched},
+            "searched": searched,
+            "seeds": list(grid.file.seeds),
+            "compare": grid.file.compare and grid.file.compare.model_dump(),
+        },
+    )

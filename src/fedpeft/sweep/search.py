@@ -1,0 +1,211 @@
+"""Search for settings on validation with optuna, one study per combination of the axes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import mean
+from typing import Any
+
+from fedpeft.config import merge
+from fedpeft.errors import MissingExtraError
+from fedpeft.files import read_json
+from fedpeft.sweep.file import ChoicesConfig, RangeConfig
+from fedpeft.sweep.folder import Job, SweepFolder
+from fedpeft.sweep.grid import Cell, Grid, Labels, nested
+
+OBJECTIVE = "ndcg@10"
+"""Sampled, on validation, mean over the seeds; the test part is not read."""
+
+
+@dataclass
+class _Study:
+    """The search of one combination of labels."""
+
+    labels: Labels
+    settings: Mapping[str, Any]
+    study: Any
+    open: dict[int, list[Job]] = field(default_factory=dict)
+    """The runs of each trial that is under way."""
+
+
+class Search:
+    """Asks for settings, and tells how they did; all of it is kept in ``search.journal``.
+
+    Parameters
+    ----------
+    combinations
+        Labels to search for.
+
+    Raises
+    ------
+    MissingExtraError
+        If optuna is not installed.
+    ConfigError
+        If an end of a range, or a choice, is no setting of a run.
+    """
+
+    def __init__(self, grid: Grid, combinations: Sequence[Labels], folder: SweepFolder) -> None:
+        assert grid.file.search is not None
+        self._grid, self._folder, self._config = grid, folder, grid.file.search
+        self._spaces = self._config.spaces()
+        self._optuna = _import()
+        self.cells: list[Cell] = []
+        """Those of all trials so far."""
+        for labels, settings in grid.settings:
+            self._check(labels, settings)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        backend = self._optuna.storages.journal.JournalFileBackend(
+            str(folder.path / "search.journal")
+        )
+        storage = self._optuna.storages.JournalStorage(backend)
+        self._studies = [
+            self._open(labels, settings, storage)
+            for labels, settings in grid.settings
+            if labels in combinations
+        ]
+
+    def _check(self, labels: Labels, settings: Mapping[str, Any]) -> None:
+        """Resolve both ends of every range, and every choice."""
+        first = {key: _values(space)[0] for key, space in self._spaces.items()}
+        for key, space in self._spaces.items():
+            for value in _values(space):
+                self._resolve(labels, settings, {**first, key: value}, seed=0)
+
+    def _resolve(
+        self, labels: Labels, settings: Mapping[str, Any], values: Mapping[str, Any], seed: int
+    ) -> Cell:
+        tables = merge(settings, {"seed": seed, "evaluation": {"test": False}})
+        for key, value in values.items():
+            tables = merge(tables, nested(key, value))
+        shown = {key: json.dumps(value) for key, value in values.items()}
+        return self._grid.cell({**labels, **shown}, tables)
+
+    def _open(self, labels: Labels, settings: Mapping[str, Any], storage: Any) -> _Study:
+        """Load or create a study, and take up its trials."""
+        study = self._optuna.create_study(
+            storage=storage,
+            study_name=json.dumps(labels, sort_keys=True),
+            direction="maximize",
+            load_if_exists=True,
+        )
+        # another seed at each start: the same would suggest the first settings again
+        seed = self._config.seed + 1000 * len(study.trials)
+        study.sampler = self._optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+        found = _Study(labels, settings, study)
+        for trial in study.trials:
+            if set(trial.params) == set(self._spaces):
+                jobs = self._jobs(found, trial)
+                if not trial.state.is_finished():
+                    found.open[trial.number] = jobs
+            elif not trial.state.is_finished():  # the sweep was killed while it was asked for
+                study.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
+        return found
+
+    def _jobs(self, study: _Study, trial: Any) -> list[Job]:
+        cells = [
+            self._resolve(study.labels, study.settings, _settings(trial), seed)
+            for seed in self._grid.file.seeds
+        ]
+        self.cells += cells
+        return [self._folder.job(cell) for cell in cells]
+
+    def begin(self, at_once: int) -> list[Job]:
+        """Return the runs of open trials, and of so many that `at_once` are open."""
+        self._settle()
+        pending = [job for study in self._studies for jobs in study.open.values() for job in jobs]
+        while len(pending) < at_once and (more := list(self._ask())):
+            pending += more
+        return [job for job in pending if not self._settled(job)]
+
+    def follow(self) -> list[Job]:
+        """Tell what is known now; return the runs of as many new trials as ended."""
+        found: list[Job] = []
+        for _ in range(self._settle()):
+            found += self._ask()
+        return found
+
+    def _ask(self) -> Iterator[Job]:
+        """Open one trial, of the study that has the fewest; one that is known ends at once."""
+        while True:
+            left = [s for s in self._studies if len(s.study.trials) < self._config.trials]
+            if not left:
+                return
+            chosen = min(left, key=lambda s: len(s.study.trials))
+            trial = chosen.study.ask()
+            for key, space in self._spaces.items():
+                _suggest(trial, key, space)
+            jobs = self._jobs(chosen, trial)
+            chosen.open[trial.number] = jobs
+            new = [job for job in jobs if not self._settled(job)]
+            if new:
+                yield from new
+                return
+            self._settle()
+
+    def _settled(self, job: Job) -> bool:
+        return self._folder.status(job) in ("done", "failed")
+
+    def _settle(self) -> int:
+        """Tell the studies of trials whose runs have all ended; return how many."""
+        count = 0
+        for study in self._studies:
+            for number, jobs in list(study.open.items()):
+                if not all(map(self._settled, jobs)):
+                    continue
+                count += 1
+                del study.open[number]
+                if all(self._folder.status(job) == "done" for job in jobs):
+                    study.study.tell(number, mean(map(_objective, jobs)))
+                else:
+                    study.study.tell(number, state=self._optuna.trial.TrialState.FAIL)
+        return count
+
+    def best(self) -> list[tuple[Labels, Mapping[str, Any], float]]:
+        """Return labels, best settings and their objective, of each study that has a result."""
+        complete = self._optuna.trial.TrialState.COMPLETE
+        return [
+            (each.labels, _settings(each.study.best_trial), each.study.best_value)
+            for each in self._studies
+            if any(trial.state == complete for trial in each.study.trials)
+        ]
+
+
+def _import() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise MissingExtraError(
+            "[search] in a grid file needs the extra 'tune': pip install 'fedpeft[tune]'"
+        ) from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna
+
+
+def _settings(trial: Any) -> dict[str, Any]:
+    """Return a trial's settings; four digits of a number are enough, and can be read."""
+    return {
+        key: float(f"{value:.4g}") if isinstance(value, float) else value
+        for key, value in trial.params.items()
+    }
+
+
+def _objective(job: Job) -> float:
+    result = read_json(job.folder / "result.json")
+    return float(result["metrics"]["validation"]["sampled"][OBJECTIVE])
+
+
+def _values(space: RangeConfig | ChoicesConfig) -> list[Any]:
+    if isinstance(space, ChoicesConfig):
+        return list(space.choices)
+    return [space.low, space.high]
+
+
+def _suggest(trial: Any, key: str, space: RangeConfig | ChoicesConfig) -> None:
+    if isinstance(space, ChoicesConfig):
+        trial.suggest_categorical(key, list(space.choices))
+    elif isinstance(space.low, int) and isinstance(space.high, int):
+        trial.suggest_int(key, space.low, space.high, log=space.log)
+    else:
+        trial.suggest_float(key, space.low, space.high, log=space.log)

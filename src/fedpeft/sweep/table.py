@@ -1,0 +1,86 @@
+"""The results table: one tidy row per cell and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from fedpeft.files import atomic_path, read_json
+from fedpeft.sweep.folder import SweepFolder
+from fedpeft.sweep.grid import Cell
+
+_DATASET = ("name", "users", "items", "interactions")
+
+
+class Results:
+    """Gathers rows and writes ``results.parquet`` and ``results.csv``; results are read once."""
+
+    def __init__(self, folder: SweepFolder, cells: Sequence[Cell]) -> None:
+        self._folder, self._cells = folder, cells
+        self._known: dict[Path, dict[str, Any]] = {}
+
+    def write(self) -> None:
+        """Write both files, each atomically."""
+        table = self.table()
+        with atomic_path(self._folder.path / "results.parquet") as temporary:
+            table.write_parquet(temporary)
+        with atomic_path(self._folder.path / "results.csv") as temporary:
+            table.write_csv(temporary)
+
+    def table(self) -> pl.DataFrame:
+        """Return one row per cell and seed; what is not there yet is null."""
+        rows = [self.row(cell) for cell in self._cells]
+        columns = dict.fromkeys(key for row in rows for key in row)
+        return pl.DataFrame(
+            [{key: row.get(key) for key in columns} for row in rows], infer_schema_length=None
+        )
+
+    def row(self, cell: Cell) -> dict[str, Any]:
+        """Return a cell's row: labels, seed, status, metrics, floors, bytes, how it was made."""
+        job = self._folder.job(cell)
+        status = self._folder.status(job)
+        outcome = self._folder.outcomes.get(job.folder.name)
+        return {
+            **cell.labels,
+            "seed": cell.config.seed,
+            "status": status,
+            "reason": outcome.reason if outcome and status == "failed" else None,
+            "folder": job.folder.relative_to(self._folder.path).as_posix(),
+            "config": cell.hash,
+            "peak_memory": outcome.peak_memory if outcome else None,
+            **(self._result(job.folder) if status == "done" else {}),
+        }
+
+    def _result(self, folder: Path) -> dict[str, Any]:
+        if folder not in self._known:
+            self._known[folder] = columns(read_json(folder / "result.json"))
+        return self._known[folder]
+
+
+def columns(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a ``result.json`` adds to a row.
+
+    Metrics are called ``part.ranking.metric``, such as ``test.sampled.ndcg@10``; floors the same
+    after ``floor.name.``; bytes as in the result, after ``bytes.``.
+    """
+    found: dict[str, Any] = {}
+    parts = {"": result["metrics"]}
+    parts |= {f"floor.{name}.": floor for name, floor in result["floors"].items()}
+    for prefix, reports in parts.items():
+        for part in ("validation", "test"):
+            for ranking in ("sampled", "full"):
+                for metric, value in reports.get(part, {}).get(ranking, {}).items():
+                    found[f"{prefix}{part}.{ranking}.{metric}"] = float(value)
+    return {
+        **found,
+        **{f"bytes.{name}": float(value) for name, value in result["bytes"].items()},
+        **{f"dataset.{key}": result["dataset"][key] for key in _DATASET},
+        "rounds": result["rounds"],
+        "seconds": result["seconds"],
+        "commit": result["commit"],
+        "version": result["made_by"],
+        "split": result["split_fingerprint"],
+    }

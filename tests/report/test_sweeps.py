@@ -1,0 +1,169 @@
+"""A sweep's statistics, page and summary."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from statistics import mean, stdev
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import ttest_rel
+
+from fedpeft.errors import ArtifactError
+from fedpeft.report.sweeps import facets, paired_interval, read_sweep, spread_of, summary
+from fedpeft.report.sweeps.cells import numbers
+from fedpeft.report.sweeps.charts import MOST
+from fedpeft.report.sweeps.page import write_sweep_report
+
+from .sweeps import NOISE, OWN, write_sweep
+
+VALUES = st.lists(
+    st.tuples(st.floats(-1, 1), st.floats(-1, 1)), min_size=2, max_size=6, unique_by=lambda p: p[0]
+)
+
+
+@given(VALUES)
+def test_interval_is_that_of_the_paired_t_test(pairs: list[tuple[float, float]]) -> None:
+    left = dict(enumerate(a for a, _ in pairs))
+    right = dict(enumerate(b for _, b in pairs))
+    gaps = [a - b for a, b in pairs]
+    found = paired_interval(left, right)
+    assert found is not None
+    assert found.mean == pytest.approx(mean(gaps))
+    if stdev(gaps) > 1e-9:
+        expected = ttest_rel(list(left.values()), list(right.values())).confidence_interval(0.95)
+        assert found.low == pytest.approx(expected.low)
+        assert found.high == pytest.approx(expected.high)
+
+
+def test_interval_takes_common_seeds() -> None:
+    found = paired_interval({0: 1.0, 1: 2.0, 2: 9.0}, {1: 1.0, 2: 8.0, 5: 0.0})
+    assert found is not None
+    assert (found.seeds, found.mean) == (2, 1.0)
+    assert found.verdict == "above"
+    assert paired_interval({0: 1.0}, {1: 1.0}) is None
+    alone = paired_interval({0: 1.0}, {0: 2.0})
+    assert alone is not None
+    assert (alone.low, alone.high, alone.verdict) == (None, None, "one seed")
+    assert spread_of([0.5]).std is None
+
+
+def test_numbers() -> None:
+    assert numbers(["0", "25", "50"]) == [0, 25, 50]
+    assert numbers(["2", "4", "Full"]) == [2, 4]
+    assert numbers(["Full", "P-LoRA"]) == []
+    assert numbers(["8"]) == []
+
+
+def test_differences_and_marks(tmp_path: Path) -> None:
+    (facet,) = facets(read_sweep(write_sweep(tmp_path)))
+    full, lora, hashed = facet.cells
+    assert facet.reference is full
+    assert (full.best, lora.best, hashed.best) == (True, False, False)
+    assert (full.ties_best, lora.ties_best, hashed.ties_best) == (True, True, False)
+    expected = [gap - 0.005 for gap in OWN["P-LoRA"]]
+    assert lora.differences["sampled.ndcg@10"].mean == pytest.approx(mean(expected))
+    assert lora.differences["sampled.ndcg@10"].verdict == "within noise"
+    assert hashed.differences["sampled.ndcg@10"].verdict == "below"
+    assert full.differences == {}
+    spread = full.metric("sampled.ndcg@10")
+    assert spread is not None
+    assert spread.std == pytest.approx(stdev(NOISE))
+    assert lora.total_bytes == 5_980_800
+    assert full.target_bytes == pytest.approx(0.8 * 47_436_800)  # 4 of 5 evaluations
+    assert hashed.target_bytes is None  # it never got there
+
+
+def test_page(tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    axes = {"backbone": ["FedMF", "FedNCF"], "training.refresh_every": ["0", "25", "50"]}
+    write_sweep_report(read_sweep(write_sweep(tmp_path / "s", axes=axes)), page)
+    text = page.read_text(encoding="utf-8")
+    assert "are missing here" not in text
+    assert "<script" not in text
+    assert not re.search(r"(src|href)=", text)
+    plain = re.sub(r"<[^>]*>", "", text)
+    for facet in ("toy, FedMF", "toy, FedNCF"):
+        assert f"{facet}: NDCG@10 against everything one client sent and received" in plain
+        assert f"{facet}, training.refresh_every" in plain  # its ablation
+    assert "★ 0.4100 ± 0.0010" in plain
+    assert "= 0.4067 ± 0.0042" in plain
+    assert re.search(r"▼ -0\.0398 \[-0\.040[56], -0\.0391\]", plain)
+    assert "Student" in plain
+    assert "12.6" in plain  # percent of the reference's bytes
+    assert "Nothing was recorded" not in plain
+
+
+def test_partial_page(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", missing=4)
+    write_sweep_report(read_sweep(folder), tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "4 of 9 cells are missing here: 0 failed, 0 begun, 4 not started." in text
+    assert "1 of 3" in text
+
+
+@pytest.mark.parametrize("missing", [1, 3])
+def test_one_seed_says_so(missing: int, tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", seeds=(0,), missing=missing)
+    write_sweep_report(read_sweep(folder), tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "Only one seed" in text
+    assert ("-0.0010, one seed" in text) == (missing < 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compare", [True, False])
+def test_two_hundred_cells(compare: bool, tmp_path: Path) -> None:
+    axes = {
+        "backbone": ["A", "B", "C", "D", "E"],
+        "training.refresh_every": [str(25 * i) for i in range(5)],
+    }
+    folder = write_sweep(tmp_path / "s", axes=axes, compare=compare)
+    sweep = read_sweep(folder)
+    assert len(sweep.rows) == 225
+    write_sweep_report(sweep, tmp_path / "r.html")
+    assert (tmp_path / "r.html").stat().st_size < 10e6
+    assert f"the {MOST} best cells" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_summary(tmp_path: Path) -> None:
+    found = summary(read_sweep(write_sweep(tmp_path, missing=1)))
+    assert found["status"] == {"done": 8, "failed": 0, "begun": 0, "missing": 1}
+    full, lora, hashed = found["cells"]
+    assert full["labels"] == {"data.source": "toy", "strategy": "Full"}
+    assert full["seeds"] == [0, 1, 2]
+    assert full["test"]["sampled"]["ndcg@10"]["mean"] == pytest.approx(0.41)
+    assert lora["differences"]["test.sampled.ndcg@10"]["verdict"] == "within noise"
+    assert hashed["seeds"] == [0, 1]
+    assert full["bytes"]["total_per_client_mean"] == 47_436_800
+    assert full["floors"]["floor.popularity.test.sampled.ndcg@10"] == pytest.approx(0.24)
+    assert full["splits"] == ["5a" * 32]
+    assert full["commits"] == ["0123456789abcdef0123456789abcdef01234567"]
+
+
+def test_one_reference_may_serve_all(tmp_path: Path) -> None:
+    """Where one cell alone has the reference's label, all others are compared with it."""
+    folder = write_sweep(tmp_path, axes={"adapter.rank": ["2", "4"]})
+    sweep = read_sweep(folder)
+    rows = [r for r in sweep.rows if (r["strategy"], r["adapter.rank"]) != ("Full", "4")]
+    object.__setattr__(sweep, "rows", rows)
+    (facet,) = facets(sweep)
+    assert len(facet.cells) == 5
+    assert {cell.reference for cell in facet.cells} == {facet.cells[0]}
+
+
+def test_bad_folders(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"sweep\.json does not exist"):
+        read_sweep(tmp_path)
+    folder = write_sweep(tmp_path / "s")
+    (folder / "results.parquet").write_bytes(b"none")
+    with pytest.raises(ArtifactError, match="is not a readable Parquet file"):
+        read_sweep(folder)
+    (folder / "results.parquet").unlink()
+    with pytest.raises(ArtifactError, match=r"results\.parquet does not exist"):
+        read_sweep(folder)
+    (folder / "sweep.json").write_text('{"name": "s"}')
+    with pytest.raises(ArtifactError, match="has no valid 'axes'"):
+        read_sweep(folder)

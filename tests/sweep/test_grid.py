@@ -1,0 +1,183 @@
+"""Grid files become cells; bad ones are refused with one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fedpeft.errors import ConfigError
+from fedpeft.sweep import Cell, read_grid, select
+from fedpeft.sweep.folder import SweepFolder
+
+from .grids import SMALL, STRATEGIES, write_grid
+
+GRIDS = sorted((Path(__file__).parents[2] / "experiments").glob("*.toml"))
+GRID = f"""
+seeds = [0, 3]
+exclude = [{{strategy = "P-*", loss = "bpr"}}]
+{SMALL}
+[axes]
+"training.refresh_every" = [0, 25]
+{STRATEGIES}
+[axes.loss]
+bpr = {{loss.kind = "bpr"}}
+ials = {{}}
+[[extra]]
+labels = {{strategy = "P-LoRA r=8", loss = "ials"}}
+settings = {{adapter = {{kind = "lora", rank = 8}}}}
+[compare]
+axis = "strategy"
+reference = "Full"
+"""
+
+
+def cells_of(tmp_path: Path, text: str) -> list[Cell]:
+    return read_grid(write_grid(tmp_path, text), tmp_path).cells()
+
+
+def test_product(tmp_path: Path) -> None:
+    found = [
+        (
+            cell.config.seed,
+            cell.labels["training.refresh_every"],
+            cell.labels["strategy"],
+            cell.labels["loss"],
+            cell.config.adapter.kind,
+            getattr(cell.config.adapter.config, "rank", None),
+            cell.config.loss.kind,
+            cell.config.training.refresh_every,
+        )
+        for cell in cells_of(tmp_path, GRID)
+    ]
+    one_seed = [
+        ("0", "Full", "bpr", "full", None, "bpr", 0),
+        ("0", "Full", "ials", "full", None, "ials", 0),
+        ("0", "P-LoRA", "ials", "lora", 2, "ials", 0),
+        ("25", "Full", "bpr", "full", None, "bpr", 0),
+        ("25", "Full", "ials", "full", None, "ials", 0),
+        ("25", "P-LoRA", "ials", "lora", 2, "ials", 25),
+        ("0", "P-LoRA r=8", "ials", "lora", 8, "ials", 0),
+        ("25", "P-LoRA r=8", "ials", "lora", 8, "ials", 25),
+    ]
+    assert found == [(seed, *cell) for seed in (0, 3) for cell in one_seed]
+
+
+def test_equal_configurations_share_a_run(tmp_path: Path) -> None:
+    folder = SweepFolder(tmp_path / "sweep")
+    cells = [cell for cell in cells_of(tmp_path, GRID) if cell.labels["loss"] == "ials"]
+    by_config: dict[str, set[Path]] = {}
+    for cell in cells:
+        by_config.setdefault(cell.hash, set()).add(folder.job(cell).folder)
+    assert all(len(folders) == 1 for folders in by_config.values())
+    assert len({path for paths in by_config.values() for path in paths}) == len(by_config) == 10
+
+
+def test_hash_knows_no_machine_path(tmp_path: Path) -> None:
+    text = 'base.data.source = "set"\n'
+    hashes = set()
+    for place in ("here", "there"):
+        (tmp_path / place / "set").mkdir(parents=True)
+        (cell,) = read_grid(write_grid(tmp_path, text), tmp_path / place).cells()
+        assert cell.config.data.source == str((tmp_path / place / "set").resolve())
+        hashes.add(cell.hash)
+    assert len(hashes) == 1
+
+
+@pytest.mark.parametrize(
+    ("only", "count"),
+    [
+        ([], 16),
+        (["Full"], 8),
+        (["Full", "P-LoRA"], 12),
+        (["Full", "bpr"], 4),
+        (["strategy=Full", "seed=3"], 4),
+        (["25", "P-LoRA r=8"], 2),
+    ],
+)
+def test_select(only: list[str], count: int, tmp_path: Path) -> None:
+    assert len(select(cells_of(tmp_path, GRID), only)) == count
+
+
+@pytest.mark.parametrize(
+    ("only", "said"),
+    [
+        (["P-Lora"], "no cell has this label; there are 0, 25, Full, P-LoRA"),
+        (["P-LoRA", "bpr"], "no cell has all these labels"),
+        (["seed=1"], "no cell has this label"),
+    ],
+)
+def test_select_refuses(only: list[str], said: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=said):
+        select(cells_of(tmp_path, GRID), only)
+
+
+def test_select_refuses_a_label_of_two_axes(tmp_path: Path) -> None:
+    text = '[axes]\n"training.refresh_every" = [0, 5]\n"training.warmup_rounds" = [0, 5]\n'
+    cells = cells_of(tmp_path, text)
+    with pytest.raises(ConfigError, match=r"write training\.refresh_every=5"):
+        select(cells, ["5"])
+    assert len(select(cells, ["training.refresh_every=5"])) == 2
+
+
+BAD = {
+    "seeds = [0, 0]": "seeds: [0, 0] names a seed twice",
+    "seeds = []": "seeds = []: ",
+    "seeds = [-1]": "seeds.0 = -1: ",
+    "sedes = [0]": "unknown key 'sedes'; known keys here are axes, base, compare, exclude",
+    "axes.seed = [0, 1]": "axes.seed: an axis cannot be called 'seed'; list them in seeds",
+    "axes.status = [0]": "an axis cannot be called 'status'; the results table has",
+    "axes.recipe = []": "axes.recipe has no values",
+    "axes.recipe = 'paper'": "axes.recipe = 'paper': must be a list of values, or settings",
+    'axes.recipe = ["paper", "paper"]': "axes.recipe names paper twice",
+    "axes.training.rounds = [1, 2]": "axes.training.rounds = [1, 2]: must be a table of settings",
+    '[axes]\n"training.round" = [1]': (
+        "cell training.round=1: unknown key 'training.round'; known keys here are"
+    ),
+    "[axes]\nrecipe = ['poper']": "cell recipe=poper: recipe = 'poper': must be one of",
+    "[axes.a.x]\nadapter.kind = 'fool'": "cell a=x: unknown adapter 'fool'; known are",
+    "base.seed = 1": "seed: list the seeds in seeds, at the top of the file",
+    "base.data.source = 'nowhere'": "data.source = 'nowhere' is neither 'synthetic' nor a folder",
+    "[[extra]]\nlabels = {a = 'b'}": "extra.0.labels: 'a' is no axis; axes are",
+    "axes.recipe = ['paper']\n[[extra]]\nlabels = {recipe = 'paper'}": "two cells are called",
+    "exclude = [{a = 'b'}]": "exclude.0: 'a' is no axis",
+    "exclude = [{recipe = 'p'}]\naxes.recipe = ['paper']": "exclude.0 fits no cell",
+    "exclude = [{recipe = '*'}]\naxes.recipe = ['paper']": "exclude leaves no cell",
+    "axes.recipe = ['paper']\ncompare = {axis = 'recipe', reference = 'x'}": (
+        "compare.reference = 'x': must be a label of recipe, which has paper"
+    ),
+    "compare = {axis = 'x', reference = 'x'}": "compare.axis: 'x' is no axis",
+    "compare = {axis = 'x'}": "compare.reference is missing",
+    "search = {trials = 1, keys = {}}": "search.keys = {}: ",
+    "search = {trials = 1, keys = {a = {low = 2, high = 1}}}": (
+        "search.keys.a: high (1) must be above low (2)"
+    ),
+    "search = {trials = 1, keys = {a = {low = 0, high = 1, log = true}}}": (
+        "search.keys.a: low (0) must be above 0 on a logarithmic scale"
+    ),
+    "seeds = ": "is not valid TOML",
+}
+
+
+@pytest.mark.parametrize(("text", "said"), BAD.items(), ids=list(BAD))
+def test_bad_grid(text: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        cells_of(tmp_path, text)
+    sentence = str(refusal.value)
+    assert said in sentence
+    assert "grid.toml" in sentence
+    assert "\n" not in sentence
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        read_grid(tmp_path / "none.toml", tmp_path)
+
+
+@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
+def test_committed_grids_resolve(path: Path, tmp_path: Path) -> None:
+    for name in ("ml-1m", "ml-100k", "amazon-industrial"):
+        (tmp_path / name).mkdir()
+    grid = read_grid(path, tmp_path)
+    assert len(grid.file.seeds) >= 3
+    assert len(grid.cells()) == len(grid.settings) * len(grid.file.seeds)

@@ -1,0 +1,165 @@
+"""Sweeps run, survive kills, and gather one table."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from cli.tools import fedpeft
+from fedpeft.errors import ConfigError, Interrupted
+from fedpeft.experiment import RunFolder, Schedule, start
+from fedpeft.federation import RunOptions
+from fedpeft.sweep import Summary, read_grid, select, sweep
+from fedpeft.sweep.folder import Job, Outcome, SweepFolder
+from fedpeft.sweep.process import How, Process
+
+from .grids import SMALL, STRATEGIES, write_grid
+
+GRID = f"""
+base.training.rounds = 240
+{SMALL}
+{STRATEGIES}
+[axes.strategy.Diverging]
+adapter.kind = "full"
+training.server_optimizer.lr = 1e30
+[compare]
+axis = "strategy"
+reference = "Full"
+"""
+
+
+class Watch:
+    """Notes what happens; sends a signal to a process, or to this one, once it is under way."""
+
+    def __init__(self, victim: str = "", number: signal.Signals | None = None) -> None:
+        self.rounds: dict[str, int] = {}
+        """The round with which each run began."""
+        self._victim, self._number = victim, number
+
+    def began(self, process: Process) -> None:
+        """Nothing is known yet."""
+
+    def ended(self, process: Process, outcome: Outcome) -> None:
+        """Note where it began."""
+        self.rounds[process.job.config.adapter.kind] = process.first
+
+    def tick(self, running: Sequence[Process], pending: Sequence[Job]) -> None:
+        """Send the signal after the first checkpoint."""
+        for process in running:
+            kind = process.job.config.adapter.kind
+            if self._number and kind == self._victim and process.round >= 100:
+                number, self._number = self._number, None
+                own = number != signal.SIGKILL
+                os.kill(os.getpid() if own else process._popen.pid, number)
+
+
+def go(folder: Path, watch: Watch, only: Sequence[str] = ()) -> Summary:
+    grid = read_grid(write_grid(folder, GRID), folder)
+    cells = grid.cells()
+    chosen = select(cells, only)
+    how = How(checkpoint_every=20)
+    return sweep(grid, cells, chosen, folder / "out", watch, jobs=2, memory=2**40, how=how)
+
+
+@pytest.fixture(scope="module")
+def swept(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder in which a child was killed, then the sweep stopped, then finished."""
+    folder = tmp_path_factory.mktemp("sweep")
+    killed = go(folder, Watch("lora", signal.SIGKILL), only=["P-LoRA"])
+    ((name, why),) = killed.failed
+    assert name == "strategy=P-LoRA, seed=0"
+    assert why == "its process was ended by SIGKILL, perhaps for want of memory"
+    assert (killed.cells, killed.done) == (3, 0)
+    with pytest.raises(Interrupted, match="the same command goes on"):
+        go(folder, Watch("full", signal.SIGTERM), only=["Full"])
+    table = pl.read_parquet(folder / "out" / "results.parquet")
+    assert dict(zip(table["strategy"], table["status"], strict=True)) == {
+        "Full": "begun",
+        "P-LoRA": "failed",
+        "Diverging": "missing",
+    }
+    watch = Watch()
+    done = go(folder, watch)
+    assert (done.cells, done.done) == (3, 2)
+    assert [name for name, _ in done.failed] == ["strategy=Diverging, seed=0"]
+    assert "the training loss became" in done.failed[0][1]
+    assert watch.rounds["lora"] >= 80  # a checkpoint every 20 rounds, killed after the 100th
+    return folder
+
+
+def test_killed_run_ends_like_one_that_was_not(swept: Path, tmp_path: Path) -> None:
+    table = pl.read_parquet(swept / "out" / "results.parquet")
+    (row,) = table.filter(pl.col("strategy") == "P-LoRA").to_dicts()
+    config = RunFolder.open(swept / "out" / row["folder"]).config()
+
+    class Silent(Watch):
+        stage = started = round = evaluated = lambda *_: None
+
+    whole = start(
+        config, tmp_path / "whole", RunOptions(seed=0, device="cpu"), Silent(), Schedule()
+    )
+    found = json.loads((swept / "out" / row["folder"] / "result.json").read_text())
+    for key in ("metrics", "bytes", "floors", "config"):
+        assert found[key] == whole[key]
+
+
+def test_finished_runs_are_kept(swept: Path) -> None:
+    files = sorted((swept / "out" / "runs").glob("*/result.json"))
+    before = [path.stat().st_mtime_ns for path in files]
+    watch = Watch()
+    assert go(swept, watch, only=["Full", "P-LoRA"]).failed == []
+    assert watch.rounds == {}
+    assert [path.stat().st_mtime_ns for path in files] == before
+
+
+def test_table(swept: Path) -> None:
+    table = pl.read_parquet(swept / "out" / "results.parquet")
+    text = pl.read_csv(swept / "out" / "results.csv")
+    assert table.columns == text.columns
+    assert len(table) == len(text) == 3
+    for row in table.filter(pl.col("status") == "done").to_dicts():
+        result = json.loads((swept / "out" / row["folder"] / "result.json").read_text())
+        for part in ("validation", "test"):
+            for ranking in ("sampled", "full"):
+                for name, value in result["metrics"][part][ranking].items():
+                    assert row[f"{part}.{ranking}.{name}"] == value
+        floor = result["floors"]["popularity"]["test"]["full"]["mrr"]
+        assert row["floor.popularity.test.full.mrr"] == floor
+        assert row["bytes.total_per_client_mean"] == result["bytes"]["total_per_client_mean"]
+        assert row["split"] == result["split_fingerprint"]
+        assert row["seconds"] == result["seconds"]
+        assert row["peak_memory"] > 2**26
+        (again,) = text.filter(pl.col("strategy") == row["strategy"]).to_dicts()
+        assert again["test.sampled.ndcg@10"] == pytest.approx(row["test.sampled.ndcg@10"])
+    (failed,) = table.filter(pl.col("status") == "failed").to_dicts()
+    assert failed["test.sampled.ndcg@10"] is None
+    assert "lower the learning rate" in failed["reason"]
+
+
+def test_report_verb(swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(swept)
+    done = fedpeft("report", "out", "--summary", "summary.json", "--json")
+    assert done.code == 0, done.err
+    page = (swept / "out" / "report.html").read_text()
+    assert "1 of 3 cells are missing here: 1 failed" in page
+    found = json.loads((swept / "summary.json").read_text())
+    assert found["status"] == {"done": 2, "failed": 1, "begun": 0, "missing": 0}
+    assert len(found["cells"]) == 3
+
+
+def test_two_sweeps_of_one_folder(tmp_path: Path) -> None:
+    folder = SweepFolder(tmp_path)
+    with (
+        folder.locked(),
+        pytest.raises(ConfigError, match="another sweep is running"),
+        SweepFolder(tmp_path).locked(),
+    ):
+        pass
+    with folder.locked():  # free again
+        pass
