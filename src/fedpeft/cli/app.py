@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn, cast
 import typer
 
 from fedpeft import __version__
-from fedpeft.cli import data, demo, doctor, results, run
+from fedpeft.cli import cost, data, demo, doctor, results, run
 from fedpeft.errors import FedpeftError, RunError
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ def options(
 
 run.register(app)
 results.register(app)
+cost.register(app)
 app.add_typer(data.app, name="data")
 demo.register(app)
 doctor.register(app)

@@ -14,6 +14,7 @@ from fedpeft.errors import ArtifactError, Interrupted
 from fedpeft.evaluation import Report, evaluate
 from fedpeft.experiment.assemble import Prepared, build, prepare
 from fedpeft.experiment.config import RunConfig
+from fedpeft.experiment.costs import run_costs
 from fedpeft.experiment.floors import cached_floors
 from fedpeft.experiment.folder import LOGS, RunFolder, commit
 from fedpeft.experiment.signals import StopRequest
@@ -226,6 +227,7 @@ def _result(
             centralised_mf=config.evaluation.centralised_floor,
             recency=config.training.recency,
         ),
+        "cost": run_costs(config, dataset),
         "bytes": simulation.ledger.summary(simulation.server.prices),
         "rounds": simulation.round,
         "seconds": seconds,

@@ -78,6 +78,95 @@ class ClientBytes(_Record):
     """Everything over the whole run, both directions, mean over all clients."""
 
 
+class Sent(_Record):
+    """What one client sends and receives under one value encoding, in bytes."""
+
+    encoding: str
+    round: Bytes
+    """One payload, in one direction."""
+    warmup_round: Bytes | None
+    base: Bytes
+    subspace: Bytes
+    total: Bytes
+    """Whole run, mean over all clients."""
+
+
+class Kept(_Record):
+    """What one side keeps, in bytes."""
+
+    base: Bytes
+    subspace: Bytes
+    adapter: Bytes
+    shared: Bytes
+    private: Bytes
+    optimizer: Bytes
+    feedback: Bytes
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return sum(dict(self).values())
+
+
+class Sides(_Record):
+    """What both sides keep."""
+
+    client: Kept
+    server: Kept
+
+
+class Operations(_Record):
+    """Counted operations."""
+
+    matmul: int
+    elementwise: int
+    integer: int
+
+
+class Computation(_Record):
+    """Operations of one item vector and of one training step."""
+
+    vector: Operations
+    step: Operations
+
+
+class Capacity(_Record):
+    """What corrections can express; None where it is not known, or every item has its own."""
+
+    parameters: int
+    rank: int | None
+    reachable: int | None
+    expected_distinct: float | None
+
+
+class StrategyCost(_Record):
+    """What one strategy costs."""
+
+    label: str
+    communication: Annotated[list[Sent], Field(min_length=1)]
+    storage: Sides
+    computation: Computation
+    capacity: Capacity
+
+
+class CostScale(_Record):
+    """The sizes that costs were reckoned with."""
+
+    items: int
+    dim: int
+    clients: int
+    touched: int
+
+
+class Costs(_Record):
+    """What the run's strategy and its alternatives cost."""
+
+    strategy: str
+    """Label of the run's own among `strategies`."""
+    scale: CostScale
+    strategies: list[StrategyCost]
+
+
 class Result(_Record):
     """``result.json``: what ran and how it ended."""
 
@@ -96,6 +185,8 @@ class Result(_Record):
     bytes: ClientBytes
     items: dict[str, Any]
     """What pretraining reported: reconstruction error, latent variance, and so on."""
+    cost: Costs | None = None
+    """Runs of earlier versions have none."""
 
 
 class Evaluation(_Record):
