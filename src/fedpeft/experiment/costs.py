@@ -108,10 +108,11 @@ def _sizes(dataset: Dataset) -> dict[str, int]:
     return {"items": dataset.n_items, "clients": users, "touched": max(1, mean)}
 
 
-def run_costs(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
+def run_costs(config: RunConfig, dataset: Dataset) -> dict[str, Any] | None:
     """Return what a run and its alternatives cost, counted, ready for JSON.
 
-    The alternatives have the run's schedule; those of a run of the full table, which has neither
+    None if its adapter's costs cannot be told: a run that is done must not fail for that.  The
+    alternatives have the run's schedule; those of a run of the full table, which has neither
     warm-up nor refresh, have the recipe's.
     """
     values = config.to_dict()
@@ -120,5 +121,8 @@ def run_costs(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
             del values["training"][key]
     scale = Scale(dim=config.items.dim, seed=config.seed, **_sizes(dataset))
     encoding = config.training.encoding
-    found = costs(strategies(values), scale, measured=False, encodings=(encoding,))
+    try:
+        found = costs(strategies(values), scale, measured=False, encodings=(encoding,))
+    except ConfigError:
+        return None
     return {"strategy": config.label, **as_json(found, scale)}
