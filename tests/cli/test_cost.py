@@ -46,7 +46,7 @@ def test_measured(here: Path) -> None:
 
 
 def test_movielens_1m_is_the_default(here: Path) -> None:
-    """The totals are those of the committed runs, but for who caught up when: those have 3 seeds."""
+    """The totals are those of the committed runs, but for catch-up, a mean over seeds there."""
     found = json.loads(fedpeft("cost", "--no-measure", "--json").out)
     assert found["scale"] == {"items": 3706, "dim": 32, "clients": 6040, "touched": 166, "seed": 0}
     committed = Path(__file__).parents[2] / "experiments" / "results" / "headline-ml-1m.json"
