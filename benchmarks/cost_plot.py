@@ -18,7 +18,7 @@ LINES = {
     "P-RQ 256 x 4": ("P-RQ 256 x 4", "float32"),
     "P-Hash 512 x 2, mean or SENet": ("P-Hash 512 x 2", "float32"),
 }
-"""Name in the picture -> label and encoding; SENet adds 16 bytes to a payload, which no eye sees."""
+"""Name in the picture -> label and encoding; SENet adds 16 bytes to a payload: the same line."""
 COLORS = (*PICTURE.series[:1], PICTURE.muted, *PICTURE.series[1:4])
 PANELS = {"round": "Bytes of a round, one direction", "total": "Bytes of a run, both directions"}
 
@@ -66,13 +66,23 @@ def _panel(rows: list[dict[str, Any]], measure: str, title: str) -> Any:
         .encode(
             x=alt.X("items:Q", scale=log, title="Items", axis=alt.Axis(values=ticks, format="~s")),
             y=alt.Y(
-                f"{measure}:Q", scale=log, title=title, axis=alt.Axis(format="~s", tickCount=6)
+                f"{measure}:Q",
+                scale=log,
+                title=title,
+                axis=alt.Axis(values=[10**power for power in range(4, 13)], format="~s"),
             ),
             color=alt.Color(
                 "line:N",
                 scale=alt.Scale(domain=list(LINES), range=list(COLORS)),
                 sort=list(LINES),
-                legend=alt.Legend(title=None, orient="bottom", columns=3, labelLimit=260),
+                legend=alt.Legend(
+                    title=None,
+                    orient="bottom",
+                    columns=5,
+                    labelLimit=260,
+                    symbolType="stroke",
+                    symbolStrokeWidth=2,
+                ),
             ),
             strokeDash=alt.StrokeDash(
                 "line:N", scale=alt.Scale(domain=list(LINES), range=dashes), legend=None
