@@ -9,21 +9,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from fedpeft.errors import ArtifactError
 from fedpeft.files import read_json
+from fedpeft.report.record import Bytes, Costs
+from fedpeft.report.record import Record as _Record
 
 HEADLINE = ("hr@10", "ndcg@10")
 """Metrics every evaluation has."""
-
-
-class _Record(BaseModel):
-    """A frozen record of a run folder; keys that a later version added are ignored."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="ignore", use_attribute_docstrings=True, allow_inf_nan=False
-    )
 
 
 def _with_headline(scores: dict[str, float]) -> dict[str, float]:
@@ -31,9 +25,6 @@ def _with_headline(scores: dict[str, float]) -> dict[str, float]:
         if name not in scores:
             raise ValueError(f"has no {name!r}, only {', '.join(sorted(scores)) or 'nothing'}")
     return scores
-
-
-Bytes = Annotated[float, Field(ge=0)]
 
 
 class Scores(_Record):
@@ -76,95 +67,6 @@ class ClientBytes(_Record):
     """Received because folds were missed, mean over all clients."""
     total_per_client_mean: Bytes
     """Everything over the whole run, both directions, mean over all clients."""
-
-
-class Sent(_Record):
-    """What one client sends and receives under one value encoding, in bytes."""
-
-    encoding: str
-    round: Bytes
-    """One payload, in one direction."""
-    warmup_round: Bytes | None
-    base: Bytes
-    subspace: Bytes
-    total: Bytes
-    """Whole run, mean over all clients."""
-
-
-class Kept(_Record):
-    """What one side keeps, in bytes."""
-
-    base: Bytes
-    subspace: Bytes
-    adapter: Bytes
-    shared: Bytes
-    private: Bytes
-    optimizer: Bytes
-    feedback: Bytes
-
-    @property
-    def total(self) -> float:
-        """All of it."""
-        return sum(dict(self).values())
-
-
-class Sides(_Record):
-    """What both sides keep."""
-
-    client: Kept
-    server: Kept
-
-
-class Operations(_Record):
-    """Counted operations."""
-
-    matmul: int
-    elementwise: int
-    integer: int
-
-
-class Computation(_Record):
-    """Operations of one item vector and of one training step."""
-
-    vector: Operations
-    step: Operations
-
-
-class Capacity(_Record):
-    """What corrections can express; None where it is not known, or every item has its own."""
-
-    parameters: int
-    rank: int | None
-    reachable: int | None
-    expected_distinct: float | None
-
-
-class StrategyCost(_Record):
-    """What one strategy costs."""
-
-    label: str
-    communication: Annotated[list[Sent], Field(min_length=1)]
-    storage: Sides
-    computation: Computation
-    capacity: Capacity
-
-
-class CostScale(_Record):
-    """The sizes that costs were reckoned with."""
-
-    items: int
-    dim: int
-    clients: int
-    touched: int
-
-
-class Costs(_Record):
-    """What the run's strategy and its alternatives cost."""
-
-    strategy: str
-    """Label of the run's own among `strategies`."""
-    scale: CostScale
-    strategies: list[StrategyCost]
 
 
 class Result(_Record):
