@@ -116,7 +116,7 @@ def test_the_mlp_travels_and_is_paid_for() -> None:
     run = Toy(backbone=("fedncf", {"hidden": [6, 4]}), loss=("bpr", {}), training=GRADIENT, dim=8)
     simulation = run.simulation()
     mlp = (16 * 6 + 6) + (6 * 4 + 4) + (4 + 1)
-    assert simulation.server.prices.payload == 4 * (40 * 8 + mlp)
+    assert simulation.server.prices.upload == 4 * (40 * 8 + mlp)
     before = {n: p.detach().clone() for n, p in simulation.server.backbone.shared().items()}
     simulation.step()
     for name, parameter in simulation.server.backbone.shared().items():

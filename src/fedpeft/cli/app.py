@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn, cast
 import typer
 
 from fedpeft import __version__
-from fedpeft.cli import data, demo, doctor, report, results, run, sweep
+from fedpeft.cli import cost, data, demo, doctor, report, results, run, sweep
 from fedpeft.errors import FedpeftError, RunError
 
 app = typer.Typer(
@@ -43,6 +43,7 @@ run.register(app)
 sweep.register(app)
 report.register(app)
 results.register(app)
+cost.register(app)
 app.add_typer(data.app, name="data")
 demo.register(app)
 doctor.register(app)

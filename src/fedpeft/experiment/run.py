@@ -14,6 +14,7 @@ from fedpeft.errors import ArtifactError, Interrupted
 from fedpeft.evaluation import Part, Report, evaluate
 from fedpeft.experiment.assemble import Prepared, build, prepare
 from fedpeft.experiment.config import RunConfig
+from fedpeft.experiment.costs import run_costs
 from fedpeft.experiment.floors import cached_floors
 from fedpeft.experiment.folder import LOGS, RunFolder, commit
 from fedpeft.experiment.signals import StopRequest
@@ -229,6 +230,7 @@ def _result(
         "items": prepared.items.report,
         "metrics": metrics,
         "floors": floors,
+        "cost": run_costs(config, dataset),
         "bytes": simulation.ledger.summary(simulation.server.prices),
         "rounds": simulation.round,
         "seconds": seconds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,6 @@ def configure(
     ConfigError
         As `fedpeft.experiment.resolve`, or when an override is malformed.
     """
-    values: dict[str, Any] = {} if file is None else read_toml(file)
     options: dict[str, Any] = {
         "data.source": data,
         "backbone.kind": backbone,
@@ -50,6 +50,20 @@ def configure(
         "training.rounds": rounds,
         "seed": seed,
     }
+    return resolve(gather(file, options, settings))
+
+
+def gather(
+    file: Path | None, options: Mapping[str, Any], settings: Sequence[str] | None
+) -> dict[str, Any]:
+    """Return the tables of a file with options and ``table.key=value`` settings set over them.
+
+    Parameters
+    ----------
+    options
+        Values by dotted key; None leaves the file's.
+    """
+    values: dict[str, Any] = {} if file is None else read_toml(file)
     for key, value in options.items():
         if value is not None:
             override(values, key.split("."), value)
@@ -57,7 +71,7 @@ def configure(
         path, value = parse_override(text)
         override(values, path, value)
     _absolute_source(values)
-    return resolve(values)
+    return values
 
 
 def _absolute_source(values: dict[str, Any]) -> None:

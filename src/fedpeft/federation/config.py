@@ -13,6 +13,8 @@ from fedpeft.config import ConfigModel
 from fedpeft.data.recency import RecencyConfig
 from fedpeft.federation.transforms import complete
 
+Event = Literal["warmup_end", "fold"]
+
 
 class OptimizerConfig(ConfigModel):
     """A first-order optimiser."""
@@ -93,6 +95,15 @@ class TrainingConfig(ConfigModel):
     def broadcast_encoding(self) -> EncodingName:
         """The encoding of the download."""
         return self.download_encoding or self.encoding
+
+    def event_at(self, round_number: int) -> Event | None:
+        """Return what happens before a round: the end of the warm-up, a fold, or nothing."""
+        since = round_number - self.warmup_rounds
+        if self.warmup_rounds and since == 0:
+            return "warmup_end"
+        if self.refresh_every and since > 0 and since % self.refresh_every == 0:
+            return "fold"
+        return None
 
     @field_validator("transforms")
     @classmethod

@@ -47,13 +47,17 @@ class Codec(ABC):
             for part in self.parts(tensors[name].detach().float().reshape(1, -1))
         )
 
-    def decode(self, data: bytes, shapes: Shapes) -> Tensors:
-        """Undo `encode`; raises `ArtifactError` when `data` is not as long as it must be."""
-        expected = sum(
+    def size(self, shapes: Shapes) -> int:
+        """Return how many bytes `encode` makes of tensors of these shapes."""
+        return sum(
             dtype.itemsize * length
             for shape in shapes.values()
             for dtype, length in self.layout(shape.numel())
         )
+
+    def decode(self, data: bytes, shapes: Shapes) -> Tensors:
+        """Undo `encode`; raises `ArtifactError` when `data` is not as long as it must be."""
+        expected = self.size(shapes)
         if len(data) != expected:
             raise ArtifactError(f"payload has {len(data)} bytes, its layout takes {expected}")
         tensors, start = {}, 0

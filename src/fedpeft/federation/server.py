@@ -11,7 +11,7 @@ import torch
 from fedpeft.adapters import AdapterConfig, ItemContext, ItemEmbedding, adapters
 from fedpeft.backbones import Backbone
 from fedpeft.errors import ConfigError
-from fedpeft.federation.config import TrainingConfig
+from fedpeft.federation.config import Event, TrainingConfig
 from fedpeft.federation.encoding import CODECS, ErrorFeedback, Int8
 from fedpeft.federation.ledger import Ledger, Phase, Prices
 from fedpeft.federation.loop import payload_of
@@ -138,19 +138,16 @@ class Server:
         private = self.backbone.private
         return {n: p for n, p in self.backbone.named_parameters() if n not in private}
 
-    def begin(self, round_number: int) -> str | None:
-        """Fold the adapter if it is time to; return what happened: `warmup_end`, `fold` or None."""
-        since = round_number - self._training.warmup_rounds
-        if self.phase == "warmup" and since >= 0:
+    def begin(self, round_number: int) -> Event | None:
+        """Fold the adapter if it is time to; return what happened."""
+        event = self._training.event_at(round_number)
+        if event == "warmup_end":
             self.phase = "adapt"
-            self._fold()
-            return "warmup_end"
-        every = self._training.refresh_every
-        if self.phase == "adapt" and every and since > 0 and since % every == 0:
+        elif event == "fold":
             self._ledger.close_version(self.prices.download)
+        if event:
             self._fold()
-            return "fold"
-        return None
+        return event
 
     def _fold(self) -> None:
         """Fold the adapter, as clients know it, into the base and start a new one on it."""

@@ -24,7 +24,7 @@ BUCKET_BYTES = 1 << 24
 """Bytes of clients' tensors per bucket: what fits the cache beats what amortises calls."""
 
 
-class _Payload:
+class Payloads:
     """The payload copies of a bucket's clients, as leaves, and the item vectors they give."""
 
     def __init__(self, item: ItemEmbedding, shared: Tensors, rows: Tensor) -> None:
@@ -68,11 +68,11 @@ class _Payload:
         return composed
 
     @torch.no_grad()
-    def over_catalogue(self, clients: slice) -> _Payload:
+    def over_catalogue(self, clients: slice) -> Payloads:
         """Return the copies of some of the clients, with the rows of all items."""
         rows = self.rows[clients]
         everything = torch.arange(self._item.num_embeddings, device=rows.device)
-        copies = _Payload(self._item, self._received, everything.expand(len(rows), -1))
+        copies = Payloads(self._item, self._received, everything.expand(len(rows), -1))
         for name, delta in self.change().items():
             moved = delta[clients]
             if name.removeprefix("item.") in self._item.item_indexed:
@@ -150,7 +150,7 @@ class _Trained:
 
     clients: Bucket
     private: Tensors
-    payload: _Payload
+    payload: Payloads
     losses: Tensor
     """float (C,): at the start of the last payload step."""
 
@@ -175,7 +175,7 @@ def _trained(
                 rows, local = rows.expand(len(part.users), -1), part.items
             else:
                 rows, local = part.compact(item.num_embeddings)
-            payload = _Payload(item, shared, rows)
+            payload = Payloads(item, shared, rows)
             own, losses = _train(problem, payload, own, part, local)
             yield _Trained(part, own, payload, losses)
 
@@ -194,7 +194,7 @@ def _received(
 
 
 def _train(
-    problem: LocalProblem, payload: _Payload, private: Tensors, bucket: Bucket, local: Tensor
+    problem: LocalProblem, payload: Payloads, private: Tensors, bucket: Bucket, local: Tensor
 ) -> tuple[Tensors, Tensor]:
     """Run the payload steps; return private parameters and losses (C,)."""
     training = problem.training
@@ -226,7 +226,7 @@ def _train(
 def _context(
     problem: LocalProblem,
     private: Tensors,
-    payload: _Payload,
+    payload: Payloads,
     table: Tensor,
     bucket: Bucket,
     local: Tensor,

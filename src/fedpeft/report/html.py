@@ -19,6 +19,8 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from fedpeft.errors import InputError
 from fedpeft.files import write_text
 from fedpeft.report.bars import final_accuracy
+from fedpeft.report.cost import COLUMNS as COST_COLUMNS
+from fedpeft.report.cost import cost_table
 from fedpeft.report.curves import learning_curves
 from fedpeft.report.runs import Run, labels
 from fedpeft.report.table import COLUMNS, cells, comparison, megabytes
@@ -58,6 +60,8 @@ def write_report(
         floors=[cells(row) for row in compared.floors],
         charts=_charts(runs, allow_different_splits),
         kinds=TRAFFIC,
+        costs=cost_table(runs),
+        cost_columns=COST_COLUMNS,
         evaluations=[
             (name, line)
             for name, run in zip(names, runs, strict=True)

@@ -9,21 +9,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from fedpeft.errors import ArtifactError
 from fedpeft.files import read_json
+from fedpeft.report.record import Bytes, Costs
+from fedpeft.report.record import Record as _Record
 
 HEADLINE = ("hr@10", "ndcg@10")
 """Metrics every evaluation has."""
-
-
-class _Record(BaseModel):
-    """A frozen record of a run folder; keys that a later version added are ignored."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="ignore", use_attribute_docstrings=True, allow_inf_nan=False
-    )
 
 
 def _with_headline(scores: dict[str, float]) -> dict[str, float]:
@@ -31,9 +25,6 @@ def _with_headline(scores: dict[str, float]) -> dict[str, float]:
         if name not in scores:
             raise ValueError(f"has no {name!r}, only {', '.join(sorted(scores)) or 'nothing'}")
     return scores
-
-
-Bytes = Annotated[float, Field(ge=0)]
 
 
 class Scores(_Record):
@@ -96,6 +87,8 @@ class Result(_Record):
     bytes: ClientBytes
     items: dict[str, Any]
     """What pretraining reported: reconstruction error, latent variance, and so on."""
+    cost: Costs | None = None
+    """Runs of earlier versions have none."""
 
 
 class Evaluation(_Record):

@@ -1,0 +1,92 @@
+"""The picture of the costs: bytes of a round and of a run against the size of the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+
+from fedpeft.files import atomic_path
+from fedpeft.report.theme import PICTURE, inline, save_png, styled
+
+LINES = {
+    "Full": ("Full", "float32"),
+    "Full, int8": ("Full", "int8"),
+    "P-LoRA r=4": ("P-LoRA r=4", "float32"),
+    "P-RQ 256 x 4": ("P-RQ 256 x 4", "float32"),
+    "P-Hash 512 x 2, mean or SENet": ("P-Hash 512 x 2", "float32"),
+}
+"""Name in the picture -> label and encoding; SENet adds 16 bytes to a payload: the same line."""
+COLORS = (*PICTURE.series[:1], PICTURE.muted, *PICTURE.series[1:4])
+PANELS = {"round": "Bytes of a round, one direction", "total": "Bytes of a run, both directions"}
+
+
+def draw(points: Sequence[dict[str, Any]], folder: Path) -> None:
+    """Write cost.svg and cost.png."""
+    rows = [
+        {
+            "items": point["scale"]["items"],
+            "line": line,
+            "round": sent["round"],
+            "total": sent["total"],
+        }
+        for point in points
+        for line, (label, encoding) in LINES.items()
+        for cost in point["strategies"]
+        if cost["label"] == label
+        for sent in cost["communication"]
+        if sent["encoding"] == encoding
+    ]
+    chart = alt.hconcat(*(_panel(rows, measure, title) for measure, title in PANELS.items()))
+    chart = styled(
+        chart.properties(
+            title=alt.Title(
+                "What one client sends and receives",
+                subtitle="k = 32; a run is 1000 rounds with 10 % of the clients each, 20 of them "
+                "warm-up; mean over clients, one-off and catch-up included",
+            )
+        ),
+        PICTURE,
+    )
+    save_png(chart, folder / "cost.png")
+    with atomic_path(folder / "cost.svg") as path:
+        chart.save(str(path), format="svg")
+
+
+def _panel(rows: list[dict[str, Any]], measure: str, title: str) -> Any:
+    """Draw one measure against the number of items, both axes logarithmic."""
+    log = alt.Scale(type="log", nice=False, padding=12)
+    ticks = sorted({row["items"] for row in rows})
+    dashes = [[5, 3] if "int8" in line else [1, 0] for line in LINES]
+    return (
+        alt.Chart(inline(rows))
+        .mark_line(point={"filled": True, "size": 36})
+        .encode(
+            x=alt.X("items:Q", scale=log, title="Items", axis=alt.Axis(values=ticks, format="~s")),
+            y=alt.Y(
+                f"{measure}:Q",
+                scale=log,
+                title=title,
+                axis=alt.Axis(values=[10**power for power in range(4, 13)], format="~s"),
+            ),
+            color=alt.Color(
+                "line:N",
+                scale=alt.Scale(domain=list(LINES), range=list(COLORS)),
+                sort=list(LINES),
+                legend=alt.Legend(
+                    title=None,
+                    orient="bottom",
+                    columns=5,
+                    labelLimit=260,
+                    symbolType="stroke",
+                    symbolStrokeWidth=2,
+                ),
+            ),
+            strokeDash=alt.StrokeDash(
+                "line:N", scale=alt.Scale(domain=list(LINES), range=dashes), legend=None
+            ),
+        )
+        .properties(width=330, height=280)
+    )

@@ -1,0 +1,233 @@
+"""Writes docs/costs.md: what each strategy costs, and which one to use.
+
+    python docs/generate_costs.py
+
+Bytes, operations and expectations are counted anew; milliseconds and collisions come from
+``benchmarks/results/cost.json``, accuracy from ``experiments/results``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from fedpeft.cost import Cost, Scale, costs
+from fedpeft.cost.formulas import FORMULAS
+from fedpeft.experiment.costs import scale_of, strategies
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "costs.md"
+TEMPLATE = ROOT / "docs" / "costs.md.j2"
+MEASURED = ROOT / "benchmarks" / "results" / "cost.json"
+ACCURACY = ROOT / "experiments" / "results" / "headline-ml-1m.json"
+ITEMS = tuple(10**power for power in range(3, 8))
+LABELS = ("Full", "P-LoRA r=4", "P-Hash 512 x 2", "P-Hash-SENet 512 x 2", "P-RQ 256 x 4")
+
+
+def count(scale: Scale, settings: dict[str, Any] | None = None) -> dict[str, Cost]:
+    """Return the costs at a size, by label."""
+    return {cost.label: cost for cost in costs(strategies(settings or {}), scale, measured=False)}
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def formulas() -> str:
+    """Return the table of formulas."""
+    head = ["", "values sent each way", "one-off, bytes", "FLOPs of a vector", "rank, at most"]
+    rows = []
+    for name, told in FORMULAS.items():
+        once = " + ".join(part for part in (told.base, told.codes) if part != "0") or "0"
+        work = " + ".join(part for part in (told.matmul, told.elementwise) if part != "0") or "0"
+        rows.append([name, told.payload, once, work, told.rank])
+    return table(head, [[cell.replace(" * ", " ") for cell in row] for row in rows])
+
+
+def sent(found: dict[str, Cost]) -> str:
+    """Return the bytes at MovieLens 1M's size."""
+    head = ["", "each way, round", "warm-up round", "one-off", "catch-up, run",
+            "MB, run, float32", "float16", "int8", "% of full"]  # fmt: skip
+    whole = found["Full"].communication[0].total
+    rows = []
+    for label, cost in found.items():
+        first = cost.communication[0]
+        rows.append(
+            [
+                label,
+                f"{first.round:,}",
+                "-" if first.warmup_round is None else f"{first.warmup_round:,}",
+                f"{first.base + first.subspace:,}",
+                f"{first.catch_up:,.0f}",
+                *(f"{entry.total / 1e6:.2f}" for entry in cost.communication),
+                f"{100 * first.total / whole:.1f}",
+            ]
+        )
+    return table(head, rows)
+
+
+def growth(by_items: dict[int, dict[str, Cost]]) -> str:
+    """Return megabytes of a run against n, and their parts."""
+    rows = [
+        [label, *(f"{megabytes(f[label]):,.1f}" for f in by_items.values())] for label in LABELS
+    ]
+    rows.insert(
+        1, ["Full, int8", *(f"{megabytes(f['Full'], 'int8'):,.1f}" for f in by_items.values())]
+    )
+    return table(["n", *(f"{n:,}" for n in by_items)], rows)
+
+
+def made_of(by_items: dict[int, dict[str, Cost]]) -> str:
+    """Return what the bytes of a run are made of."""
+    parts = []
+    for n in (1000, 100_000, 10_000_000):
+        for label in LABELS[1:3] + LABELS[4:]:
+            c = by_items[n][label].communication[0]
+            adapt = c.upload + c.download - c.warmup
+            shares = (adapt, c.warmup, c.one_off, c.catch_up)
+            parts.append([f"{n:,}", label, *(f"{100 * part / c.total:.1f} %" for part in shares)])
+    return table(["n", "", "payloads", "warm-up", "one-off", "catch-up"], parts)
+
+
+def kept(by_items: dict[int, dict[str, Cost]]) -> str:
+    """Return bytes in memory at two sizes."""
+    rows = []
+    for n in (3706, 1_000_000):
+        for label in LABELS:
+            storage = by_items[n][label].storage
+            client, server = storage.client, storage.server
+            sizes = (client.base, client.subspace, client.adapter, client.private, client.total,
+                     server.optimizer, server.total)  # fmt: skip
+            rows.append([f"{n:,}", label, *(f"{size:,}" for size in sizes)])
+    return table(
+        ["n", "", "base", "codes, seeds", "adapter", "private", "client, all",
+         "server's optimiser", "server, all"], rows,
+    )  # fmt: skip
+
+
+def computed(found: dict[str, Cost], measured: dict[str, Any]) -> str:
+    """Return operations, and milliseconds as they were measured."""
+    rows = []
+    for label, cost in found.items():
+        vector, step = cost.computation.vector, cost.computation.step
+        times = [entry(point, label)["measured"]["timing"] for point in measured["points"]]
+        rows.append(
+            [
+                label,
+                f"{vector.matmul:,}",
+                f"{vector.elementwise:,}",
+                f"{vector.integer:,}",
+                f"{step.flops:,}",
+                spread(time["vector_ms"] for time in times),
+                spread(time["batch_ms"] for time in times),
+                spread(time["step_ms"] for time in times),
+            ]
+        )
+    head = ["", "matrix products", "other FLOPs", "integer", "FLOPs of a step", "us, a vector",
+            "us, 166 vectors", "us, a step"]  # fmt: skip
+    return table(head, rows)
+
+
+def spread(values: Iterable[float]) -> str:
+    """Return the least and the most of milliseconds, in microseconds."""
+    found = sorted(1000 * value for value in values)
+    least, most = f"{found[0]:.0f}", f"{found[-1]:.0f}"
+    return least if least == most else f"{least} to {most}"
+
+
+def entry(point: dict[str, Any], label: str) -> dict[str, Any]:
+    """Return one strategy's costs of a benchmark point."""
+    found: dict[str, Any] = next(c for c in point["strategies"] if c["label"] == label)
+    return found
+
+
+def expressed(by_items: dict[int, dict[str, Cost]], measured: dict[str, Any]) -> str:
+    """Return distinct choices of rows against n."""
+    points = {point["scale"]["items"]: point for point in measured["points"]}
+    rows = []
+    for label in LABELS[2:]:
+        cells = []
+        for n in ITEMS:
+            told = f"{by_items[n][label].capacity.expected_distinct:,.0f}"
+            if "Hash" in label:
+                told += f" ({entry(points[n], label)['measured']['choices']['distinct']:,})"
+            cells.append(told)
+        rows.append([label, f"{by_items[ITEMS[0]][label].capacity.reachable:,}", *cells])
+    head = ["", "choices there are", *(f"n = {n:,}" for n in ITEMS)]
+    return table(head, rows)
+
+
+def accuracy() -> dict[str, Callable[[str], str]]:
+    """Return what the committed runs on MovieLens 1M reached and paid, as functions of a name."""
+    cells = {cell["cell"]: cell for cell in json.loads(ACCURACY.read_text())["cells"]}
+
+    def score(name: str) -> dict[str, float]:
+        found: dict[str, float] = cells[name]["test"]["sampled"]["ndcg@10"]
+        return found
+
+    def near(suffix: str) -> str:
+        full = score(f"Full{suffix}")
+        labels = [label for label in LABELS[1:] if label + suffix in cells]
+        gaps = {label: full["mean"] - score(label + suffix)["mean"] for label in labels}
+        return ", ".join(label for label, gap in gaps.items() if gap <= full["std"]) or "none"
+
+    return {
+        "reached": lambda name: f"{score(name)['mean']:.4f} ± {score(name)['std']:.4f}",
+        "paid": lambda name: (
+            f"{cells[name]['bytes']['total_per_client_mean']['mean'] / 1e6:.1f} MB"
+        ),
+        "near": near,
+    }
+
+
+def megabytes(cost: Cost, encoding: str = "float32") -> float:
+    """Return megabytes of a run."""
+    return cost.sent_as(encoding).total / 1e6
+
+
+def render() -> str:
+    """Return the page."""
+    measured = json.loads(MEASURED.read_text())
+    points, machine = measured["points"], measured["machine"]
+    by_items = {n: count(scale_of({}, items=n)) for n in (3706, *ITEMS)}
+    small, swept = by_items[3706], {n: by_items[n] for n in ITEMS}
+    whole = megabytes(small["Full"])
+    bare = count(scale_of({}, items=ITEMS[-1]), {"adapter": {"kind": "hash", "mode": "compress"}})
+    loads = sorted(point["load"] for point in points)
+    million = next(point for point in points if point["scale"]["items"] == 1_000_000)
+    template = Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(
+        TEMPLATE.read_text(encoding="utf-8")
+    )
+    return template.render(
+        formulas=formulas(),
+        sent=sent(small),
+        totals=growth(swept),
+        parts=made_of(swept),
+        kept=kept(by_items),
+        computed=computed(small, measured),
+        expressed=expressed(swept, measured),
+        machine=machine,
+        loads=f"{loads[0]:.1f} to {loads[-1]:.1f}",
+        cut=f"{entry(points[-1], LABELS[0])['measured']['rows']:,}",
+        ranks=", ".join(f"{name} {entry(million, name)['measured']['rank']}" for name in LABELS),
+        total=lambda n, label: f"{megabytes(by_items[n][label]):,.0f} MB",
+        narrow=f"{100 * megabytes(small['Full'], 'int8') / whole:.0f} %",
+        adapted=f"{100 * megabytes(small['P-LoRA r=4']) / whole:.0f} %",
+        compressed=f"{megabytes(bare['C-Hash 512 x 2']):.0f} MB",
+        **accuracy(),
+    )
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(render(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""All costs of a strategy, counted from shapes and, where asked for, measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+import torch
+
+from fedpeft.adapters import ItemEmbedding
+from fedpeft.adapters.rq import RQConfig
+from fedpeft.cost.capacity import Capacity, Choices, capacity, choices, rank
+from fedpeft.cost.communication import Communication, cohorts, communication
+from fedpeft.cost.compute import Computation, Timing, computation, timing
+from fedpeft.cost.storage import Storage, artifact_bytes, storage
+from fedpeft.cost.strategy import Scale, Strategy, shapes_only
+from fedpeft.federation.encoding import CODECS
+from fedpeft.seeding import torch_rng
+
+TABLE_BYTES = 1 << 28
+"""Tables of one row per item are measured with at most so many bytes; larger ones are cut."""
+
+DERIVED_ITEMS = 1 << 15
+"""Codes of so many items at most are derived, from a table drawn at random; of more, drawn."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured on real tensors.
+
+    Attributes
+    ----------
+    rows
+        Items in the tables that were allocated: all of them where they fit `TABLE_BYTES`.
+    storage, artifact
+        Bytes in memory and on disk; None where the tables were cut.
+    timing
+        Milliseconds.
+    choices
+        Distinct choices of rows among all items; None for codes that were drawn, not derived.
+    rank
+        Rank of the corrections of a sample of items, all tensors drawn at random.
+    """
+
+    rows: int
+    storage: Storage | None
+    artifact: int | None
+    timing: Timing
+    choices: Choices | None
+    rank: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Everything one strategy costs.
+
+    Attributes
+    ----------
+    communication
+        One entry per value encoding.
+    measured
+        None where nothing was measured.
+    """
+
+    label: str
+    kind: str
+    communication: tuple[Communication, ...]
+    storage: Storage
+    computation: Computation
+    capacity: Capacity
+    measured: Measurement | None
+
+    def sent_as(self, encoding: str) -> Communication:
+        """Return the bytes under a value encoding."""
+        return next(entry for entry in self.communication if entry.encoding == encoding)
+
+
+def costs(
+    strategies: Sequence[Strategy],
+    scale: Scale,
+    *,
+    measured: bool,
+    encodings: Sequence[str] = tuple(CODECS),
+) -> list[Cost]:
+    """Return what strategies cost, in the same order.
+
+    Parameters
+    ----------
+    encodings
+        Value encodings that communication is told for.
+    measured
+        Whether to measure as well; counting alone allocates no table, whatever the size.
+
+    Raises
+    ------
+    ConfigError
+        If an adapter of another package cannot be built from shapes.
+    """
+    drawn = cache(lambda rounds, share: cohorts(rounds, share, scale))
+    return [
+        Cost(
+            label=strategy.label,
+            kind=strategy.kind,
+            communication=communication(
+                strategy,
+                scale,
+                encodings,
+                drawn(strategy.training.rounds, strategy.training.cohort),
+            ),
+            storage=_storage(strategy, scale),
+            computation=computation(strategy, scale),
+            capacity=capacity(strategy.adapter, _parameters(strategy, scale), scale),
+            measured=_measure(strategy, scale) if measured else None,
+        )
+        for strategy in strategies
+    ]
+
+
+def as_json(found: Sequence[Cost], scale: Scale) -> dict[str, Any]:
+    """Return costs ready for JSON."""
+    return {
+        "scale": asdict(scale),
+        "strategies": [
+            {**asdict(cost), "communication": [asdict(entry) for entry in cost.communication]}
+            for cost in found
+        ],
+    }
+
+
+def _storage(strategy: Strategy, scale: Scale) -> Storage:
+    with shapes_only():
+        return storage(strategy.sketch(scale), strategy.training)
+
+
+def _parameters(strategy: Strategy, scale: Scale) -> int:
+    with shapes_only():
+        return strategy.sketch(scale).item.payload_values
+
+
+def _measure(strategy: Strategy, scale: Scale) -> Measurement:
+    """Return what real tensors show, of as many items as fit."""
+    rows = max(1, min(scale.items, TABLE_BYTES // (4 * scale.dim)))
+    whole, derive = rows == scale.items, rows <= DERIVED_ITEMS
+    base = torch.randn(rows, scale.dim, generator=torch_rng(scale.seed, "cost", "base"))
+    backbone = strategy.build(base, scale.seed, derive=derive)
+    item = backbone.item
+    return Measurement(
+        rows=rows,
+        storage=storage(backbone, strategy.training) if whole else None,
+        artifact=artifact_bytes(item) if whole else None,
+        timing=timing(item, scale),
+        choices=_choices(strategy, scale, item if whole else None),
+        rank=rank(item, scale.seed),
+    )
+
+
+def _choices(strategy: Strategy, scale: Scale, item: ItemEmbedding | None) -> Choices | None:
+    """Return the choices of all items; `item` is their module, where it was built."""
+    if isinstance(strategy.adapter, RQConfig) and scale.items > DERIVED_ITEMS:
+        return None
+    if item is None:  # which rows an item has does not depend on how long they are
+        thin = torch.zeros(scale.items, 1)
+        item = strategy.build(thin, scale.seed).item
+    return choices(item)

@@ -1,0 +1,145 @@
+"""Bytes that cross the network: the encoder is asked for sizes, the ledger for their sum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedpeft.backbones import Backbone
+from fedpeft.cost.strategy import Scale, Strategy, shapes_only
+from fedpeft.data.dataset import Histories, Ints
+from fedpeft.data.recency import RecencyConfig
+from fedpeft.federation.cohort import CohortSampler
+from fedpeft.federation.config import TrainingConfig
+from fedpeft.federation.encoding import CODECS, Codec
+from fedpeft.federation.ledger import Ledger, Phase, Prices
+from fedpeft.federation.loop import payload_of
+
+MAX_CLIENTS = 20_000
+"""A larger population is represented by so many: bytes are means over clients."""
+
+
+@dataclass(frozen=True)
+class Communication:
+    """What one client sends and receives, in bytes.
+
+    Attributes
+    ----------
+    encoding
+        How payload values travel.
+    round
+        One payload of the adapt phase; it goes down and comes up once per round.
+    warmup_round
+        One payload of the warm-up, where there is one; also in either direction.
+    base, subspace
+        One-off download: the base table; codes or hash seeds.
+    upload, download, warmup, one_off, catch_up, total
+        Over the whole run, mean over all clients.  Upload and download are payloads alone, those
+        of the warm-up among them; `warmup` is the warm-up's part of both.
+    """
+
+    encoding: str
+    round: int
+    warmup_round: int | None
+    base: int
+    subspace: int
+    upload: float
+    download: float
+    warmup: float
+    one_off: float
+    catch_up: float
+    total: float
+
+
+def cohorts(rounds: int, share: float, scale: Scale) -> list[Ints]:
+    """Return who takes part in each round of a run: the draws that a simulation would make."""
+    clients = min(scale.clients, MAX_CLIENTS)
+    nothing = Histories(np.zeros(clients + 1, np.int64), np.zeros(0, np.int64))
+    sampler = CohortSampler(
+        nothing,
+        scale.items,
+        share=share,
+        negatives=0,
+        recency=RecencyConfig(),
+        seed=scale.seed,
+    )
+    return [sampler.draw(number).users for number in range(rounds)]
+
+
+def communication(
+    strategy: Strategy, scale: Scale, encodings: Sequence[str], drawn: Sequence[Ints]
+) -> tuple[Communication, ...]:
+    """Return the bytes of a strategy under each value encoding.
+
+    Parameters
+    ----------
+    drawn
+        What `cohorts` returned for the strategy's rounds.
+
+    Notes
+    -----
+    The graph expansion of `fedpergnn` is not included: it depends on the histories, and is the same
+    for all strategies.
+    """
+    with shapes_only():
+        modules: dict[Phase, Backbone] = {"adapt": strategy.sketch(scale)}
+        if strategy.training.warmup_rounds:
+            modules["warmup"] = strategy.sketch(scale, warmup=True)
+        codecs = {encoding: CODECS[encoding]() for encoding in encodings}
+        prices = {
+            encoding: {phase: price(codec, module) for phase, module in modules.items()}
+            for encoding, codec in codecs.items()
+        }
+    clients = min(scale.clients, MAX_CLIENTS)
+    return tuple(
+        _summarised(encoding, found, account(strategy.training, found, drawn, clients))
+        for encoding, found in prices.items()
+    )
+
+
+def _summarised(encoding: str, prices: Mapping[Phase, Prices], ledger: Ledger) -> Communication:
+    adapt, clients = prices["adapt"], ledger.n_clients
+    found = ledger.summary(adapt)
+    return Communication(
+        encoding=encoding,
+        round=adapt.upload,
+        warmup_round=prices["warmup"].upload if "warmup" in prices else None,
+        base=adapt.base,
+        subspace=adapt.subspace,
+        upload=ledger.totals.upload / clients,
+        download=ledger.totals.download / clients,
+        warmup=found["warmup_per_client"],
+        one_off=ledger.totals.one_off / clients,
+        catch_up=found["catch_up_per_client"],
+        total=found["total_per_client_mean"],
+    )
+
+
+def price(codec: Codec, backbone: Backbone) -> Prices:
+    """Return what a server would charge for a client's module, which may be a sketch."""
+    shapes = {name: tensor.shape for name, tensor in payload_of(backbone).items()}
+    item = backbone.item
+    size = codec.size(shapes)
+    return Prices(size, size, item.base_bytes, item.subspace_bytes)
+
+
+def account(
+    training: TrainingConfig, prices: Mapping[Phase, Prices], drawn: Sequence[Ints], clients: int
+) -> Ledger:
+    """Return the ledger after a whole run at these prices."""
+    ledger = Ledger(clients)
+    phase: Phase = "warmup" if training.warmup_rounds else "adapt"
+    if phase == "adapt":
+        ledger.open_version(prices[phase].subspace)
+    for number, users in enumerate(drawn):
+        event = training.event_at(number)
+        if event == "warmup_end":
+            phase = "adapt"
+        elif event == "fold":
+            ledger.close_version(prices[phase].download)
+        if event:
+            ledger.open_version(prices[phase].subspace)
+        ledger.charge(number, phase, users, prices[phase], event)
+    return ledger

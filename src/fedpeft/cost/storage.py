@@ -1,0 +1,103 @@
+"""Bytes that live in memory and on disk: of sketches, and of the tensors that are really there."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fedpeft import adapters
+from fedpeft.backbones import Backbone
+from fedpeft.federation.config import TrainingConfig
+from fedpeft.federation.encoding import CODECS, Encoding
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What one side holds between rounds, in bytes; a client's history is not included.
+
+    Attributes
+    ----------
+    base, subspace
+        The frozen base table; codes or hash coefficients, as wide as they are kept in memory.
+    adapter, shared
+        The payload: the adapter's tensors, the backbone's shared ones.
+    private
+        A client's private parameters.
+    optimizer
+        Moments of the server's optimiser.
+    feedback
+        What rounding lost, kept for the next message.
+    """
+
+    base: int
+    subspace: int
+    adapter: int
+    shared: int
+    private: int
+    optimizer: int
+    feedback: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(vars(self).values())
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The two sides."""
+
+    client: Memory
+    server: Memory
+
+
+def storage(backbone: Backbone, training: TrainingConfig) -> Storage:
+    """Return what client and server hold; of a sketch, what they would hold.
+
+    The module is changed: its server takes a step, so that the optimiser has its state.
+    """
+    item = backbone.item
+    private = [backbone.get_parameter(name) for name in backbone.private]
+    private_bytes = nbytes(private) + nbytes(backbone.get_buffer(name) for name in backbone.kept)
+    base = 0 if item.base is None else nbytes([item.base])
+    subspace = nbytes(buffer for name, buffer in item.named_buffers() if name != "base")
+    adapter, shared = nbytes(item.parameters()), nbytes(backbone.shared().values())
+    # a sender of int8 keeps its residual: the client for uploads, the server for the broadcast
+    feedback = Encoding(CODECS[training.encoding](), 1).feedback is not None
+    residual = adapter + shared if feedback else 0
+    return Storage(
+        client=Memory(base, subspace, adapter, shared, private_bytes, 0, residual),
+        server=Memory(
+            base, subspace, adapter, shared, 0, optimizer_bytes(backbone, training), residual
+        ),
+    )
+
+
+def optimizer_bytes(backbone: Backbone, training: TrainingConfig) -> int:
+    """Return what the server's optimiser holds after a step."""
+    payload = [*backbone.item.parameters(), *backbone.shared().values()]
+    optimizer = training.server_optimizer.build(payload)
+    for parameter in payload:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    return sum(
+        nbytes(value for value in state.values() if isinstance(value, Tensor))
+        for state in optimizer.state.values()
+    )
+
+
+def artifact_bytes(item: adapters.ItemEmbedding) -> int:
+    """Return the size on disk of the saved adapter, without its base."""
+    with tempfile.TemporaryDirectory() as folder:
+        adapters.save(item, Path(folder))
+        return sum(path.stat().st_size for path in Path(folder).iterdir())
+
+
+def nbytes(tensors: Iterable[Tensor]) -> int:
+    """Return the bytes of some tensors."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

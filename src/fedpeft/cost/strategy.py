@@ -1,0 +1,113 @@
+"""What is compared, and at which size: adapters that can be built without holding their tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from fedpeft.adapters import AdapterConfig, ItemContext, ItemEmbedding, adapters
+from fedpeft.adapters.rq import RQConfig
+from fedpeft.backbones import Backbone
+from fedpeft.errors import ConfigError, FedpeftError
+from fedpeft.federation import TrainingConfig
+from fedpeft.seeding import torch_rng
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The sizes that costs depend on.
+
+    Attributes
+    ----------
+    items, dim
+        n and k: the item table.
+    clients
+        Population over which a run's bytes are averaged.
+    touched
+        b, items that one client handles in a training step.
+    seed
+        Seed of cohorts, and of everything that is drawn to be measured.
+    """
+
+    items: int
+    dim: int
+    clients: int
+    touched: int
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """One way to hold the item table, and how it is trained.
+
+    Attributes
+    ----------
+    label
+        What tables call it.
+    kind, adapter
+        The adapter's registered name and settings.
+    training
+        Rounds, warm-up, refresh, server optimiser.
+    make_backbone
+        Builds the one-client module around an item embedding.
+    """
+
+    label: str
+    kind: str
+    adapter: AdapterConfig
+    training: TrainingConfig
+    make_backbone: Callable[[ItemEmbedding], Backbone]
+
+    def build(
+        self, base: Tensor, seed: int, *, warmup: bool = False, derive: bool = False
+    ) -> Backbone:
+        """Return one client's module on a base, float32 (n, k), as a server would build it.
+
+        RQ's codes are drawn unless they are to be derived from the base: that is the server's work,
+        and bytes and time depend on their number alone.
+        """
+        part = adapters.get("full" if warmup else self.kind)
+        config = part.config() if warmup else self.adapter
+        frozen = None
+        if isinstance(config, RQConfig):
+            if derive:
+                config = config.model_copy(update={"source": "table"})
+            else:
+                frozen = {"codes": _drawn_codes(config, len(base), seed)}
+        return self.make_backbone(part.build(config, ItemContext(base, seed, frozen=frozen)))
+
+    def sketch(self, scale: Scale, *, warmup: bool = False) -> Backbone:
+        """Return the module with shapes but no values; call it within `shapes_only`."""
+        return self.build(torch.empty(scale.items, scale.dim), scale.seed, warmup=warmup)
+
+
+def _drawn_codes(config: RQConfig, items: int, seed: int) -> Tensor:
+    """Return codes as an `RQTable` keeps them, int64 (n, l), drawn uniformly."""
+    rng = torch_rng(seed, "cost", "codes")
+    codes = torch.randint(config.codes, (items, config.levels), generator=rng)
+    return codes + torch.arange(config.levels) * config.codes
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Within the block tensors have shapes and no memory, so a table of any size can be asked.
+
+    Raises
+    ------
+    ConfigError
+        If something cannot be told from shapes, as an adapter of another package may need values.
+    """
+    try:
+        with FakeTensorMode():
+            yield
+    except FedpeftError:
+        raise
+    except Exception as error:  # whatever foreign code does with a tensor that has no values
+        raise ConfigError(
+            f"costs cannot be told from shapes: {type(error).__name__}: {error}"
+        ) from error

@@ -1,0 +1,93 @@
+"""The section of a report on what strategies cost: bytes, memory, operations, capacity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fedpeft.report.record import Costs, StrategyCost
+from fedpeft.report.runs import Run, labels
+from fedpeft.report.table import megabytes
+
+COLUMNS = (
+    "Strategy",
+    "Bytes each way, round",
+    "One-off, MB",
+    "Run, MB / client",
+    "Client keeps, MB",
+    "Server keeps, MB",
+    "FLOPs, item vector",
+    "FLOPs, step",
+    "Rank, at most",
+    "Distinct corrections",
+)
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """Rows for `COLUMNS`, and what to say below them.
+
+    Attributes
+    ----------
+    rows
+        Cells as text; the first is the label.
+    own
+        Index of the run's own row; None where all rows are runs.
+    """
+
+    rows: Sequence[Sequence[str]]
+    own: int | None
+    note: str
+
+
+def cost_table(runs: Sequence[Run]) -> CostTable | None:
+    """Return the table of a run and its alternatives, or of several runs; None without figures."""
+    if len(runs) == 1:
+        costs = runs[0].result.cost
+        if costs is None:
+            return None
+        names = [entry.label for entry in costs.strategies]
+        own = names.index(costs.strategy) if costs.strategy in names else None
+        rows = [_cells(entry.label, entry) for entry in costs.strategies]
+        return CostTable(rows, own, _note(costs))
+    rows, noted = [], None
+    for name, run in zip(labels(runs), runs, strict=True):
+        costs = run.result.cost
+        for entry in costs.strategies if costs else ():
+            if costs is not None and entry.label == costs.strategy:
+                rows.append(_cells(name, entry))
+                noted = noted or costs
+    return CostTable(rows, None, _note(noted)) if noted else None
+
+
+def _cells(label: str, cost: StrategyCost) -> list[str]:
+    """Return one row."""
+    sent, can = cost.communication[0], cost.capacity
+    vector, step = cost.computation.vector, cost.computation.step
+    return [
+        label,
+        f"{sent.round:,.0f}",
+        megabytes(sent.base + sent.subspace),
+        megabytes(sent.total),
+        megabytes(cost.storage.client.total),
+        megabytes(cost.storage.server.total),
+        f"{vector.matmul + vector.elementwise:,}",
+        f"{step.matmul + step.elementwise:,}",
+        "-" if can.rank is None else f"{can.rank:,}",
+        "-" if can.expected_distinct is None else f"{can.expected_distinct:,.0f}",
+    ]
+
+
+def _note(costs: Costs) -> str:
+    """Return what a reader of the table must know."""
+    scale = costs.scale
+    encoding = costs.strategies[0].communication[0].encoding
+    return (
+        f"Counted for {scale.items:,} items of {scale.dim} values, {scale.clients:,} clients and "
+        f"payloads as {encoding}; the alternatives have this schedule. A run's bytes are a mean "
+        "over clients, both directions, everything included. Storage is that of the adapt phase. "
+        f"Operations are the item embedding's own, a step touches "
+        f"{min(scale.touched, scale.items):,} items. Distinct corrections: how many of the items "
+        "can be told apart by the rows they read, if rows fall at random. `fedpeft cost` measures "
+        "all of this."
+    )

@@ -1,0 +1,139 @@
+"""`fedpeft cost`: what it prints, what it refuses, and that a finished run paid what it says."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .spoilt import table
+from .tools import SMALL, fedpeft
+
+QUICK = ("--items", "50", "--dim", "4", "--clients", "9", "--set", "training.rounds=5")
+LABELS = [
+    "Full",
+    "P-LoRA r=4",
+    "P-Hash 512 x 2",
+    "P-Hash-SENet 512 x 2",
+    "P-RQ 256 x 4",
+]
+
+
+def told(*words: str) -> dict[str, Any]:
+    done = fedpeft("cost", *QUICK, "--no-measure", *words, "--json")
+    assert done.code == 0, done.err
+    found: dict[str, Any] = json.loads(done.out)
+    return found
+
+
+def test_side_by_side(here: Path) -> None:
+    done = fedpeft("cost", *QUICK)
+    assert done.code == 0, done.err
+    for label in LABELS:
+        assert done.out.count(label) == 4
+    assert "n = 50 items of k = 4 values" in done.err
+
+
+def test_measured(here: Path) -> None:
+    done = fedpeft("cost", *QUICK, "--json")
+    for cost in json.loads(done.out)["strategies"]:
+        assert cost["measured"]["storage"] == cost["storage"]
+        assert cost["measured"]["artifact"] > cost["storage"]["client"]["adapter"]
+        assert all(ms > 0 for ms in cost["measured"]["timing"].values())
+
+
+def test_movielens_1m_is_the_default(here: Path) -> None:
+    """The totals are those of the committed runs, but for catch-up, a mean over seeds there."""
+    found = json.loads(fedpeft("cost", "--no-measure", "--json").out)
+    assert found["scale"] == {"items": 3706, "dim": 32, "clients": 6040, "touched": 166, "seed": 0}
+    committed = Path(__file__).parents[2] / "experiments" / "results" / "headline-ml-1m.json"
+    measured = {
+        cell["cell"]: cell["bytes"]["total_per_client_mean"]["mean"]
+        for cell in json.loads(committed.read_text())["cells"]
+    }
+    for cost in found["strategies"]:
+        if cost["label"] in measured:
+            total = cost["communication"][0]["total"]
+            assert total == pytest.approx(measured.pop(cost["label"]), rel=1e-3)
+    assert not measured.keys() & set(LABELS)
+
+
+def test_settings_of_each_strategy(here: Path) -> None:
+    words = [w for s in ("lora.rank=7", "hash.rows=9", "rq.levels=2") for w in ("--set", s)]
+    labels = [cost["label"] for cost in told(*words)["strategies"]]
+    assert labels == ["Full", "P-LoRA r=7", "P-Hash 9 x 2", "P-Hash-SENet 9 x 2", "P-RQ 256 x 2"]
+    words = [
+        "--set",
+        "adapter.kind=rq",
+        "--set",
+        "adapter.codes=8",
+        "--set",
+        "adapter.mode=compress",
+    ]
+    found = told(*words)["strategies"]
+    assert found[-1]["label"] == "C-RQ 8 x 4"
+    assert {cost["communication"][0]["base"] for cost in found} == {0}
+
+
+def test_sizes_of_a_data_set(here: Path) -> None:
+    table(here)
+    done = fedpeft("cost", "--set", "data.source=data", "--no-measure", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["scale"]["items"] < 20
+
+
+def test_a_run_paid_what_its_cost_says(finished: Path) -> None:
+    result = json.loads((finished / "result.json").read_text())
+    costs = {cost["label"]: cost for cost in result["cost"]["strategies"]}
+    assert list(costs) == LABELS
+    own = costs[result["cost"]["strategy"]]
+    assert own["communication"][0]["total"] == result["bytes"]["total_per_client_mean"]
+    assert "What this strategy costs" in (finished / "report.html").read_text()
+
+
+@pytest.mark.parametrize("adapter", ["full", "rq"])
+def test_alternatives_of_a_run(adapter: str, here: Path) -> None:
+    """A run of the full table compares itself with adapters that warm up and refresh."""
+    words = ("--rounds", "10", "--adapter", adapter, "--set", "adapter.mode=peft", "--out", "new")
+    assert fedpeft("run", *SMALL, *words).code == 0
+    cost = json.loads((here / "new" / "result.json").read_text())["cost"]
+    sent = {c["label"]: c["communication"][0] for c in cost["strategies"]}
+    assert sent["P-LoRA r=4"]["warmup_round"] == sent["Full"]["round"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--items", "0"], "Invalid value for '--items': …; see fedpeft cost --help"),
+        (["--items", "many"], "Invalid value for '--items': …; see fedpeft cost --help"),
+        (["--items", "2147483648"], "Invalid value for '--items': …; see fedpeft cost --help"),
+        (["--dim", "-3"], "Invalid value for '--dim': …; see fedpeft cost --help"),
+        (["--dim", "0"], "Invalid value for '--dim': …; see fedpeft cost --help"),
+        (["--clients", "0"], "Invalid value for '--clients': …; see fedpeft cost --help"),
+        (["--touched", "0"], "Invalid value for '--touched': …; see fedpeft cost --help"),
+        (["absent.toml"], "config file absent.toml does not exist"),
+        (["--set", "lora.rnk=3"],
+         "unknown key 'lora.rnk'; known keys here are init_std, mode, rank"),
+        (["--set", "lora.rank=0"],
+         "lora.rank = 0: input should be greater than or equal to 1"),
+        (["--set", "lora=3"], "lora = 3: must be a table of settings"),
+        (["--set", "adapter=3"], "adapter = 3: must be a table of settings"),
+        (["--set", "adapter.kind=best"], "unknown adapter 'best'; known are full, hash, lora, rq"),
+        (["--set", "loras.rank=3"], "unknown key 'loras'; known keys here are …"),
+        (["--set", "rank"], "override 'rank' must look like table.key=value"),
+        (["--set", "data.source=nowhere"],
+         "data.source = 'nowhere' is neither 'synthetic' nor a folder that exists; …"),
+        (["--set", "adapter.mode=compress", "--set", "training.refresh_every=5"],
+         "training.refresh_every = 5 needs a base, …"),
+    ],
+)  # fmt: skip
+def test_bad_input(words: list[str], sentence: str, here: Path) -> None:
+    done = fedpeft("cost", *words)
+    assert done.code == 2
+    assert not done.out
+    assert len(done.err.splitlines()) == 1
+    pattern = ".+".join(map(re.escape, f"fedpeft: {sentence}".split("…")))
+    assert re.fullmatch(pattern, done.err.strip())

@@ -1,0 +1,124 @@
+"""Costs and formulas against the running system: equal to the byte."""
+
+from __future__ import annotations
+
+from math import ceil, log2
+from typing import Any
+
+import pytest
+
+from fedpeft.cost import costs
+from fedpeft.cost.communication import cohorts
+from fedpeft.cost.formulas import FORMULAS
+from fedpeft.cost.storage import nbytes, storage
+from fedpeft.federation.encoding import CODECS
+from fedpeft.federation.loop import payload_of
+
+from .tools import ADAPTERS, BACKBONES, names, scale_of, strategy_of, toy
+
+FREE: dict[str, Any] = {"ceil": ceil, "log2": log2, "min": min, "max": max}
+
+
+@pytest.mark.parametrize("encoding", CODECS)
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("mode", ["peft", "compress"])
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_a_run_sends_the_bytes_that_were_told(
+    adapter: str, mode: str, backbone: str, encoding: str
+) -> None:
+    """Every entry of a real run's ledger, and the length of a real message."""
+    run = toy(adapter, backbone, mode, encoding=encoding)
+    (cost,) = costs([strategy_of(run)], scale_of(run), measured=False)
+    told = cost.sent_as(encoding)
+    simulation = run.simulation()
+    first = len(CODECS[encoding]().encode(payload_of(simulation.server.backbone)))
+    assert first == (told.round if told.warmup_round is None else told.warmup_round)
+    entries = [simulation.step().entry for _ in range(8)]
+    totals, clients = simulation.ledger.totals, simulation.ledger.n_clients
+    assert entries[-1].upload == entries[-1].clients * told.round
+    assert len(CODECS[encoding]().encode(payload_of(simulation.server.backbone))) == told.round
+    prices = simulation.server.prices
+    assert (told.round, told.base, told.subspace) == (prices.payload, prices.base, prices.subspace)
+    for key in ("upload", "download", "warmup", "one_off", "catch_up"):
+        assert getattr(told, key) == getattr(totals, key) / clients, key
+    sent = totals.upload + totals.download + totals.one_off + totals.catch_up
+    assert told.total == sent / clients
+    assert entries[-1].bytes_per_client == (sent + totals.expansion) / clients
+
+
+def test_the_toy_run_has_all_phases() -> None:
+    """So that the test above compares something."""
+    run = toy("RQ")
+    (cost,) = costs([strategy_of(run)], scale_of(run), measured=False)
+    sent = cost.sent_as("float32")
+    assert min(sent.warmup, sent.one_off, sent.catch_up) > 0
+
+
+@pytest.mark.parametrize("encoding", ["float32", "int8"])
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("mode", ["peft", "compress"])
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_a_run_keeps_the_bytes_that_were_told(
+    adapter: str, mode: str, backbone: str, encoding: str
+) -> None:
+    """Against the tensors that live in a simulation after its last round."""
+    run = toy(adapter, backbone, mode, encoding=encoding)
+    (cost,) = costs([strategy_of(run)], scale_of(run), measured=False)
+    simulation = run.simulation()
+    for _ in range(8):
+        simulation.step()
+    server, client = cost.storage.server, cost.storage.client
+    module = simulation.server.backbone
+    assert server.base + server.subspace == nbytes(module.item.buffers())
+    assert server.adapter == nbytes(module.item.parameters())
+    assert server.shared == nbytes(module.shared().values())
+    states = simulation.server.optimizer.state.values()
+    assert server.optimizer == sum(nbytes(state.values()) for state in states)
+    assert client.private * 12 == nbytes(simulation.private.values())
+    feedback = simulation.server.feedback
+    assert server.feedback == (nbytes(feedback.residual.values()) if feedback else 0)
+    own = simulation.encoding.feedback if simulation.encoding else None
+    assert client.feedback * 12 == (nbytes(own.residual.values()) if own else 0)
+    assert client.total + server.optimizer == server.total + client.private
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_documented_formulas(adapter: str) -> None:
+    run = toy(adapter)
+    strategy, scale = strategy_of(run), scale_of(run)
+    (cost,) = costs([strategy], scale, measured=True)
+    assert cost.measured is not None
+    assert cost.measured.storage == cost.storage
+    letters = {**FREE, **names(scale, strategy.adapter)}
+
+    def value(formula: str) -> int:
+        found: int = eval(formula, {"__builtins__": {}}, letters)
+        return found
+
+    told = FORMULAS[adapter]
+    sent, memory = cost.sent_as("float32"), cost.storage.client
+    assert 4 * value(told.payload) == sent.round == memory.adapter
+    assert value(told.payload) == cost.capacity.parameters
+    assert value(told.base) == sent.base == memory.base
+    assert value(told.codes) == sent.subspace
+    assert value(told.kept_codes) == memory.subspace
+    vector, step = cost.computation.vector, cost.computation.step
+    assert value(told.matmul) == vector.matmul
+    assert value(told.elementwise) == vector.elementwise
+    assert value(told.integer) == vector.integer
+    assert value(told.step_matmul) == step.matmul
+    assert value(told.rank) == cost.capacity.rank
+    assert cost.measured.rank <= value(told.rank)
+
+
+def test_cohorts_are_those_of_the_simulation() -> None:
+    run = toy("LoRA")
+    simulation = run.simulation()
+    for number, users in enumerate(cohorts(8, 0.25, scale_of(run))):
+        assert set(users) == set(simulation.sampler.draw(number).users)
+
+
+def test_sgd_keeps_no_moments() -> None:
+    run = toy("LoRA", server_optimizer={"kind": "sgd", "lr": 1.0})
+    module = run.simulation().server.backbone
+    assert storage(module, strategy_of(run).training).server.optimizer == 0

@@ -1,0 +1,94 @@
+"""The section on costs: one run beside its alternatives, several runs, none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedpeft.errors import ArtifactError
+from fedpeft.report import read_run
+from fedpeft.report.cost import COLUMNS, cost_table
+from fedpeft.report.html import write_report
+
+from .folders import simulated_run
+
+NONE = dict.fromkeys(
+    ("base", "subspace", "adapter", "shared", "private", "optimizer", "feedback"), 0
+)
+
+
+def entry(label: str, payload: int) -> dict[str, Any]:
+    operations = {"matmul": 256, "elementwise": 32, "integer": 0}
+    return {
+        "label": label,
+        "communication": [
+            {"encoding": "float16", "round": payload, "warmup_round": None, "base": 2_000_000,
+             "subspace": 500_000, "total": 15_000_000.0}
+        ],
+        "storage": {
+            "client": {**NONE, "base": 3_000_000, "private": 128},
+            "server": {**NONE, "base": 3_000_000, "optimizer": 1_500_000},
+        },
+        "computation": {"vector": operations, "step": {**operations, "matmul": 5000}},
+        "capacity": {"parameters": 9, "rank": 4, "reachable": None, "expected_distinct": 3654.2},
+    }  # fmt: skip
+
+
+def costs(own: str) -> dict[str, Any]:
+    scale = {"items": 3706, "dim": 32, "clients": 600, "touched": 166}
+    both = [entry("Full", 474_368), entry("P-LoRA r=4", 29_904)]
+    return {"strategy": own, "scale": scale, "strategies": both}
+
+
+def run(folder: Path, name: str, cost: Any) -> Any:
+    return read_run(simulated_run(folder, name, 59_808.0, 0.4, rounds=30, cost=cost))
+
+
+def test_a_run_stands_among_its_alternatives(tmp_path: Path) -> None:
+    found = cost_table([run(tmp_path / "a", "P-LoRA r=4", costs("P-LoRA r=4"))])
+    assert found is not None
+    assert found.own == 1
+    assert [row[0] for row in found.rows] == ["Full", "P-LoRA r=4"]
+    assert dict(zip(COLUMNS, found.rows[1], strict=True)) == {
+        "Strategy": "P-LoRA r=4",
+        "Bytes each way, round": "29,904",
+        "One-off, MB": "2.50",
+        "Run, MB / client": "15.00",
+        "Client keeps, MB": "3.00",
+        "Server keeps, MB": "4.50",
+        "FLOPs, item vector": "288",
+        "FLOPs, step": "5,032",
+        "Rank, at most": "4",
+        "Distinct corrections": "3,654",
+    }
+    assert "float16" in found.note
+
+
+def test_several_runs_are_one_row_each(tmp_path: Path) -> None:
+    full = run(tmp_path / "a", "Full", costs("Full"))
+    lora = run(tmp_path / "b", "P-LoRA r=4", costs("P-LoRA r=4"))
+    old = run(tmp_path / "c", "Old", None)
+    found = cost_table([full, lora, old])
+    assert found is not None
+    assert [row[:2] for row in found.rows] == [["Full", "474,368"], ["P-LoRA r=4", "29,904"]]
+    assert found.own is None
+    write_report([full, lora, old], tmp_path / "report.html")
+    assert "What these strategies cost" in (tmp_path / "report.html").read_text()
+
+
+def test_runs_of_earlier_versions_have_no_section(tmp_path: Path) -> None:
+    old = run(tmp_path / "a", "Old", None)
+    assert cost_table([old]) is None
+    assert cost_table([old, run(tmp_path / "b", "Older", None)]) is None
+    write_report([old], tmp_path / "report.html")
+    assert "costs</h2>" not in (tmp_path / "report.html").read_text()
+
+
+def test_damaged_costs_are_told(tmp_path: Path) -> None:
+    cost = costs("Full")
+    cost["strategies"][1]["capacity"]["rank"] = "low"
+    path = simulated_run(tmp_path / "a", "A", 10.0, 0.3, rounds=30, cost=cost)
+    with pytest.raises(ArtifactError, match=r"'cost\.strategies\.1\.capacity\.rank' = 'low'"):
+        read_run(path)
