@@ -43,7 +43,7 @@ def write_sweep(
     facts = {
         "name": "toy-grid",
         "command": "fedpeft sweep toy-grid.toml",
-        "axes": axes,
+        "axes": list(axes.items()),
         "searched": [],
         "seeds": list(seeds),
         "compare": {"axis": "strategy", "reference": "Full"} if compare else None,

@@ -102,6 +102,20 @@ def test_partial_page(tmp_path: Path) -> None:
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "4 of 9 cells are missing here: 0 failed, 0 begun, 4 not started." in text
     assert "1 of 3" in text
+    assert "left out" not in text
+
+
+def test_combinations_without_anything_are_left_out(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", axes={"z": ["y", "x"]}, seeds=(0,))
+    sweep = read_sweep(folder)
+    assert list(sweep.facts.axes) == ["data.source", "strategy", "z"]
+    rows = [row if row["z"] == "y" else {**row, "status": "missing"} for row in sweep.rows]
+    object.__setattr__(sweep, "rows", rows)
+    write_sweep_report(sweep, tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "1 combinations, in which nothing has run yet, are left out." in text
+    assert "<h3>toy, y</h3>" in text
+    assert "toy, x" not in text
 
 
 @pytest.mark.parametrize("missing", [1, 3])
@@ -164,6 +178,7 @@ def test_bad_folders(tmp_path: Path) -> None:
     (folder / "results.parquet").unlink()
     with pytest.raises(ArtifactError, match=r"results\.parquet does not exist"):
         read_sweep(folder)
-    (folder / "sweep.json").write_text('{"name": "s"}')
-    with pytest.raises(ArtifactError, match="has no valid 'axes'"):
-        read_sweep(folder)
+    for text, key in (('{"name": "s"}', "axes"), ('{"name": "s", "axes": {}}', "seeds")):
+        (folder / "sweep.json").write_text(text)
+        with pytest.raises(ArtifactError, match=f"has no valid '{key}'"):
+            read_sweep(folder)

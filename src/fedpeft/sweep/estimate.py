@@ -9,6 +9,8 @@ from statistics import mean
 from fedpeft.sweep.folder import Job
 from fedpeft.sweep.process import Process
 
+_LEAST = 0.02  # share of a run that must be done before its pace tells anything
+
 
 class Estimate:
     """Learns how long runs take from those that ended and from those under way."""
@@ -24,7 +26,7 @@ class Estimate:
         """Return the seconds left, or None while nothing is known."""
         known = {group: list(seconds) for group, seconds in self._seconds.items()}
         for process in running:
-            if process.round > process.first:
+            if _share(process) >= _LEAST:
                 known.setdefault(process.job.group, []).append(_whole(process))
         if not known or not running:
             return None
@@ -38,7 +40,12 @@ class Estimate:
         return max([*rest, (sum(rest) + waiting) / len(running)])
 
 
+def _share(process: Process) -> float:
+    """Return the share of the run that this process has trained."""
+    return (process.round - process.first) / max(1, process.rounds)
+
+
 def _whole(process: Process) -> float:
     """Return the seconds that the whole run would take at this process's pace."""
-    share = (process.round - process.first) / max(1, process.rounds)
-    return (time.monotonic() - process.began) / max(share, 0.01)
+    before = process.trained_from - process.began
+    return before + (time.monotonic() - process.trained_from) / max(_share(process), _LEAST)

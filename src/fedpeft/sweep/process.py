@@ -50,6 +50,8 @@ class Process:
         self.began = time.monotonic()
         self.first = 0
         """Round that this attempt began with."""
+        self.trained_from = self.began
+        """When training began, after the data were read and the items pretrained."""
         self._reason: str | None = None
         self._rest = b""
         folder.logs.mkdir(parents=True, exist_ok=True)
@@ -99,6 +101,7 @@ class Process:
         if "round" in message:
             if not self.rounds:
                 self.first = message["round"]
+                self.trained_from = time.monotonic()
             self.stage = ""
             self.round, self.rounds = message["round"], message["rounds"]
             self.metric = message.get("metric", self.metric)

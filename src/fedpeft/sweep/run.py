@@ -121,13 +121,13 @@ def _unfinished(folder: SweepFolder, cells: Sequence[Cell]) -> list[Job]:
 def _write_facts(grid: Grid, out: Path) -> None:
     """Write what was asked for; the report reads it."""
     searched = list(grid.file.search.keys) if grid.file.search else []
-    axes = {name: list(labels) for name, labels in grid.axes.items()}
+    axes = [[name, list(labels)] for name, labels in grid.axes.items()]
     write_json(
         out / "sweep.json",
         {
             "name": grid.path.stem,
             "command": f"fedpeft sweep {grid.path.name}",
-            "axes": axes | {key: [] for key in searched},
+            "axes": axes + [[key, []] for key in searched],  # their order counts
             "searched": searched,
             "seeds": list(grid.file.seeds),
             "compare": grid.file.compare and grid.file.compare.model_dump(),

@@ -43,7 +43,8 @@ def write_sweep_report(sweep: Sweep, path: Path) -> None:
     ArtifactError
         If a finished run's ``metrics.jsonl`` is missing or damaged.
     """
-    found = facets(sweep)
+    every = facets(sweep)
+    found = [facet for facet in every if any(cell.rows or cell.reasons for cell in facet.cells)]
     large = any(len(facet.cells) > MOST for facet in found)
     page = render(
         "sweep.html.j2",
@@ -52,6 +53,7 @@ def write_sweep_report(sweep: Sweep, path: Path) -> None:
         total=len(sweep.rows),
         notes=_notes(sweep),
         columns=("Cell", *_COLUMNS),
+        empty=len(every) - len(found),
         facets=[_facet(facet) for facet in found],
         capped=f" Charts show the {MOST} best cells and the reference." if large else "",
         ablations=_ablations(sweep, found),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from fedpeft.errors import ArtifactError
 from fedpeft.files import read_json
@@ -34,6 +34,12 @@ class SweepFacts(BaseModel):
     searched: list[str] = []
     seeds: list[int]
     compare: CompareFacts | None
+
+    @field_validator("axes", mode="before")
+    @classmethod
+    def _from_pairs(cls, axes: Any) -> Any:
+        """Take a list of pairs: JSON objects have no order."""
+        return dict(axes) if isinstance(axes, list) else axes
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ def summary(sweep: Sweep) -> dict[str, Any]:
     return {
         "name": facts.name,
         "command": facts.command,
-        "axes": facts.axes,
+        "axes": [[name, labels] for name, labels in facts.axes.items()],
         "seeds": facts.seeds,
         "compare": facts.compare and facts.compare.model_dump(),
         "confidence": CONFIDENCE,
