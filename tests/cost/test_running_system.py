@@ -38,7 +38,7 @@ def test_a_run_sends_the_bytes_that_were_told(
     assert entries[-1].upload == entries[-1].clients * told.round
     assert len(CODECS[encoding]().encode(payload_of(simulation.server.backbone))) == told.round
     prices = simulation.server.prices
-    assert (told.round, told.base, told.subspace) == (prices.payload, prices.base, prices.subspace)
+    assert (told.round, told.base, told.subspace) == (prices.upload, prices.base, prices.subspace)
     for key in ("upload", "download", "warmup", "one_off", "catch_up"):
         assert getattr(told, key) == getattr(totals, key) / clients, key
     sent = totals.upload + totals.download + totals.one_off + totals.catch_up

@@ -81,6 +81,14 @@ def test_gradient_steps_bring_their_own_defaults() -> None:
     assert training == resolve({"loss": {"kind": "bpr"}}).training
 
 
+def test_an_encoding_asked_for_is_for_both_directions() -> None:
+    assert resolve({}).training.download_encoding == "float16"
+    assert resolve({"training": {"encoding": "int8"}}).training.download_encoding is None
+    both = {"encoding": "float16", "download_encoding": "int8"}
+    assert resolve({"training": both}).training.download_encoding == "int8"
+    assert resolve({"recipe": "paper"}).training.download_encoding is None
+
+
 def test_zero_base_where_it_can_learn() -> None:
     for values in (
         {"adapter": {"mode": "compress"}},

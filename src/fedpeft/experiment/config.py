@@ -181,6 +181,8 @@ def _training(
         recipes = getattr(backbones.get(backbone.kind).build, "recipes", {})
         defaults = merge(defaults, recipes.get(recipe, {}))
     merged = merge(defaults, settings)
+    if "encoding" in settings and "download_encoding" not in settings:
+        merged["download_encoding"] = None  # who asks for an encoding means both directions
     default_rounds = TrainingConfig.model_fields["rounds"].default
     rounds = merged.get("rounds", default_rounds)
     if "warmup_rounds" not in settings and isinstance(rounds, int):
