@@ -2,91 +2,132 @@
 
     python docs/generate_results.py
 
-Every figure on the page comes from a committed result file.
+Every figure on the page comes from a committed summary of a sweep, made by
+``fedpeft report SWEEP --summary experiments/results/NAME.json``.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "experiments" / "results"
+PROSE = ROOT / "docs" / "results.md.j2"
+METRICS = (
+    ("HR@10", "sampled", "hr@10"),
+    ("NDCG@10", "sampled", "ndcg@10"),
+    ("NDCG@10, full ranking", "full", "ndcg@10"),
+)
+TARGET = "test.sampled.ndcg@10"
 
-HEAD = """# Results
-
-<!-- Written by docs/generate_results.py from experiments/results; do not edit by hand. -->
-
-How to read the tables: leave-one-out in time order, the last item of each user is the test. HR@10
-and NDCG@10 are against 100 sampled negatives, then NDCG@10 against the whole catalogue; ties count
-against the model. Figures are the mean over the seeds, ± the standard deviation over the seeds.
-The settings were chosen on validation (one seed, the same for all seeds here); the test part was
-read once per run, at its end, and nothing was chosen by it. Bytes are those of the ledger: both
-directions, warm-up, one-off downloads and catch-up included.
-
-Cells named "no recency" switch off the weights by which a client's older interactions count less;
-they are what to compare with figures in the literature, which knows no such weights. The floor
-`centralised_mf` uses the same weights as the runs, the floor "no recency" has none. All floors and
-all runs of our recipe solve a user's vector from everything before the held-out item.
-
-One thing was changed after the test part had been read: with M = 50, Hash had ended further from
-the full table than the other adapters. M = 25 was then chosen for Hash on validation (three seeds)
-and its cells were run again; the cells with M = 50 stay in the table.
-"""
+Cell = Mapping[str, Any]
 
 
-def section(path: Path) -> str:
-    """Return the section of one result file."""
+def number(spread: Mapping[str, float | None]) -> str:
+    """Return mean ± standard deviation; the mean alone for one seed."""
+    mean, std = spread["mean"], spread["std"]
+    return f"{mean:.4f}" if std is None else f"{mean:.4f} ± {std:.4f}"
+
+
+def tables(name: str) -> str:
+    """Return the tables of one summary, one for each facet, with where they come from."""
+    path = RESULTS / f"{name}.json"
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    data = result["dataset"]
-    cells = result["cells"]
-    commits = sorted({commit for cell in cells for commit in cell["commits"]})
-    seeds = sorted({seed for cell in cells for seed in cell["seeds"]})
-    table = path.with_suffix(".md").read_text(encoding="utf-8")
-    return (
-        f"## {data['name']}, FedMF\n\n"
-        f"{data['users']:,} users, {data['items']:,} items, {data['interactions']:,} interactions; "
-        f"seeds {', '.join(map(str, seeds))}; split `{cells[0]['split_fingerprint'][:16]}`; commit "
-        f"`{', '.join(c[:12] for c in commits)}`; from\n"
-        f"[{path.name}](../{path.relative_to(ROOT).as_posix()}), made by `{result['command']}`.\n\n"
-        f"{table}\n{findings(cells)}"
+    cells = [cell for cell in result["cells"] if cell["seeds"]]
+    compared = result["compare"]["axis"]
+    commits = sorted({commit[:12] for cell in cells for commit in cell["commits"]})
+    splits = sorted({split[:16] for cell in cells for split in cell["splits"]})
+    done, asked = sum(len(c["seeds"]) for c in cells), sum(result["status"].values())
+    unfinished = "" if done == asked else f" ({done} of {asked} runs are done)"
+    head = (
+        f"From [{path.name}](../experiments/results/{path.name}), made by "
+        f"`{result['command']}`{unfinished}; seeds {some(result['seeds'])}; "
+        f"commit {some(commits)}; split {some(splits)}.\n"
     )
 
+    def facet(cell: Cell) -> tuple[str, ...]:
+        return tuple(label for axis, label in cell["labels"].items() if axis != compared)
 
-def findings(cells: list[dict[str, Any]]) -> str:
-    """Return what the table says about the claims, computed from its figures."""
-    by_name = {cell["cell"]: cell for cell in cells}
-    lines = []
-    for suffix, title in (("", "Our recipe"), (", no recency", "Without recency weights")):
-        full = by_name.get(f"Full{suffix}")
-        if full is None:
-            continue
-        reached = full["test"]["sampled"]["ndcg@10"]
-        full_bytes = full["bytes"]["total_per_client_mean"]["mean"]
-        for name in ("P-LoRA r=4", "P-Hash 512 x 2", "P-RQ 256 x 4"):
-            cell = by_name.get(f"{name}{suffix}")
-            if cell is None:
-                continue
-            gap = cell["test"]["sampled"]["ndcg@10"]["mean"] - reached["mean"]
-            share = cell["bytes"]["total_per_client_mean"]["mean"] / full_bytes
-            frozen = by_name.get(f"{name}, M = 0") if not suffix else None
-            held = ""
-            if frozen is not None:
-                lost = frozen["test"]["sampled"]["ndcg@10"]["mean"] - reached["mean"]
-                held = f"; with the base frozen for good (M = 0) {lost:+.4f}"
-            lines.append(
-                f"- {title}: {name} is {gap:+.4f} NDCG@10 from Full (whose standard deviation over "
-                f"seeds is {reached['std']:.4f}) with {share:.1%} of its bytes over the same rounds"
-                f"{held}."
-            )
+    parts = [
+        table(labels, list(found), compared, result["compare"]["reference"])
+        for labels, found in groupby(sorted(cells, key=facet), facet)
+    ]
+    return "\n".join([head, *parts])
+
+
+def some(values: Sequence[Any]) -> str:
+    """Return a list in words, as code."""
+    return ", ".join(f"`{value}`" for value in values)
+
+
+def table(labels: Sequence[str], cells: Sequence[Cell], compared: str, reference: str) -> str:
+    """Return one table: a row per cell, then its floors."""
+    against = next((c for c in cells if c["labels"][compared] == reference), None)
+    data = cells[0]["dataset"]
+    size = ", ".join(f"{data[what]:,} {what}" for what in ("users", "items", "interactions"))
+    lines = [
+        f"**{', '.join(labels)}** ({data['name']}: {size})\n",
+        f"| | seeds | {' | '.join(name for name, *_ in METRICS)} | NDCG@10 against {reference} "
+        f"| bytes a round, both ways | MB a client, whole run | MB to 95 % of {reference} |",
+        "|---" * (len(METRICS) + 6) + "|",
+        *(row(cell, compared, against) for cell in cells),
+        *floors(cells[0]),
+    ]
     return "\n".join(lines) + "\n"
 
 
+def row(cell: Cell, compared: str, against: Cell | None) -> str:
+    """Return the line of one cell."""
+    size, target = cell["bytes"], cell["bytes_to_target"]
+    total = size["total_per_client_mean"]
+    share = ""
+    if against is not None and against is not cell:
+        share = f" ({total / against['bytes']['total_per_client_mean']:.1%})"
+    both_ways = sum(size[f"{way}_per_client_round"] for way in ("upload", "download"))
+    figures = [
+        cell["labels"][compared],
+        str(len(cell["seeds"])),
+        *(number(cell["test"][ranking][metric]) for _, ranking, metric in METRICS),
+        difference(cell["differences"].get(TARGET)),
+        f"{both_ways:,.0f}",
+        f"{total / 1e6:.2f}{share}",
+        "not reached" if target is None else f"{target / 1e6:.2f}",
+    ]
+    return f"| {' | '.join(figures)} |"
+
+
+def difference(found: Mapping[str, Any] | None) -> str:
+    """Return a paired difference with its interval and what it means."""
+    if found is None:
+        return "-"
+    if found["low"] is None:
+        return f"{found['mean']:+.4f} (one seed)"
+    interval = f"{found['low']:+.4f} to {found['high']:+.4f}"
+    return f"{found['mean']:+.4f} ({interval}: {found['verdict']})"
+
+
+def floors(cell: Cell) -> Iterator[str]:
+    """Return the lines of the floors."""
+    names = sorted({key.split(".")[1] for key in cell["floors"]})
+    for name in names:
+        figures = (
+            f"{cell['floors'][f'floor.{name}.test.{ranking}.{metric}']:.4f}"
+            for _, ranking, metric in METRICS
+        )
+        yield f"| floor: {name} | | {' | '.join(figures)} | | | | |"
+
+
 def main() -> None:
-    """Write the page."""
-    results = sorted((ROOT / "experiments" / "results").glob("headline-*.json"))
-    page = "\n".join([HEAD, *map(section, results)])
-    (ROOT / "docs" / "results.md").write_text(page, encoding="utf-8")
+    """Write the page: ``{{ tables("NAME") }}`` in the prose stands for a summary's tables."""
+    from jinja2 import Environment, StrictUndefined
+
+    page = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    text = page.from_string(PROSE.read_text(encoding="utf-8")).render(tables=tables)
+    (ROOT / "docs" / "results.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ class PFedRec(Backbone):
             "private_steps": 1,
             "private_optimizer": {"lr": 0.01},
             "private_decay": 1e-3,
-            "item_decay": 3e-3,
+            "item_decay": 0.07,
         },
         "paper": {"private_optimizer": {"lr": 1e-3}, "payload_optimizer": {"lr": 1e-3}},
     }

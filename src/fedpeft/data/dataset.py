@@ -120,6 +120,11 @@ class Split:
     def n_users(self) -> int:
         return self.train.n_users
 
+    @property
+    def density(self) -> float:
+        """Return the share of all user-item pairs that are train interactions, in [0, 1]."""
+        return len(self.train.items) / max(1, self.n_users * self.n_items)
+
     def before(self, part: Literal["validation", "test"]) -> Histories:
         """Return what each user's own device knows when the held-out item of `part` comes.
 

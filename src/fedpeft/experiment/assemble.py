@@ -68,7 +68,6 @@ def build(
     """
     assert isinstance(config.adapter.config, AdapterConfig)
     assert isinstance(config.loss.config, LossConfig)
-    density = len(data.train.items) / (data.n_users * data.n_items)
     backbone, loss = backbones.get(config.backbone.kind), losses.get(config.loss.kind)
 
     def codes_of_text(levels: int, codes: int) -> Tensor:
@@ -79,7 +78,7 @@ def build(
         data,
         items.base,
         lambda item: backbone.build(config.backbone.config, item),
-        loss.build(config.loss.config.fitted(density)),
+        loss.build(config.loss.config.fitted(data.density)),
         config.adapter.kind,
         config.adapter.config,
         config.training,

@@ -33,6 +33,8 @@ class Server:
         The adapter of the adapt phase.
     base
         float32 (n, k): the pretrained base embedding.
+    density
+        Share of all user-item pairs in the train data, from the clients' counts.
     semantic_codes
         Codes from item text, for adapters that want them.
 
@@ -51,6 +53,7 @@ class Server:
         training: TrainingConfig,
         ledger: Ledger,
         *,
+        density: float,
         seed: int,
         semantic_codes: Codes | None = None,
     ) -> None:
@@ -62,6 +65,7 @@ class Server:
         self._kind, self._config = kind, config
         self._training = training
         self._ledger = ledger
+        self._density = density
         self._seed = seed
         self._semantic_codes = semantic_codes
         self._codec = CODECS[training.broadcast_encoding]()
@@ -194,7 +198,8 @@ class Server:
             parameter.grad = -update.change[name]
         if self._training.item_decay:
             ids = torch.arange(self.item.num_embeddings, device=self.item.device)
-            penalty = self._training.item_decay / 2 * self.item(ids).square().sum()
+            decay = self._training.item_decay * self._density
+            penalty = decay / 2 * self.item(ids).square().sum()
             penalty.backward(inputs=list(self.item.parameters()))
         for group in self.optimizer.param_groups:
             group["lr"] = self._training.server_optimizer.lr * self._schedule(round_number)

@@ -120,6 +120,7 @@ class Simulation:
             base,
             training,
             self.ledger,
+            density=split.density,
             seed=options.seed,
             semantic_codes=semantic_codes,
         )
