@@ -110,7 +110,7 @@ def test_commands_run(work: Path) -> None:
         assert (work / folder / "report.html").is_file()
     mine = tomllib.loads((work / "runs/mine/config.toml").read_text("utf-8"))
     chosen = [mine[table]["kind"] for table in ("adapter", "backbone", "loss")]
-    assert chosen == ["mixture", "metric", "softmax"]
+    assert chosen == ["mixture", "metric", "margin"]
     assert mine["items"]["encoder"] == "trigrams"
     assert mine["training"]["transforms"] == {"clamp": {"limit": 0.01}}
 
