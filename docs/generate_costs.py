@@ -15,7 +15,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from fedpeft.cost import Cost, Scale, costs
+from fedpeft.cost import AS_SET, Cost, Scale, costs
 from fedpeft.cost.formulas import FORMULAS
 from fedpeft.experiment.costs import scale_of, strategies
 
@@ -50,10 +50,16 @@ def formulas() -> str:
     return table(head, [[cell.replace(" * ", " ") for cell in row] for row in rows])
 
 
+def size(told: int | None) -> str:
+    """Return a number of bytes as text."""
+    return "-" if told is None else f"{told:,}"
+
+
 def sent(found: dict[str, Cost]) -> str:
     """Return the bytes at MovieLens 1M's size."""
-    head = ["", "each way, round", "warm-up round", "one-off", "catch-up, run",
-            "MB, run, float32", "float16", "int8", "% of full"]  # fmt: skip
+    head = ["", "values, up / down", "up, round", "down, round", "up, warm-up round",
+            "down, warm-up round", "one-off", "catch-up, run", "MB, run, as set", "float32",
+            "float16", "int8", "% of full"]  # fmt: skip
     whole = found["Full"].communication[0].total
     rows = []
     for label, cost in found.items():
@@ -61,8 +67,9 @@ def sent(found: dict[str, Cost]) -> str:
         rows.append(
             [
                 label,
-                f"{first.round:,}",
-                "-" if first.warmup_round is None else f"{first.warmup_round:,}",
+                f"{first.upload_encoding} / {first.download_encoding}",
+                *map(size, (first.upload_round, first.download_round)),
+                *map(size, (first.warmup_upload_round, first.warmup_download_round)),
                 f"{first.base + first.subspace:,}",
                 f"{first.catch_up:,.0f}",
                 *(f"{entry.total / 1e6:.2f}" for entry in cost.communication),
@@ -186,7 +193,7 @@ def accuracy() -> dict[str, Callable[[str], str]]:
     }
 
 
-def megabytes(cost: Cost, encoding: str = "float32") -> float:
+def megabytes(cost: Cost, encoding: str = AS_SET) -> float:
     """Return megabytes of a run."""
     return cost.sent_as(encoding).total / 1e6
 
