@@ -15,8 +15,9 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from fedpeft.cost import Cost, Scale, costs
+from fedpeft.cost import AS_SET, Cost, Scale, costs
 from fedpeft.cost.formulas import FORMULAS
+from fedpeft.experiment import resolve
 from fedpeft.experiment.costs import scale_of, strategies
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,10 +51,16 @@ def formulas() -> str:
     return table(head, [[cell.replace(" * ", " ") for cell in row] for row in rows])
 
 
+def size(told: int | None) -> str:
+    """Return a number of bytes as text."""
+    return "-" if told is None else f"{told:,}"
+
+
 def sent(found: dict[str, Cost]) -> str:
     """Return the bytes at MovieLens 1M's size."""
-    head = ["", "each way, round", "warm-up round", "one-off", "catch-up, run",
-            "MB, run, float32", "float16", "int8", "% of full"]  # fmt: skip
+    head = ["", "values, up / down", "up, round", "down, round", "up, warm-up round",
+            "down, warm-up round", "one-off", "catch-up, run", "MB, run, as set", "float32",
+            "float16", "int8", "% of full"]  # fmt: skip
     whole = found["Full"].communication[0].total
     rows = []
     for label, cost in found.items():
@@ -61,8 +68,9 @@ def sent(found: dict[str, Cost]) -> str:
         rows.append(
             [
                 label,
-                f"{first.round:,}",
-                "-" if first.warmup_round is None else f"{first.warmup_round:,}",
+                f"{first.upload_encoding} / {first.download_encoding}",
+                *map(size, (first.upload_round, first.download_round)),
+                *map(size, (first.warmup_upload_round, first.warmup_download_round)),
                 f"{first.base + first.subspace:,}",
                 f"{first.catch_up:,.0f}",
                 *(f"{entry.total / 1e6:.2f}" for entry in cost.communication),
@@ -103,11 +111,11 @@ def kept(by_items: dict[int, dict[str, Cost]]) -> str:
             storage = by_items[n][label].storage
             client, server = storage.client, storage.server
             sizes = (client.base, client.subspace, client.adapter, client.private, client.total,
-                     server.optimizer, server.total)  # fmt: skip
+                     server.optimizer, server.feedback, server.total)  # fmt: skip
             rows.append([f"{n:,}", label, *(f"{size:,}" for size in sizes)])
     return table(
         ["n", "", "base", "codes, seeds", "adapter", "private", "client, all",
-         "server's optimiser", "server, all"], rows,
+         "server's optimiser", "server's residual", "server, all"], rows,
     )  # fmt: skip
 
 
@@ -163,13 +171,18 @@ def expressed(by_items: dict[int, dict[str, Cost]], measured: dict[str, Any]) ->
     return table(head, rows)
 
 
-def accuracy() -> dict[str, Callable[[str], str]]:
-    """Return what the committed runs on MovieLens 1M reached and paid, as functions of a name."""
+def accuracy() -> dict[str, Callable[..., str]]:
+    """Return what the committed runs on MovieLens 1M reached, paid and sent, as functions."""
     cells = {cell["cell"]: cell for cell in json.loads(ACCURACY.read_text())["cells"]}
 
     def score(name: str) -> dict[str, float]:
         found: dict[str, float] = cells[name]["test"]["sampled"]["ndcg@10"]
         return found
+
+    def travelled() -> str:
+        plans = [resolve(cells[label]["config"]).training for label in LABELS if label in cells]
+        ways = dict.fromkeys(f"{plan.encoding} / {plan.broadcast_encoding}" for plan in plans)
+        return ", ".join(ways)
 
     def near(suffix: str) -> str:
         full = score(f"Full{suffix}")
@@ -182,11 +195,12 @@ def accuracy() -> dict[str, Callable[[str], str]]:
         "paid": lambda name: (
             f"{cells[name]['bytes']['total_per_client_mean']['mean'] / 1e6:.1f} MB"
         ),
+        "travelled": travelled,
         "near": near,
     }
 
 
-def megabytes(cost: Cost, encoding: str = "float32") -> float:
+def megabytes(cost: Cost, encoding: str = AS_SET) -> float:
     """Return megabytes of a run."""
     return cost.sent_as(encoding).total / 1e6
 
@@ -218,6 +232,7 @@ def render() -> str:
         ranks=", ".join(f"{name} {entry(million, name)['measured']['rank']}" for name in LABELS),
         total=lambda n, label: f"{megabytes(by_items[n][label]):,.0f} MB",
         narrow=f"{100 * megabytes(small['Full'], 'int8') / whole:.0f} %",
+        halved=f"{100 * megabytes(small['Full'], 'float16') / whole:.0f} %",
         adapted=f"{100 * megabytes(small['P-LoRA r=4']) / whole:.0f} %",
         compressed=f"{megabytes(bare['C-Hash 512 x 2']):.0f} MB",
         **accuracy(),

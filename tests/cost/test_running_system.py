@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import ceil, log2
 from typing import Any
 
 import pytest
 
-from fedpeft.cost import costs
-from fedpeft.cost.communication import cohorts
+from fedpeft.cost import AS_SET, costs
+from fedpeft.cost.communication import Communication, cohorts
 from fedpeft.cost.formulas import FORMULAS
 from fedpeft.cost.storage import nbytes, storage
 from fedpeft.federation.encoding import CODECS
+from fedpeft.federation.ledger import Prices
 from fedpeft.federation.loop import payload_of
+from fedpeft.testing import Toy
 
 from .tools import ADAPTERS, BACKBONES, names, scale_of, strategy_of, toy
 
@@ -26,19 +29,46 @@ FREE: dict[str, Any] = {"ceil": ceil, "log2": log2, "min": min, "max": max}
 def test_a_run_sends_the_bytes_that_were_told(
     adapter: str, mode: str, backbone: str, encoding: str
 ) -> None:
-    """Every entry of a real run's ledger, and the length of a real message."""
     run = toy(adapter, backbone, mode, encoding=encoding)
     (cost,) = costs([strategy_of(run)], scale_of(run), measured=False)
-    told = cost.sent_as(encoding)
+    own, plain = cost.communication[0], cost.sent_as(encoding)
+    assert own == replace(plain, encoding=AS_SET)
+    assert_told(run, own)
+
+
+@pytest.mark.parametrize(("up", "down"), [("float32", "int8"), ("int8", "float16")])
+@pytest.mark.parametrize("mode", ["peft", "compress"])
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_directions_that_differ(adapter: str, mode: str, up: str, down: str) -> None:
+    """With a backbone that has shared tensors."""
+    run = toy(adapter, "fedncf", mode, encoding=up, download_encoding=down)
+    (cost,) = costs([strategy_of(run)], scale_of(run), measured=False)
+    own = cost.communication[0]
+    assert (own.encoding, own.upload_encoding, own.download_encoding) == (AS_SET, up, down)
+    assert own.upload_round == cost.sent_as(up).upload_round
+    assert own.download_round == cost.sent_as(down).download_round != own.upload_round
+    assert_told(run, own)
+
+
+def assert_told(run: Toy, told: Communication) -> None:
+    """Compare with every entry of a real run's ledger, and with the length of real messages."""
     simulation = run.simulation()
-    first = len(CODECS[encoding]().encode(payload_of(simulation.server.backbone)))
-    assert first == (told.round if told.warmup_round is None else told.warmup_round)
+
+    def messages() -> tuple[int, int]:
+        payload = payload_of(simulation.server.backbone)
+        up, down = CODECS[told.upload_encoding](), CODECS[told.download_encoding]()
+        return len(up.encode(payload)), len(down.encode(payload))
+
+    own = (told.upload_round, told.download_round)
+    warmup = (told.warmup_upload_round, told.warmup_download_round)
+    assert messages() == (own if warmup == (None, None) else warmup)
     entries = [simulation.step().entry for _ in range(8)]
     totals, clients = simulation.ledger.totals, simulation.ledger.n_clients
-    assert entries[-1].upload == entries[-1].clients * told.round
-    assert len(CODECS[encoding]().encode(payload_of(simulation.server.backbone))) == told.round
-    prices = simulation.server.prices
-    assert (told.round, told.base, told.subspace) == (prices.upload, prices.base, prices.subspace)
+    assert (entries[-1].upload, entries[-1].download) == tuple(
+        entries[-1].clients * size for size in own
+    )
+    assert messages() == own
+    assert simulation.server.prices == Prices(*own, told.base, told.subspace)
     for key in ("upload", "download", "warmup", "one_off", "catch_up"):
         assert getattr(told, key) == getattr(totals, key) / clients, key
     sent = totals.upload + totals.download + totals.one_off + totals.catch_up
@@ -54,15 +84,15 @@ def test_the_toy_run_has_all_phases() -> None:
     assert min(sent.warmup, sent.one_off, sent.catch_up) > 0
 
 
-@pytest.mark.parametrize("encoding", ["float32", "int8"])
+@pytest.mark.parametrize(("up", "down"), [("float32", "int8"), ("int8", "float16")])
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("mode", ["peft", "compress"])
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_a_run_keeps_the_bytes_that_were_told(
-    adapter: str, mode: str, backbone: str, encoding: str
+    adapter: str, mode: str, backbone: str, up: str, down: str
 ) -> None:
     """Against the tensors that live in a simulation after its last round."""
-    run = toy(adapter, backbone, mode, encoding=encoding)
+    run = toy(adapter, backbone, mode, encoding=up, download_encoding=down)
     (cost,) = costs([strategy_of(run)], scale_of(run), measured=False)
     simulation = run.simulation()
     for _ in range(8):
@@ -79,7 +109,8 @@ def test_a_run_keeps_the_bytes_that_were_told(
     assert server.feedback == (nbytes(feedback.residual.values()) if feedback else 0)
     own = simulation.encoding.feedback if simulation.encoding else None
     assert client.feedback * 12 == (nbytes(own.residual.values()) if own else 0)
-    assert client.total + server.optimizer == server.total + client.private
+    both = client.total - client.private - client.feedback
+    assert both == server.total - server.optimizer - server.feedback
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
@@ -97,7 +128,7 @@ def test_documented_formulas(adapter: str) -> None:
 
     told = FORMULAS[adapter]
     sent, memory = cost.sent_as("float32"), cost.storage.client
-    assert 4 * value(told.payload) == sent.round == memory.adapter
+    assert 4 * value(told.payload) == sent.upload_round == sent.download_round == memory.adapter
     assert value(told.payload) == cost.capacity.parameters
     assert value(told.base) == sent.base == memory.base
     assert value(told.codes) == sent.subspace

@@ -24,7 +24,8 @@ def entry(label: str, payload: int) -> dict[str, Any]:
     return {
         "label": label,
         "communication": [
-            {"encoding": "float16", "round": payload, "warmup_round": None, "base": 2_000_000,
+            {"encoding": "as set", "upload_encoding": "float32", "download_encoding": "int8",
+             "upload_round": payload, "download_round": payload // 4, "base": 2_000_000,
              "subspace": 500_000, "total": 15_000_000.0}
         ],
         "storage": {
@@ -53,7 +54,9 @@ def test_a_run_stands_among_its_alternatives(tmp_path: Path) -> None:
     assert [row[0] for row in found.rows] == ["Full", "P-LoRA r=4"]
     assert dict(zip(COLUMNS, found.rows[1], strict=True)) == {
         "Strategy": "P-LoRA r=4",
-        "Bytes each way, round": "29,904",
+        "Values, up / down": "float32 / int8",
+        "Bytes up, round": "29,904",
+        "Bytes down, round": "7,476",
         "One-off, MB": "2.50",
         "Run, MB / client": "15.00",
         "Client keeps, MB": "3.00",
@@ -63,7 +66,19 @@ def test_a_run_stands_among_its_alternatives(tmp_path: Path) -> None:
         "Rank, at most": "4",
         "Distinct corrections": "3,654",
     }
-    assert "float16" in found.note
+    assert "3,706 items" in found.note
+
+
+def test_earlier_versions_told_one_encoding_for_both_directions(tmp_path: Path) -> None:
+    cost = costs("Full")
+    for strategy in cost["strategies"]:
+        strategy["communication"] = [
+            {"encoding": "float16", "round": 29_904, "warmup_round": None, "base": 2_000_000,
+             "subspace": 500_000, "total": 15_000_000.0}
+        ]  # fmt: skip
+    found = cost_table([run(tmp_path / "a", "Full", cost)])
+    assert found is not None
+    assert list(found.rows[0][1:5]) == ["float16 / float16", "29,904", "29,904", "2.50"]
 
 
 def test_several_runs_are_one_row_each(tmp_path: Path) -> None:
@@ -72,7 +87,10 @@ def test_several_runs_are_one_row_each(tmp_path: Path) -> None:
     old = run(tmp_path / "c", "Old", None)
     found = cost_table([full, lora, old])
     assert found is not None
-    assert [row[:2] for row in found.rows] == [["Full", "474,368"], ["P-LoRA r=4", "29,904"]]
+    assert [(row[0], row[2]) for row in found.rows] == [
+        ("Full", "474,368"),
+        ("P-LoRA r=4", "29,904"),
+    ]
     assert found.own is None
     write_report([full, lora, old], tmp_path / "report.html")
     assert "What these strategies cost" in (tmp_path / "report.html").read_text()

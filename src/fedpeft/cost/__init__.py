@@ -5,6 +5,7 @@ ten million items costs nothing to ask about.
 """
 
 from fedpeft.cost.assemble import Cost, Measurement, as_json, costs
+from fedpeft.cost.communication import AS_SET
 from fedpeft.cost.strategy import Scale, Strategy
 
-__all__ = ["Cost", "Measurement", "Scale", "Strategy", "as_json", "costs"]
+__all__ = ["AS_SET", "Cost", "Measurement", "Scale", "Strategy", "as_json", "costs"]

@@ -12,7 +12,7 @@ import torch
 from fedpeft.adapters import ItemEmbedding
 from fedpeft.adapters.rq import RQConfig
 from fedpeft.cost.capacity import Capacity, Choices, capacity, choices, rank
-from fedpeft.cost.communication import Communication, cohorts, communication
+from fedpeft.cost.communication import AS_SET, Communication, cohorts, communication
 from fedpeft.cost.compute import Computation, Timing, computation, timing
 from fedpeft.cost.storage import Storage, artifact_bytes, storage
 from fedpeft.cost.strategy import Scale, Strategy, shapes_only
@@ -59,7 +59,7 @@ class Cost:
     Attributes
     ----------
     communication
-        One entry per value encoding.
+        One entry per value encoding, first the strategy's own setting.
     measured
         None where nothing was measured.
     """
@@ -73,7 +73,7 @@ class Cost:
     measured: Measurement | None
 
     def sent_as(self, encoding: str) -> Communication:
-        """Return the bytes under a value encoding."""
+        """Return the bytes under a value encoding, or `AS_SET`."""
         return next(entry for entry in self.communication if entry.encoding == encoding)
 
 
@@ -82,14 +82,14 @@ def costs(
     scale: Scale,
     *,
     measured: bool,
-    encodings: Sequence[str] = tuple(CODECS),
+    encodings: Sequence[str] = (AS_SET, *CODECS),
 ) -> list[Cost]:
     """Return what strategies cost, in the same order.
 
     Parameters
     ----------
     encodings
-        Value encodings that communication is told for.
+        Value encodings that communication is told for; `AS_SET` is each strategy's own setting.
     measured
         Whether to measure as well; counting alone allocates no table, whatever the size.
 

@@ -17,6 +17,9 @@ from fedpeft.federation.encoding import CODECS, Codec
 from fedpeft.federation.ledger import Ledger, Phase, Prices
 from fedpeft.federation.loop import payload_of
 
+AS_SET = "as set"
+"""Names the strategy's own setting among encodings: either direction as its training has it."""
+
 MAX_CLIENTS = 20_000
 """A larger population is represented by so many: bytes are means over clients."""
 
@@ -28,11 +31,13 @@ class Communication:
     Attributes
     ----------
     encoding
+        What was asked for: a value encoding of both directions, or `AS_SET`.
+    upload_encoding, download_encoding
         How payload values travel.
-    round
-        One payload of the adapt phase; it goes down and comes up once per round.
-    warmup_round
-        One payload of the warm-up, where there is one; also in either direction.
+    upload_round, download_round
+        One payload of the adapt phase; one comes up and one goes down per round.
+    warmup_upload_round, warmup_download_round
+        One payload of the warm-up, where there is one.
     base, subspace
         One-off download: the base table; codes or hash seeds.
     upload, download, warmup, one_off, catch_up, total
@@ -41,8 +46,12 @@ class Communication:
     """
 
     encoding: str
-    round: int
-    warmup_round: int | None
+    upload_encoding: str
+    download_encoding: str
+    upload_round: int
+    download_round: int
+    warmup_upload_round: int | None
+    warmup_download_round: int | None
     base: int
     subspace: int
     upload: float
@@ -75,6 +84,8 @@ def communication(
 
     Parameters
     ----------
+    encodings
+        Encodings of both directions; `AS_SET` is the strategy's own setting.
     drawn
         What `cohorts` returned for the strategy's rounds.
 
@@ -87,25 +98,43 @@ def communication(
         modules: dict[Phase, Backbone] = {"adapt": strategy.sketch(scale)}
         if strategy.training.warmup_rounds:
             modules["warmup"] = strategy.sketch(scale, warmup=True)
-        codecs = {encoding: CODECS[encoding]() for encoding in encodings}
+        ways = {encoding: _ways(strategy.training, encoding) for encoding in encodings}
         prices = {
-            encoding: {phase: price(codec, module) for phase, module in modules.items()}
-            for encoding, codec in codecs.items()
+            encoding: {
+                phase: price(CODECS[up](), CODECS[down](), module)
+                for phase, module in modules.items()
+            }
+            for encoding, (up, down) in ways.items()
         }
     clients = min(scale.clients, MAX_CLIENTS)
     return tuple(
-        _summarised(encoding, found, account(strategy.training, found, drawn, clients))
+        _summarised(
+            encoding, ways[encoding], found, account(strategy.training, found, drawn, clients)
+        )
         for encoding, found in prices.items()
     )
 
 
-def _summarised(encoding: str, prices: Mapping[Phase, Prices], ledger: Ledger) -> Communication:
-    adapt, clients = prices["adapt"], ledger.n_clients
+def _ways(training: TrainingConfig, encoding: str) -> tuple[str, str]:
+    """Return the encodings of uploads and downloads."""
+    if encoding == AS_SET:
+        return training.encoding, training.broadcast_encoding
+    return encoding, encoding
+
+
+def _summarised(
+    encoding: str, ways: tuple[str, str], prices: Mapping[Phase, Prices], ledger: Ledger
+) -> Communication:
+    adapt, warmup, clients = prices["adapt"], prices.get("warmup"), ledger.n_clients
     found = ledger.summary(adapt)
     return Communication(
         encoding=encoding,
-        round=adapt.upload,
-        warmup_round=prices["warmup"].upload if "warmup" in prices else None,
+        upload_encoding=ways[0],
+        download_encoding=ways[1],
+        upload_round=adapt.upload,
+        download_round=adapt.download,
+        warmup_upload_round=warmup.upload if warmup else None,
+        warmup_download_round=warmup.download if warmup else None,
         base=adapt.base,
         subspace=adapt.subspace,
         upload=ledger.totals.upload / clients,
@@ -117,12 +146,11 @@ def _summarised(encoding: str, prices: Mapping[Phase, Prices], ledger: Ledger) -
     )
 
 
-def price(codec: Codec, backbone: Backbone) -> Prices:
+def price(up: Codec, down: Codec, backbone: Backbone) -> Prices:
     """Return what a server would charge for a client's module, which may be a sketch."""
     shapes = {name: tensor.shape for name, tensor in payload_of(backbone).items()}
     item = backbone.item
-    size = codec.size(shapes)
-    return Prices(size, size, item.base_bytes, item.subspace_bytes)
+    return Prices(up.size(shapes), down.size(shapes), item.base_bytes, item.subspace_bytes)
 
 
 def account(

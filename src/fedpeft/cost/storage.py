@@ -13,7 +13,7 @@ from torch import Tensor
 from fedpeft import adapters
 from fedpeft.backbones import Backbone
 from fedpeft.federation.config import TrainingConfig
-from fedpeft.federation.encoding import CODECS, Encoding
+from fedpeft.federation.encoding import CODECS, Int8
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,14 @@ def storage(backbone: Backbone, training: TrainingConfig) -> Storage:
     subspace = nbytes(buffer for name, buffer in item.named_buffers() if name != "base")
     adapter, shared = nbytes(item.parameters()), nbytes(backbone.shared().values())
     # a sender of int8 keeps its residual: the client for uploads, the server for the broadcast
-    feedback = Encoding(CODECS[training.encoding](), 1).feedback is not None
-    residual = adapter + shared if feedback else 0
+    sent, broadcast = (
+        adapter + shared if issubclass(CODECS[encoding], Int8) else 0
+        for encoding in (training.encoding, training.broadcast_encoding)
+    )
+    moments = optimizer_bytes(backbone, training)
     return Storage(
-        client=Memory(base, subspace, adapter, shared, private_bytes, 0, residual),
-        server=Memory(
-            base, subspace, adapter, shared, 0, optimizer_bytes(backbone, training), residual
-        ),
+        client=Memory(base, subspace, adapter, shared, private_bytes, 0, sent),
+        server=Memory(base, subspace, adapter, shared, 0, moments, broadcast),
     )
 
 

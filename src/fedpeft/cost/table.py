@@ -47,8 +47,11 @@ def _sent(found: Sequence[Cost]) -> Table:
     encodings = [entry.encoding for entry in found[0].communication]
     table = _table(
         "Bytes sent by one client",
-        "Each way, round",
-        "Warm-up round",
+        "Values, up / down",
+        "Up, round",
+        "Down, round",
+        "Up, warm-up round",
+        "Down, warm-up round",
         "One-off",
         "Catch-up, run",
         *(f"MB, run, {encoding}" for encoding in encodings),
@@ -60,8 +63,11 @@ def _sent(found: Sequence[Cost]) -> Table:
         sent = cost.sent_as(first)
         table.add_row(
             escape(cost.label),
-            f"{sent.round:,}",
-            "-" if sent.warmup_round is None else f"{sent.warmup_round:,}",
+            f"{sent.upload_encoding} / {sent.download_encoding}",
+            f"{sent.upload_round:,}",
+            f"{sent.download_round:,}",
+            "-" if sent.warmup_upload_round is None else f"{sent.warmup_upload_round:,}",
+            "-" if sent.warmup_download_round is None else f"{sent.warmup_download_round:,}",
             f"{sent.base + sent.subspace:,}",
             f"{sent.catch_up:,.0f}",
             *(f"{entry.total / 1e6:,.3f}" for entry in cost.communication),

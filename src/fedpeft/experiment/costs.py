@@ -8,7 +8,7 @@ from typing import Any
 from fedpeft.adapters import AdapterConfig, adapters
 from fedpeft.backbones import backbones
 from fedpeft.config import parse
-from fedpeft.cost import Scale, Strategy, as_json, costs
+from fedpeft.cost import AS_SET, Scale, Strategy, as_json, costs
 from fedpeft.data import Dataset, load
 from fedpeft.errors import ConfigError
 from fedpeft.experiment.config import RunConfig, resolve
@@ -112,17 +112,16 @@ def run_costs(config: RunConfig, dataset: Dataset) -> dict[str, Any] | None:
     """Return what a run and its alternatives cost, counted, ready for JSON.
 
     None if its adapter's costs cannot be told: a run that is done must not fail for that.  The
-    alternatives have the run's schedule; those of a run of the full table, which has neither
-    warm-up nor refresh, have the recipe's.
+    alternatives have the run's encodings and schedule; but a run of the full table has neither
+    warm-up nor refresh, so its alternatives have the recipe's.
     """
     values = config.to_dict()
     if config.adapter.kind == "full":
         for key in ("warmup_rounds", "refresh_every", "server_optimizer"):
             del values["training"][key]
     scale = Scale(dim=config.items.dim, seed=config.seed, **_sizes(dataset))
-    encoding = config.training.encoding
     try:
-        found = costs(strategies(values), scale, measured=False, encodings=(encoding,))
+        found = costs(strategies(values), scale, measured=False, encodings=(AS_SET,))
     except ConfigError:
         return None
     return {"strategy": config.label, **as_json(found, scale)}

@@ -11,7 +11,9 @@ from fedpeft.report.table import megabytes
 
 COLUMNS = (
     "Strategy",
-    "Bytes each way, round",
+    "Values, up / down",
+    "Bytes up, round",
+    "Bytes down, round",
     "One-off, MB",
     "Run, MB / client",
     "Client keeps, MB",
@@ -66,7 +68,9 @@ def _cells(label: str, cost: StrategyCost) -> list[str]:
     vector, step = cost.computation.vector, cost.computation.step
     return [
         label,
-        f"{sent.round:,.0f}",
+        f"{sent.upload_encoding} / {sent.download_encoding}",
+        f"{sent.upload_round:,.0f}",
+        f"{sent.download_round:,.0f}",
         megabytes(sent.base + sent.subspace),
         megabytes(sent.total),
         megabytes(cost.storage.client.total),
@@ -81,11 +85,10 @@ def _cells(label: str, cost: StrategyCost) -> list[str]:
 def _note(costs: Costs) -> str:
     """Return what a reader of the table must know."""
     scale = costs.scale
-    encoding = costs.strategies[0].communication[0].encoding
     return (
-        f"Counted for {scale.items:,} items of {scale.dim} values, {scale.clients:,} clients and "
-        f"payloads as {encoding}; the alternatives have this schedule. A run's bytes are a mean "
-        "over clients, both directions, everything included. Storage is that of the adapt phase. "
+        f"Counted for {scale.items:,} items of {scale.dim} values and {scale.clients:,} clients; "
+        "the alternatives have this schedule and these encodings. A run's bytes are a mean over "
+        "clients, both directions, everything included. Storage is that of the adapt phase. "
         f"Operations are the item embedding's own, a step touches "
         f"{min(scale.touched, scale.items):,} items. Distinct corrections: how many of the items "
         "can be told apart by the rows they read, if rows fall at random. `fedpeft cost` measures "

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Record(BaseModel):
@@ -21,14 +21,30 @@ Bytes = Annotated[float, Field(ge=0)]
 class Sent(Record):
     """What one client sends and receives under one value encoding, in bytes."""
 
-    encoding: str
-    round: Bytes
-    """One payload, in one direction."""
-    warmup_round: Bytes | None
+    upload_encoding: str
+    download_encoding: str
+    upload_round: Bytes
+    """One payload."""
+    download_round: Bytes
+    """One payload."""
     base: Bytes
     subspace: Bytes
     total: Bytes
     """Whole run, mean over all clients."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_for_both(cls, table: Any) -> Any:
+        """Read what an earlier version wrote: one encoding and one payload for both directions."""
+        if not isinstance(table, dict) or "round" not in table:
+            return table
+        return {
+            "upload_encoding": table.get("encoding"),
+            "download_encoding": table.get("encoding"),
+            "upload_round": table["round"],
+            "download_round": table["round"],
+            **table,
+        }
 
 
 class Kept(Record):
