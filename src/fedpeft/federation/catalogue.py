@@ -60,6 +60,7 @@ class Catalogue:
         self._table = table.detach()
         pulled = torch.autograd.grad(table, list(leaves.values()), self._table)
         self._pulled = dict(zip(leaves, pulled, strict=True))
+        self._others = {name: t for name, t in self._tensors.items() if name not in leaves}
         self.gram = self._table.T @ self._table
 
     def squares_gradient(self, readers: Tensor, scale: float) -> Tensors:
@@ -78,41 +79,48 @@ class Catalogue:
         scaled = scale * readers
         outer = {}
         for name, pulled in self._pulled.items():
-            left = torch.tensordot(scaled, pulled, ([1], [-1])).unsqueeze(-1)
+            left = _read(pulled, scaled)
             outer[name] = left * readers.view(len(readers), *[1] * (left.dim() - 2), -1)
-        others = {name: t for name, t in self._tensors.items() if name not in outer}
-        return outer | self._pull_scores(others, readers, scaled @ self._table.T)
+        return outer | self._pull_scores(readers, scale) if self._others else outer
 
-    def _pull_scores(self, others: Tensors, readers: Tensor, cotangent: Tensor) -> Tensors:
-        """Return what gradients in the scores of all items, float (C, n), are in `others`.
+    def _pull_scores(self, readers: Tensor, scale: float) -> Tensors:
+        """Return `squares_gradient` for tensors that are not made of columns.
 
         Scores are item vectors of one column, composed of columns that were read out before.
         """
-        if not others:
-            return {}
-        base, index = self._item.base_rows(self._ids), self._item.lookups(self._ids)
+        item = self._item
+        index, base = item.lookups(self._ids), item.base_rows(self._ids)
 
-        def one(reader: Tensor, grad: Tensor) -> Tensors:
-            column = reader.unsqueeze(-1)
-            read = {name: self._tensors[name] @ column for name in self._pulled}
-
+        def one(read: Tensors, read_base: Tensor | None, grad: Tensor) -> Tensors:
             def scores(own: Tensors) -> Tensor:
                 tensors = own | read
-                rows = {
-                    name: tensors[name]
-                    if name in self._item.item_indexed
-                    else F.embedding(found, tensors[name])
-                    for name, found in index.items()
+                rows = {  # an item's row in an item-indexed tensor is its own
+                    n: tensors[n] if n in item.item_indexed else F.embedding(found, tensors[n])
+                    for n, found in index.items()
                 }
                 whole = {name: tensor for name, tensor in tensors.items() if name not in rows}
-                composed = self._item.compose(rows, whole, None if base is None else base @ column)
-                return composed.squeeze(-1)
+                return item.compose(rows, whole, read_base)
 
-            found: Tensors = vjp(scores, others)[1](grad)[0]
-            return found
+            pulled: Tensors = vjp(scores, self._others)[1](grad)[0]
+            return pulled
 
-        mapped: Tensors = vmap(one)(readers, cotangent)
-        return mapped
+        read = {name: _read(self._tensors[name], readers) for name in self._pulled}
+        read_base = None if base is None else _read(base, readers)
+        mapped: Tensors = vmap(one, in_dims=(0, None if base is None else 0, 0))(
+            read, read_base, scale * _read(self._table, readers)
+        )
+        return {name: tensor.contiguous() for name, tensor in mapped.items()}
+
+    @property
+    def values_per_client(self) -> int:
+        """About how many values a client's gradient takes to compute."""
+        return self._item.payload_values + (len(self._ids) if self._others else 0)
+
+
+def _read(tensor: Tensor, readers: Tensor) -> Tensor:
+    """Return what each of C clients reads out of a tensor (..., k), float (C, ..., 1)."""
+    found: Tensor = torch.tensordot(readers, tensor, ([1], [-1]))
+    return found.unsqueeze(-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +149,7 @@ def stepped(
     item, width = problem.backbone.item, problem.backbone.activations
     catalogue = Catalogue(item)
     for bucket in cohort.buckets(max(1, bucket_bytes // (4 * width)), item.device):
-        values = item.payload_values + bucket.items[0].numel() * width
+        values = catalogue.values_per_client + bucket.items[0].numel() * width
         for part in bucket.within(bucket_bytes // (4 * values)):
             yield _step(problem, catalogue, select(private, part.users), part)
 
@@ -176,11 +184,12 @@ def _step(problem: LocalProblem, catalogue: Catalogue, own: Tensors, part: Bucke
     )
     reader = problem.reader(own, context).detach()
     change = catalogue.squares_gradient(reader, rate * loss.catalogue_weight)
-    for name, delta in zip([*rows, *whole], moved, strict=True):
+    for name, delta in zip((*rows, *whole), moved, strict=True):
         total = change[name]
         if name in rows:
             place = stacked_rows(index[name], total.shape[1]).flatten()
-            total.flatten(0, 1).index_add_(0, place, delta.reshape(len(place), *total.shape[2:]))
+            shape = (-1, *total.shape[2:])
+            total.view(shape).index_add_(0, place, delta.reshape(shape))
         else:
             total += delta
     change = {f"item.{name}": change[name] for name in tensors}
