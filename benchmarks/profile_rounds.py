@@ -79,8 +79,10 @@ def main() -> None:
         "stacked, paper, lora": work.simulation("bpr", recipe="paper", adapter="lora"),
         "stacked, paper, hash": work.simulation("bpr", recipe="paper", adapter="hash"),
         "stacked, paper, rq": work.simulation("bpr", recipe="paper", adapter="rq"),
-        "stacked, iALS f16, lora": work.simulation("ials", adapter="lora", settings=f16),
     }
+    for adapter in ("full", "lora", "hash", "rq"):
+        encoded = work.simulation("ials", adapter=adapter, settings=f16)
+        rounds[f"stacked, iALS f16, {adapter}"] = encoded
     for backbone in ("fedncf", "pfedrec", "fedpergnn"):
         rounds[f"shared, BPR, {backbone}"] = work.simulation("bpr", backbone=backbone)
         paper = work.simulation("bpr", recipe="paper", backbone=backbone)

@@ -93,6 +93,12 @@ class ItemEmbedding(nn.Module, ABC):
     item_indexed: ClassVar[frozenset[str]] = frozenset()
     """Payload tensors with one row per item: a client touches only the rows of its own items."""
 
+    columns: frozenset[str] = frozenset()
+    """Payload tensors that end in the k columns of the item vectors, where the item vectors are
+    linear in them and the base, column by column: any matrix that maps the columns of all of these
+    maps the item vectors likewise.  Optional; the stacked plan saves much time by it where the
+    loss sums over all items."""
+
     base: Tensor | None
 
     def __init__(self, config: AdapterConfig, context: ItemContext) -> None:

@@ -27,6 +27,7 @@ class FullTable(ItemEmbedding):
 
     kind = "full"
     item_indexed = frozenset({"weight"})
+    columns = frozenset({"weight"})
 
     def __init__(self, config: FullConfig, context: ItemContext) -> None:
         super().__init__(config, context)

@@ -59,7 +59,9 @@ class HashTable(ItemEmbedding):
         if config.mode == "compress":
             table = torch.randn(table.shape, generator=rng).mul_(config.init_std)
         self.table = nn.Parameter(table)
-        if config.pooling == "senet":
+        if config.pooling == "mean":
+            self.columns = frozenset({"table"})
+        else:
             h, squeezed = config.hashes, max(1, config.hashes // 2)
             self.squeeze = nn.Parameter(torch.randn(h, squeezed, generator=rng).div_(h**0.5))
             self.excite = nn.Parameter(torch.zeros(squeezed, h))

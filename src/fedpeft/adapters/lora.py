@@ -39,6 +39,7 @@ class LoRATable(ItemEmbedding):
 
     kind = "lora"
     item_indexed = frozenset({"A"})
+    columns = frozenset({"B"})
 
     def __init__(self, config: LoRAConfig, context: ItemContext) -> None:
         super().__init__(config, context)

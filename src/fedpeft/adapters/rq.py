@@ -41,6 +41,7 @@ class RQTable(ItemEmbedding):
     """
 
     kind = "rq"
+    columns = frozenset({"codebooks"})
 
     codes: Tensor
     """int64 of shape (n, l): each item's codeword per level, offset by level * d; frozen."""

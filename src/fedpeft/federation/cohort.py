@@ -46,6 +46,11 @@ class Bucket:
     def __getitem__(self, part: slice) -> Bucket:
         return Bucket(self.users[part], self.items[part], self.weight[part], self.lengths[part])
 
+    def within(self, clients: int) -> Iterator[Bucket]:
+        """Yield the clients at most so many, but at least one, at a time."""
+        for start in range(0, len(self.users), max(1, clients)):
+            yield self[start : start + max(1, clients)]
+
     def compact(self, n_items: int) -> tuple[Tensor, Tensor]:
         """Return the distinct items of each client, and `items` renumbered to them.
 
@@ -165,6 +170,13 @@ class Cohort:
             torch.from_numpy(weight).to(device),
             torch.from_numpy(lengths).to(device),
         )
+
+
+def stacked_rows(index: Tensor, size: int) -> Tensor:
+    """Return row numbers, int64 (C, ...), of C tables of `size` rows once they are one below the
+    other."""
+    starts = torch.arange(len(index), device=index.device) * size
+    return index + starts.view(-1, *[1] * (index.dim() - 1))
 
 
 class CohortSampler:

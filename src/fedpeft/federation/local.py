@@ -83,7 +83,7 @@ class LocalProblem(Scoring):
         """Return the sum over all items of squared scores, float (C,), from V^T V, float (k, k)."""
         if gram is None:
             return None
-        reader = self._reader(private, context)
+        reader = self.reader(private, context)
         return (reader @ gram * reader).sum(-1)
 
     def fit_private(

@@ -186,7 +186,7 @@ class Scoring:
             float (C, ...).
         """
         if self.backbone.readout is not None:
-            reader = self._reader(private, context)
+            reader = self.reader(private, context)
             dots: Tensor = _Dot.apply(encoded.flatten(1, -2), reader)  # type: ignore[no-untyped-call]
             return dots.view(encoded.shape[:-1])
 
@@ -234,8 +234,8 @@ class Scoring:
         """Whether a client's train history enters its scores."""
         return self._context is not None
 
-    def _reader(self, private: Tensors, context: Contexts | None) -> Tensor:
-        """Return the vectors that read item vectors out, float (C, k)."""
+    def reader(self, private: Tensors, context: Contexts | None) -> Tensor:
+        """Return the vectors whose product with an item vector is its score, float (C, k)."""
         user = private[self._readout]
         return user if context is None else user + context.whole
 

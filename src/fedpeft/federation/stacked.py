@@ -15,7 +15,9 @@ from torch.func import vmap
 from torch.nn import functional as F
 
 from fedpeft.adapters import ItemEmbedding
-from fedpeft.federation.cohort import Bucket, Cohort
+from fedpeft.federation import catalogue
+from fedpeft.federation.catalogue import Stepped
+from fedpeft.federation.cohort import Bucket, Cohort, stacked_rows
 from fedpeft.federation.local import LocalProblem, select, store, weights
 from fedpeft.federation.scoring import Contexts, Tensors
 from fedpeft.federation.update import Transform, Update, on_user
@@ -34,7 +36,7 @@ class Payloads:
         self.rows = rows
         self._base = item.base_rows(rows)
         self._lookups = {
-            name: index + _offsets(clients, len(item.get_parameter(name)), index)
+            name: stacked_rows(index, len(item.get_parameter(name)))
             for name, index in item.lookups(rows).items()
             if name not in item.item_indexed
         }
@@ -100,16 +102,21 @@ def run_stacked(
     } | {name: torch.zeros_like(t) for name, t in shared.items()}
     mean_loss = 0.0
 
-    for part in _trained(problem, private, cohort, dense):
+    parts: Iterator[_Trained | Stepped]
+    if catalogue.applies(problem):
+        parts = catalogue.stepped(problem, private, cohort, BUCKET_BYTES)
+    else:
+        parts = _trained(problem, private, cohort, dense)
+    for part in parts:
         users = part.clients.users
         store(private, users, part.private)
-        moved = on_user(transforms, part.payload.change(), users)
+        moved = on_user(transforms, part.change, users)
         share = weights(problem.loss, part.clients.lengths) / total_weight
         mean_loss += float((part.losses * share).sum())
         for name, delta in moved.items():
-            if name.removeprefix("item.") in item.item_indexed and not dense:
+            if part.rows is not None and name.removeprefix("item.") in item.item_indexed:
                 delta = delta * share.view(-1, *[1] * (delta.dim() - 1))
-                change[name].index_add_(0, part.payload.rows.flatten(), delta.flatten(0, 1))
+                change[name].index_add_(0, part.rows.flatten(), delta.flatten(0, 1))
             else:
                 change[name] += torch.tensordot(share, delta, 1)
     return Update(change, mean_loss)
@@ -153,6 +160,13 @@ class _Trained:
     payload: Payloads
     losses: Tensor
     """float (C,): at the start of the last payload step."""
+    rows: Tensor | None
+    """int64 (C, M): the rows of item-indexed tensors that they have copies of; None: of all."""
+
+    @property
+    def change(self) -> Tensors:
+        """How far each client's payload has moved, name -> float (C, ...)."""
+        return self.payload.change()
 
 
 def _trained(
@@ -164,7 +178,8 @@ def _trained(
     received, position, gram = _received(problem, shared, cohort)
     bucket_items = max(1, BUCKET_BYTES // (4 * problem.backbone.activations))
     for bucket in cohort.buckets(bucket_items, item.device):
-        for part in _within(bucket, _values_per_client(problem, bucket, dense)):
+        values = _values_per_client(problem, bucket, dense)
+        for part in bucket.within(BUCKET_BYTES // (4 * values)):
             own = select(private, part.users)
             if problem.fits_private:
                 index = part.items if position is None else position[part.items]
@@ -177,7 +192,7 @@ def _trained(
                 rows, local = part.compact(item.num_embeddings)
             payload = Payloads(item, shared, rows)
             own, losses = _train(problem, payload, own, part, local)
-            yield _Trained(part, own, payload, losses)
+            yield _Trained(part, own, payload, losses, None if dense else rows)
 
 
 @torch.no_grad()
@@ -239,12 +254,6 @@ def _context(
     return problem.context(private, payload.shared, positives, bucket.weight, stacked=True)
 
 
-def _offsets(clients: int, size: int, index: Tensor) -> Tensor:
-    """Return what to add to each client's row numbers once its table stands among the others'."""
-    starts = torch.arange(clients, device=index.device) * size
-    return starts.view(-1, *[1] * (index.dim() - 1))
-
-
 def _values_per_client(problem: LocalProblem, bucket: Bucket, dense: bool) -> int:
     """Return about how many floats one client's tensors take."""
     item = problem.backbone.item
@@ -252,9 +261,3 @@ def _values_per_client(problem: LocalProblem, bucket: Bucket, dense: bool) -> in
     fixed = sum(p.numel() for p in problem.backbone.shared().values())
     fixed += sum(p.numel() for name, p in item.named_parameters() if name not in item.item_indexed)
     return touched * problem.backbone.activations + fixed
-
-
-def _within(bucket: Bucket, values_per_client: int) -> list[Bucket]:
-    """Cut a bucket so that its clients' tensors stay within `BUCKET_BYTES`."""
-    clients = max(1, BUCKET_BYTES // (4 * values_per_client))
-    return [bucket[a : a + clients] for a in range(0, len(bucket.users), clients)]

@@ -14,6 +14,7 @@ from torch import nn
 
 from fedpeft.adapters import Mode, load, save
 from fedpeft.errors import ArtifactError
+from fedpeft.federation.catalogue import Catalogue
 from fedpeft.federation.encoding import Float32
 from fedpeft.files import read_json, write_json
 from fedpeft.testing.drop_in import MODES, DropInContract
@@ -75,6 +76,7 @@ class AdapterContract(DropInContract):
         assert adapter.kind == self.kind
         assert all(len(own[name]) == adapter.num_embeddings for name in adapter.item_indexed)
         assert all(tensor.dtype == torch.float32 for tensor in own.values())
+        assert all(own[name].shape[-1] == adapter.embedding_dim for name in adapter.columns)
         for name, index in adapter.lookups(torch.arange(23)).items():
             assert index.dtype == torch.int64
             assert 0 <= int(index.min()) <= int(index.max()) < len(own[name])
@@ -112,6 +114,19 @@ class AdapterContract(DropInContract):
             assert tensor.grad is not None, name
             assert tensor.grad.abs().max() > 0, name
         assert not any(buffer.requires_grad for buffer in adapter.buffers())
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_columns_are_what_they_are_declared_to_be(self, mode: Mode) -> None:
+        adapter = self.trained(mode)
+        if not adapter.columns:
+            pytest.skip(f"{self.kind} declares no columns")
+        readers = torch.randn(4, 6, generator=torch.Generator().manual_seed(3))
+        found = Catalogue(adapter).squares_gradient(readers, 0.3)
+        for client, reader in enumerate(readers):
+            adapter.zero_grad()
+            (0.15 * (adapter.weight @ reader).square().sum()).backward()
+            for name, tensor in adapter.named_parameters():
+                torch.testing.assert_close(found[name][client], tensor.grad, msg=name)
 
     @pytest.mark.parametrize("mode", MODES)
     def test_training_moves_the_payload_but_never_the_base(self, mode: Mode) -> None:
