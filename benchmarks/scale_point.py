@@ -106,7 +106,7 @@ def measure(point: Point) -> dict[str, Any]:
         "round_cpu_s": median(cpu),
         "rounds": len(wall),
         "score_ms_per_user": _scoring(simulation, work),
-        "payload_bytes": simulation.server.prices.payload,
+        "payload_bytes": simulation.server.prices.upload,
         "plan": simulation.plan,
         "peak_before_mb": before / 1e6,
         "peak_mb": peak_bytes() / 1e6,
@@ -176,7 +176,7 @@ def measure_end_to_end(point: Point) -> dict[str, Any]:
         "validation": validation,
         "interactions": len(dataset.histories.items),
         "refreshes": simulation.server.version,
-        "payload_bytes": simulation.server.prices.payload,
+        "payload_bytes": simulation.server.prices.upload,
         "seconds": sum(stage["seconds"] for stage in stages.values()),
         "peak_mb": peak_bytes() / 1e6,
     }

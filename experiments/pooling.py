@@ -44,7 +44,7 @@ def validation(data: Path, backbone: str, pooling: str, rounds: int, seed: int) 
     return {
         "backbone": backbone,
         "pooling": pooling,
-        "payload_bytes": simulation.server.prices.payload,
+        "payload_bytes": simulation.server.prices.upload,
         "split_fingerprint": prepared.split.fingerprint,
         **{metric: report.sampled[metric] for metric in METRICS},
     }

@@ -57,8 +57,8 @@ def test_defaults(here: Path) -> None:
         names = [sent["encoding"] for sent in cost["communication"]]
         assert names == ["as set", "float32", "float16", "int8"]
     first = found["strategies"][-1]["communication"][0]
-    assert (first["upload_encoding"], first["download_encoding"]) == ("float32", "int8")
-    assert (first["upload_round"], first["download_round"]) == (131_072, 34_816)
+    assert (first["upload_encoding"], first["download_encoding"]) == ("float16", "int8")
+    assert (first["upload_round"], first["download_round"]) == (65_536, 34_816)
 
 
 def test_committed_runs_paid_what_they_cost() -> None:
@@ -127,7 +127,7 @@ def test_alternatives_of_a_run(adapter: str, here: Path) -> None:
         (["--touched", "0"], "Invalid value for '--touched': …; see fedpeft cost --help"),
         (["absent.toml"], "config file absent.toml does not exist"),
         (["--set", "lora.rnk=3"],
-         "unknown key 'lora.rnk'; known keys here are init_std, mode, rank"),
+         "unknown key 'lora.rnk'; known keys here are init_std, mode, rank, zero"),
         (["--set", "lora.rank=0"],
          "lora.rank = 0: input should be greater than or equal to 1"),
         (["--set", "lora=3"], "lora = 3: must be a table of settings"),

@@ -53,7 +53,7 @@ def test_json_result_is_the_file(here: Path) -> None:
 
 def test_progress_in_lines(here: Path) -> None:
     lines = fedpeft(*VERBS["run"]).err.splitlines()
-    assert lines[2] == "training on cpu with the shared plan, 6 of 60 clients a round"
+    assert lines[2] == "training on cpu with the stacked plan, 6 of 60 clients a round"
     assert [line.split()[1] for line in lines if line.startswith("round ")] == ["5/6", "6/6"]
     assert lines[-1] == "report: new/report.html"
 
@@ -129,7 +129,16 @@ def test_help(verb: list[str]) -> None:
 
 def test_loss_that_grows_beyond_bounds(here: Path) -> None:
     """What fails later than at its input ends with exit code 3 and a sentence as well."""
-    words = ("--set", "training.server_optimizer.lr=1e30", "--rounds", "8", "--out", "new")
+    words = (
+        "--adapter",
+        "full",
+        "--set",
+        "training.server_optimizer.lr=1e30",
+        "--rounds",
+        "8",
+        "--out",
+        "new",
+    )
     done = fedpeft("run", *SMALL, *words)
     assert done.code == 3
     last = done.err.splitlines()[-1]

@@ -155,7 +155,7 @@ def test_private_vectors_are_in_no_payload(adapter: str) -> None:
     assert set(sent) == {f"item.{name}" for name in model.item.payload()}
     assert not any("user" in name for name in sent)
     assert len(Float32().encode(sent)) == 4 * model.item.payload_values
-    assert simulation.server.prices.payload == 4 * model.item.payload_values
+    assert simulation.server.prices.upload == 4 * model.item.payload_values
 
 
 def test_uploads_are_no_live_references() -> None:

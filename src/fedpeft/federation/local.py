@@ -166,7 +166,8 @@ class LocalProblem(Scoring):
             if system.isfinite().all():
                 raise RunError(
                     "a client's least-squares problem has no unique solution in float32; raise "
-                    f"training.private_decay, now {self.training.private_decay:g}"
+                    f"training.private_decay, now {self.training.private_decay:g}, or, if item "
+                    "vectors grew too large, lower training.server_optimizer.lr"
                 )
             return torch.full_like(weighted[:, 0], torch.nan)  # diverged: the loss will tell
         right = weighted.sum(1)
