@@ -64,7 +64,8 @@ def test_plans_agree(adapter: str, mode: str, loss: str, recipe: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("adapter", "mode", "loss", "recipe"), GRID)
 def test_plans_agree_everywhere(adapter: str, mode: str, loss: str, recipe: str) -> None:
-    assert_plans_agree(phased(adapter, mode, loss, recipe), rounds=6)
+    # no fold follows another: k-means may turn rounding into other codes for equal item vectors
+    assert_plans_agree(phased(adapter, mode, loss, recipe), rounds=5)
 
 
 @pytest.mark.parametrize("loss", ["bpr", "ials"])
