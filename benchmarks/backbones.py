@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from fedpeft.federation.plan import Plan
 from fedpeft.files import write_json
 from machine import describe, load
 from timing import interleave
@@ -17,29 +18,33 @@ RESULT = Path(__file__).parent / "results" / "backbones.json"
 SLOWEST = 6
 """A round of a backbone should take at most so many times as long as FedMF's in the same plan."""
 ALL = ("fedmf", "fedncf", "pfedrec", "fedpergnn")
-PLANS: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    "shared, BPR": ("bpr", "fedpeft", ALL),
-    "stacked, paper recipe": ("bpr", "paper", ALL),
-    "shared, iALS": ("ials", "fedpeft", ("fedmf", "fedpergnn")),
+PLANS: dict[str, tuple[str, str, Plan, tuple[str, ...]]] = {
+    "shared, BPR": ("bpr", "fedpeft", "shared", ALL),
+    "stacked, BPR": ("bpr", "fedpeft", "stacked", ALL),
+    "stacked, paper recipe": ("bpr", "paper", "stacked", ALL),
+    "shared, iALS": ("ials", "fedpeft", "shared", ("fedmf", "fedpergnn")),
 }
-"""Loss, recipe and backbones (its score must be linear for iALS); each backbone's own settings."""
+"""Loss, recipe, plan, backbones (iALS wants linear scores); each backbone has its own settings."""
 
 
 def measure_backbones(work: Workload, repetitions: int) -> dict[str, Any]:
     """Print and return rounds per second and the paired ratio to FedMF, full table."""
     found: dict[str, Any] = {}
-    for plan, (loss, recipe, kinds) in PLANS.items():
-        runs = {kind: work.simulation(loss, recipe=recipe, backbone=kind).step for kind in kinds}
+    for name, (loss, recipe, plan, kinds) in PLANS.items():
+        runs = {
+            kind: work.simulation(loss, recipe=recipe, backbone=kind, plan=plan).step
+            for kind in kinds
+        }
         times = interleave(runs, repetitions, warmup=1)
-        print(f"\nBackbones, {plan} (load {load()})")
+        print(f"\nBackbones, {name} (load {load()})")
         print(f"  {'':12s} {'rounds/s':>9s} {'median ms':>10s} {'cpu ms':>8s}  times FedMF (cpu)")
-        found[plan] = {}
+        found[name] = {}
         for kind, time in times.items():
             ratio = time.cpu_ratio_to(times["fedmf"])
             print(
                 f"  {kind:12s} {1e3 / time.ms:9.1f} {time.ms:10.1f} {time.cpu_ms:8.1f} {ratio:6.2f}"
             )
-            found[plan][kind] = {
+            found[name][kind] = {
                 "rounds_per_second": round(1e3 / time.ms, 2),
                 "median_ms": round(time.ms, 2),
                 "cpu_ms": round(time.cpu_ms, 2),
