@@ -197,3 +197,12 @@ class TestRQ:
         assert torch.equal(adapter.get_buffer("codes"), codes)
         codes.zero_()
         assert adapter.get_buffer("codes").any()
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [("full", {}), ("lora", {}), ("rq", {}), ("hash", {}), ("hash", {"pooling": "senet"})],
+)
+def test_settings_tell_whether_the_adapter_is_linear(kind: str, settings: dict[str, str]) -> None:
+    adapter = made(kind, **settings)
+    assert adapter.config.linear == bool(adapter.columns)

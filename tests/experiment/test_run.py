@@ -70,7 +70,7 @@ def test_watcher_is_told_everything(tmp_path: Path) -> None:
     assert watcher.told == [
         "reading synthetic",
         "pretraining 40 items",
-        ("started", 0, "shared"),
+        ("started", 0, "stacked"),
         0,
         1,
         ("evaluated", 2, "validation"),

@@ -31,6 +31,11 @@ class AdapterConfig(ConfigModel):
     mode: Mode = "peft"
     """`peft` (P-): item vector = frozen base + adapter; `compress` (C-): the adapter alone."""
 
+    @property
+    def linear(self) -> bool:
+        """Return whether the adapter declares `ItemEmbedding.columns` under these settings."""
+        return False
+
     def label(self) -> str:
         """Return what tables and plots call an adapter of these settings, without the mode."""
         return type(self).__name__.removesuffix("Config")

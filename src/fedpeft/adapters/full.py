@@ -18,6 +18,10 @@ class FullConfig(AdapterConfig):
     init_std: float = Field(0.1, gt=0)
     """Standard deviation of the initial table in `compress` mode (no text)."""
 
+    @property
+    def linear(self) -> bool:
+        return True
+
 
 class FullTable(ItemEmbedding):
     """A trainable n x k table that starts as the base (`peft`) or at random (`compress`).

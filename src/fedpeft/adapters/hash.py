@@ -31,6 +31,10 @@ class HashConfig(AdapterConfig):
     init_std: float = Field(0.1, gt=0)
     """Standard deviation of the table at the start in `compress` mode; `peft` starts at zero."""
 
+    @property
+    def linear(self) -> bool:
+        return self.pooling == "mean"
+
     def label(self) -> str:
         pooling = "-SENet" if self.pooling == "senet" else ""
         return f"Hash{pooling} {self.rows} x {self.hashes}"

@@ -26,6 +26,10 @@ class LoRAConfig(AdapterConfig):
     all items.  A: B starts as a random orthonormal basis and every item moves at once within it,
     which loses less time where the adapter starts anew every M rounds."""
 
+    @property
+    def linear(self) -> bool:
+        return True
+
     def label(self) -> str:
         return f"LoRA r={self.rank}"
 

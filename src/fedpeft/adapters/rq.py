@@ -30,6 +30,10 @@ class RQConfig(AdapterConfig):
     init_std: float = Field(0.1, gt=0)
     """Standard deviation of the codebooks at the start in `compress` mode; else zero."""
 
+    @property
+    def linear(self) -> bool:
+        return True
+
     def label(self) -> str:
         return f"RQ {self.codes} x {self.levels}"
 

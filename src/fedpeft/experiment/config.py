@@ -176,7 +176,9 @@ def _training(
             "training.private = 'gradient' with it"
         )
     solves = least_squares and asked != "gradient"
-    defaults = recipe_defaults(recipe, adapter.kind, least_squares=solves)
+    defaults = recipe_defaults(
+        recipe, adapter.kind, linear=adapter.config.linear, least_squares=solves
+    )
     if defaults.get("private") == "gradient":
         recipes = getattr(backbones.get(backbone.kind).build, "recipes", {})
         defaults = merge(defaults, recipes.get(recipe, {}))

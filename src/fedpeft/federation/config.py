@@ -168,7 +168,7 @@ _ADAPTERS: dict[str, dict[str, Any]] = {
     "rq": {"refresh_every": 25, "download_encoding": "int8"},
 }
 # Rounding each client's upload takes an update of its own for each: little work for least squares
-# (see `fedpeft.federation.catalogue`), several times the round for the MLP backbones.
+# and linear adapters (see `fedpeft.federation.catalogue`), several times the round for the others.
 _NARROW_UPLOADS: dict[str, Any] = {"encoding": "float16"}
 
 
@@ -177,7 +177,9 @@ def adapter_defaults(recipe: Recipe, adapter: str) -> dict[str, Any]:
     return {"zero": "A"} if recipe == "fedpeft" and adapter == "lora" else {}
 
 
-def recipe_defaults(recipe: Recipe, adapter: str, *, least_squares: bool) -> dict[str, Any]:
+def recipe_defaults(
+    recipe: Recipe, adapter: str, *, linear: bool, least_squares: bool
+) -> dict[str, Any]:
     """Return the settings of a recipe that differ from `TrainingConfig`'s own defaults.
 
     Parameters
@@ -186,6 +188,8 @@ def recipe_defaults(recipe: Recipe, adapter: str, *, least_squares: bool) -> dic
         `fedpeft` (private-first with a server optimiser and merge-and-refresh) or `paper`.
     adapter
         Registered name of the adapter.
+    linear
+        Whether item vectors are linear in the adapter; see `AdapterConfig.linear`.
     least_squares
         Whether the private problem has an exact solution.
     """
@@ -193,4 +197,5 @@ def recipe_defaults(recipe: Recipe, adapter: str, *, least_squares: bool) -> dic
         return _PAPER
     ours = _SOLVE if least_squares else _GRADIENT
     found = ours | _ADAPTERS.get(adapter, {})
-    return found | _NARROW_UPLOADS if least_squares and adapter in _ADAPTERS else found
+    narrow = least_squares and linear and adapter in _ADAPTERS
+    return found | _NARROW_UPLOADS if narrow else found
