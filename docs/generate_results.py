@@ -100,6 +100,34 @@ def row(cell: Cell, compared: str, against: Cell | None) -> str:
     return f"| {' | '.join(figures)} |"
 
 
+def claims(name: str) -> str:
+    """Return, for each P- cell with a reference, how it stands to the claim, computed."""
+    result = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    compared, reference = result["compare"]["axis"], result["compare"]["reference"]
+    lines = []
+    for cell in result["cells"]:
+        labels = {k: v for k, v in cell["labels"].items() if k != compared}
+        against = next(c for c in result["cells"] if c["labels"] == {**labels, compared: reference})
+        found = cell["differences"].get(TARGET)
+        std = against["test"]["sampled"]["ndcg@10"]["std"] if against["seeds"] else None
+        if not cell["labels"][compared].startswith("P-") or found is None or std is None:
+            continue
+        share = cell["bytes"]["total_per_client_mean"] / against["bytes"]["total_per_client_mean"]
+        target = cell["bytes_to_target"]
+        reached = (
+            "95 % not reached"
+            if target is None
+            else f"{against['bytes_to_target'] / target:.1f} times fewer bytes to 95 %"
+        )
+        held = "within" if found["mean"] >= -std else "not within"
+        lines.append(
+            f"- {', '.join([*labels.values(), cell['labels'][compared]])}: {share:.1%} of the "
+            f"bytes, {found['mean']:+.4f} NDCG@10, {held} one standard deviation ({std:.4f}); "
+            f"{reached}."
+        )
+    return "\n".join(lines) + "\n"
+
+
 def difference(found: Mapping[str, Any] | None) -> str:
     """Return a paired difference with its interval and what it means."""
     if found is None:
@@ -126,7 +154,7 @@ def main() -> None:
     from jinja2 import Environment, StrictUndefined
 
     page = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    text = page.from_string(PROSE.read_text(encoding="utf-8")).render(tables=tables)
+    text = page.from_string(PROSE.read_text(encoding="utf-8")).render(tables=tables, claims=claims)
     (ROOT / "docs" / "results.md").write_text(text, encoding="utf-8")
 
 
