@@ -106,7 +106,8 @@ def test_command_parses(line: str) -> None:
 
 @pytest.mark.parametrize("text", toml_blocks(grids=False))
 def test_settings_resolve(text: str) -> None:
-    resolve(tomllib.loads(text))
+    config = resolve(tomllib.loads(text))
+    assert resolve(config.to_dict()) == config
 
 
 @pytest.mark.parametrize("text", toml_blocks(grids=True))

@@ -153,6 +153,9 @@ CONFIGS: list[Row] = [
      "unknown backbone 'ncf'; known are fedmf, fedncf, fedpergnn, pfedrec"),
     ("unknown loss", None, f"{RUN} --loss hinge",
      "unknown loss 'hinge'; known are bce, bpr, ials, softmax"),
+    ("least squares without a linear score", None, f"{RUN} --backbone fedncf --loss ials",
+     "the loss sums over all items, which needs a score linear in the item vector; FedNCF has "
+     "none: choose loss.kind softmax, bpr or bce"),
     ("unknown recipe", None, f"{RUN} --recipe best",
      "recipe = 'best': must be one of fedpeft, paper"),
     ("unknown mode", None, f"{RUN} --mode both",

@@ -20,6 +20,7 @@ from fedpeft.federation.stacked import run_stacked
 from fedpeft.testing import Toy, assert_plans_agree, hand_split
 from fedpeft.testing.toy import LEAST_SQUARES
 
+from . import test_plans
 from .test_plans import GRID, QUICK, RECIPES, many_buckets
 from .toys import ADAM, SGD, everything, made_split, same, toy
 
@@ -33,8 +34,7 @@ def graph(run: Toy, **expansion: Any) -> Toy:
 
 
 def phased(adapter: str, mode: str, loss: str, recipe: str) -> Toy:
-    phases = {"warmup_rounds": 1, "refresh_every": 2} if mode == "peft" else {}
-    return graph(toy(adapter, loss, mode, **phases, **RECIPES.get(recipe, {})))
+    return graph(test_plans.phased(adapter, mode, loss, recipe))
 
 
 @pytest.mark.parametrize(("adapter", "mode", "loss", "recipe"), QUICK)

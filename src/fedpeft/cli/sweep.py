@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fedpeft.cli.console import print_json, say
 from fedpeft.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from fedpeft.sweep import Summary
 
 
 def register(app: typer.Typer) -> None:
@@ -66,10 +69,19 @@ def sweep(
             memory=int(1e9 * memory) if memory else available_memory() * 4 // 5,
             how=how,
         )
+    _tell(summary, as_json=as_json)
+    for name, why in summary.failed:
+        say(f"failed: {name}: {why}")
+    if summary.failed:
+        raise InputError(f"{len(summary.failed)} of {len(chosen)} cells failed; see above")
+
+
+def _tell(summary: Summary, *, as_json: bool) -> None:
+    """Print how the sweep stands."""
     if as_json:
         print_json(
             {
-                "folder": str(folder),
+                "folder": str(summary.out),
                 "cells": summary.cells,
                 "done": summary.done,
                 "failed": [{"cell": name, "reason": why} for name, why in summary.failed],
@@ -77,16 +89,12 @@ def sweep(
                     {"labels": labels, "settings": settings, "validation_ndcg@10": value}
                     for labels, settings, value in summary.best
                 ],
-                "results": str(folder / "results.parquet"),
+                "results": str(summary.out / "results.parquet"),
             }
         )
     else:
-        print(f"{summary.done} of {summary.cells} cells done: {folder / 'results.csv'}")
+        print(f"{summary.done} of {summary.cells} cells done: {summary.out / 'results.csv'}")
         for labels, settings, value in summary.best:
             of = "".join(f" for {axis}={label}" for axis, label in labels.items())
             found = ", ".join(f"{key} = {setting}" for key, setting in settings.items())
             print(f"best{of}: {found} (validation NDCG@10 {value:.4f})")
-    for name, why in summary.failed:
-        say(f"failed: {name}: {why}")
-    if summary.failed:
-        raise InputError(f"{len(summary.failed)} of {len(chosen)} cells failed; see above")

@@ -13,7 +13,13 @@ from fedpeft.backbones import backbones
 from fedpeft.config import ConfigModel, merge, parse
 from fedpeft.data import DataConfig, SplitConfig
 from fedpeft.errors import ConfigError
-from fedpeft.federation import Recipe, TrainingConfig, adapter_defaults, recipe_defaults
+from fedpeft.federation import (
+    Recipe,
+    TrainingConfig,
+    adapter_defaults,
+    no_readout,
+    recipe_defaults,
+)
 from fedpeft.items import ItemsConfig
 from fedpeft.losses import losses
 from fedpeft.registry import Registry
@@ -111,10 +117,13 @@ def resolve(values: Mapping[str, Any]) -> RunConfig:
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise ConfigError(f"seed = {seed!r}: must be a whole number, 0 or more")
     backbone = _choice(backbones, values.get("backbone", {}), "backbone", "fedmf")
-    linear = getattr(backbones.get(backbone.kind).build, "readout", None) is not None
+    module = backbones.get(backbone.kind).build
+    linear = getattr(module, "readout", None) is not None
     ours = "ials" if linear else "softmax"
     best_loss = ours if recipe == "fedpeft" else "bpr"
     loss = _choice(losses, values.get("loss", {}), "loss", best_loss)
+    if _least_squares(loss) and isinstance(module, type) and not linear:
+        raise no_readout(module.__name__)  # now, not once data are read and items pretrained
     table = values.get("adapter", {})
     table = {**adapter_defaults(recipe, table.get("kind", "lora")), **table}
     adapter = _choice(adapters, table, "adapter", "lora")
@@ -131,6 +140,10 @@ def resolve(values: Mapping[str, Any]) -> RunConfig:
     )
     _check_start(config)
     return config
+
+
+def _least_squares(loss: Choice) -> bool:
+    return bool(getattr(losses.get(loss.kind).build, "least_squares", False))
 
 
 def _check_start(config: RunConfig) -> None:
@@ -168,7 +181,7 @@ def _training(
     compression has no base that either could end in.
     """
     assert isinstance(adapter.config, AdapterConfig)
-    least_squares = getattr(losses.get(loss.kind).build, "least_squares", False)
+    least_squares = _least_squares(loss)
     asked = settings.get("private")
     if asked == "solve" and not least_squares:
         raise ConfigError(

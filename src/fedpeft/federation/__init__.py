@@ -7,6 +7,7 @@ from fedpeft.federation.config import (
     adapter_defaults,
     recipe_defaults,
 )
+from fedpeft.federation.local import no_readout
 from fedpeft.federation.simulation import RoundResult, RunOptions, Simulation
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "Simulation",
     "TrainingConfig",
     "adapter_defaults",
+    "no_readout",
     "recipe_defaults",
 ]

@@ -19,6 +19,14 @@ from fedpeft.federation.scoring import Contexts, Scoring, Tensors
 from fedpeft.losses import Loss
 
 
+def no_readout(backbone: str) -> ConfigError:
+    """Return what is wrong with a loss over all items for a backbone of this name."""
+    return ConfigError(
+        "the loss sums over all items, which needs a score linear in the item vector; "
+        f"{backbone} has none: choose loss.kind softmax, bpr or bce"
+    )
+
+
 class LocalProblem(Scoring):
     """One client's training problem, evaluated for a stack of C clients at once.
 
@@ -38,12 +46,8 @@ class LocalProblem(Scoring):
     """
 
     def __init__(self, backbone: Backbone, loss: Loss, training: TrainingConfig) -> None:
-        name = type(backbone).__name__
         if loss.catalogue_weight and backbone.readout is None:
-            raise ConfigError(
-                f"the loss sums over all items, which needs a score linear in the item vector; "
-                f"{name} has none: choose loss.kind softmax, bpr or bce"
-            )
+            raise no_readout(type(backbone).__name__)
         if training.private == "solve" and not loss.least_squares:
             raise ConfigError(
                 "training.private = 'solve' needs loss.kind = 'ials'; "

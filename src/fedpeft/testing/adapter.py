@@ -130,6 +130,7 @@ class AdapterContract(DropInContract):
 
     @pytest.mark.parametrize("mode", MODES)
     def test_training_moves_the_payload_but_never_the_base(self, mode: Mode) -> None:
+        """Base and frozen tensors are bit-identical after training."""
         base = random_base(23, 6)
         kept = base.clone()
         adapter = self.make(mode, base)
@@ -176,6 +177,7 @@ class AdapterContract(DropInContract):
     @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.parametrize("spoil", ["missing", "unknown", "shape", "nan", "infinite"])
     def test_wrong_payload_is_refused_whole(self, mode: Mode, spoil: str) -> None:
+        """A payload that is not ours changes nothing."""
         adapter = self.trained(mode)
         before = adapter.merge()
         payload = {name: torch.zeros_like(tensor) for name, tensor in adapter.payload().items()}
@@ -229,6 +231,7 @@ class AdapterContract(DropInContract):
 
     @pytest.mark.parametrize("spoil", ["bit", "cut", "gone", "no tensors", "json", "schema", "key"])
     def test_corrupt_artifact_is_refused(self, spoil: str, tmp_path: Path) -> None:
+        """A damaged file ends in `ArtifactError`, whatever the damage."""
         base = random_base(23, 6)
         save(self.trained("peft", base), tmp_path)
         meta, tensors = tmp_path / "adapter.json", tmp_path / "adapter.safetensors"

@@ -173,6 +173,7 @@ class DropInContract:
 
     @pytest.mark.parametrize("mode", MODES)
     def test_replaces_an_embedding_and_leaves_one(self, mode: Mode) -> None:
+        """Swapping the module in, training, and unloading gives an ordinary embedding back."""
         table = random_base(23, 6)
         model = nn.Sequential(nn.Embedding.from_pretrained(table), nn.Linear(6, 1))
         settings = {**self.config, "mode": mode}
