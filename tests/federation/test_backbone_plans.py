@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from fedpeft.federation import shared
+from fedpeft.federation import memory
 from fedpeft.federation.loop import train_client
 from fedpeft.testing import Toy, assert_plans_agree
 from fedpeft.testing.toy import GRADIENT, PAPER
@@ -110,6 +110,8 @@ def test_personalised_inference_uses_what_was_received() -> None:
 def test_buckets_shrink_with_the_width_of_the_backbone() -> None:
     narrow = replace(toy("full", "bpr", **PRIVATE_FIRST), backbone=("pfedrec", {"hidden": [2]}))
     wide = replace(narrow, backbone=("pfedrec", {"hidden": [2000, 10]}))
-    items = [shared.bucket_items(run.simulation().server.backbone) for run in (narrow, wide)]
-    assert items[0] == shared.BUCKET_BYTES // (4 * 10)
-    assert items[1] == shared.BUCKET_BYTES // (4 * 4026)
+    widths = [run.simulation().server.backbone.activations for run in (narrow, wide)]
+    assert widths == [10, 4026]
+    items = [memory.at_once(width, torch.device("cpu")) for width in widths]
+    assert items == [memory.LIMITS["cpu"].most // (4 * width) for width in widths]
+    assert memory.at_once(1 << 40, torch.device("cpu")) == 1

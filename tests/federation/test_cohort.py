@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedpeft.data.recency import RecencyConfig
+from fedpeft.federation import memory
 from fedpeft.federation.cohort import Cohort, CohortSampler
 
 from .toys import made_split
@@ -90,20 +93,25 @@ def test_held_out_items_may_be_drawn_as_negatives() -> None:
 @given(
     lengths=st.lists(st.integers(0, 29), min_size=1, max_size=30),
     negatives=st.integers(0, 2),
-    most=st.sampled_from([1, 40, 10**6]),
+    most=st.sampled_from([1, 160, 10**6]),
+    worthwhile=st.sampled_from([0, 200]),
     half_life=st.sampled_from([0.0, 2.0]),
 )
 def test_buckets_hold_everyone_once(
-    lengths: list[int], negatives: int, most: int, half_life: float
+    lengths: list[int], negatives: int, most: int, worthwhile: int, half_life: float
 ) -> None:
+    limits = memory.Limits(most, worthwhile, spread=1.5)
     recency = RecencyConfig(half_life=half_life, floor=0.25)
     cohort = sampler(lengths, negatives=negatives, recency=recency).draw(0)
     position = 0
-    for bucket in cohort.buckets(most, CPU):
+    with patch.dict(memory.LIMITS, cpu=limits):
+        buckets = list(cohort.buckets(1, CPU))
+    for bucket in buckets:
         clients, longest, width = bucket.items.shape
         assert width == 1 + negatives
-        assert clients == 1 or bucket.items.numel() <= most
-        assert longest <= max(12, 1.5 * int(bucket.lengths.min()))
+        size = 4 * bucket.items.numel()
+        assert clients == 1 or size <= most
+        assert size <= worthwhile or longest <= max(12, 1.5 * int(bucket.lengths.min()))
         for row in range(clients):
             length = int(cohort.lengths[position])
             assert bucket.users[row] == cohort.users[position]
@@ -126,7 +134,7 @@ def test_compact_names_each_distinct_item_once(
     lengths: list[int], negatives: int, n_items: int
 ) -> None:
     cohort: Cohort = sampler(lengths, n_items, negatives=negatives).draw(0)
-    for bucket in cohort.buckets(10**6, CPU):
+    for bucket in cohort.buckets(1, CPU):
         rows, local = bucket.compact(n_items)
         clients = len(bucket.users)
         assert local.shape == bucket.items.shape

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from fedpeft.data import Split
 from fedpeft.errors import ConfigError
-from fedpeft.federation import TrainingConfig, shared, stacked
+from fedpeft.federation import TrainingConfig, memory
 from fedpeft.federation.encoding import Encoding, Float16, Int8
 from fedpeft.federation.plan import choose, run_round
 from fedpeft.testing import Toy, assert_plans_agree, hand_split
@@ -51,7 +51,7 @@ def phased(adapter: str, mode: str, loss: str, recipe: str) -> Toy:
 @contextmanager
 def many_buckets() -> Iterator[None]:
     """Make buckets so small that a cohort takes several."""
-    with patch.object(shared, "BUCKET_BYTES", 600), patch.object(stacked, "BUCKET_BYTES", 1500):
+    with patch.dict(memory.LIMITS, cpu=memory.Limits(most=600, worthwhile=0, spread=1.5)):
         yield
 
 

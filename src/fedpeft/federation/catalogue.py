@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from fedpeft.adapters import ItemEmbedding
 from fedpeft.federation.cohort import Bucket, Cohort, stacked_rows
 from fedpeft.federation.local import LocalProblem, select
+from fedpeft.federation.memory import at_once
 from fedpeft.federation.scoring import Tensors
 
 
@@ -142,15 +143,13 @@ class Stepped:
     rows: ClassVar[None] = None  # every row of item-indexed tensors moves
 
 
-def stepped(
-    problem: LocalProblem, private: Tensors, cohort: Cohort, bucket_bytes: int
-) -> Iterator[Stepped]:
+def stepped(problem: LocalProblem, private: Tensors, cohort: Cohort) -> Iterator[Stepped]:
     """Let the clients of a cohort take their step, some at a time; asks that `applies` holds."""
     item, width = problem.backbone.item, problem.backbone.activations
     catalogue = Catalogue(item)
-    for bucket in cohort.buckets(max(1, bucket_bytes // (4 * width)), item.device):
+    for bucket in cohort.buckets(width, item.device):
         values = catalogue.values_per_client + bucket.items[0].numel() * width
-        for part in bucket.within(bucket_bytes // (4 * values)):
+        for part in bucket.within(at_once(values, item.device)):
             yield _step(problem, catalogue, select(private, part.users), part)
 
 

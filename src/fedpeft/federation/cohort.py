@@ -15,6 +15,7 @@ from fedpeft.data.dataset import Histories, Ints
 from fedpeft.data.negatives import TrainNegatives
 from fedpeft.data.ragged import take
 from fedpeft.data.recency import RecencyConfig
+from fedpeft.federation.memory import LIMITS
 from fedpeft.seeding import numpy_rng
 
 CELLS_PER_ITEM = 64
@@ -141,19 +142,25 @@ class Cohort:
         position[rows] = torch.arange(len(rows))
         return rows.to(device), position.to(device)
 
-    def buckets(self, max_values: int, device: torch.device) -> Iterator[Bucket]:
-        """Yield padded buckets of neighbouring clients.
+    def buckets(self, values: int, device: torch.device) -> Iterator[Bucket]:
+        """Yield padded buckets of neighbouring clients, as `fedpeft.federation.memory` limits them.
 
-        A bucket ends when its longest history is more than half again as long as its shortest (so
-        that at most a third is padding) or when it would hold more than `max_values` items.
+        Parameters
+        ----------
+        values
+            Float32 values that are computed for an item.
         """
-        width = self.items.shape[1]
+        limits = LIMITS[device.type]
+        item_bytes = 4 * values * self.items.shape[1]
+        padded = item_bytes * np.maximum(self.lengths, 1)  # of a client, if it is the longest
         start = 0
         while start < len(self):
             shortest = max(int(self.lengths[start]), 8)
-            end = int(np.searchsorted(self.lengths, shortest * 3 // 2, side="right"))
-            longest = max(1, int(self.lengths[end - 1]))
-            end = min(end, start + max(1, max_values // (longest * width)))
+            alike = int(np.searchsorted(self.lengths, limits.spread * shortest, side="right"))
+            sizes = padded[start:] * np.arange(1, len(self) - start + 1)
+            small = start + int(np.searchsorted(sizes, limits.worthwhile, side="right"))
+            fitting = start + int(np.searchsorted(sizes, limits.most, side="right"))
+            end = max(start + 1, min(max(alike, small), fitting))
             yield self._bucket(start, end, device)
             start = end
 

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from fedpeft.federation.cohort import Cohort, CohortSampler
 from fedpeft.federation.local import LocalProblem, select, store
 from fedpeft.federation.scoring import Tensors
-from fedpeft.federation.shared import bucket_items
 from fedpeft.federation.stacked import personal_scores
 
 
@@ -65,7 +64,7 @@ class Inference:
         width = self._encoded.shape[1]
         whole = self._encoded.new_zeros(len(place), width) if problem.sees_history else None
         start = 0
-        for bucket in cohort.buckets(bucket_items(problem.backbone), self._encoded.device):
+        for bucket in cohort.buckets(problem.backbone.activations, self._encoded.device):
             rows = place[start : start + len(bucket.users)]
             start += len(bucket.users)
             vectors = F.embedding(bucket.items, self._encoded)

@@ -14,10 +14,9 @@ from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
 from fedpeft.backbones import Backbone, HistoryBackbone
+from fedpeft.federation.memory import at_once
 
 Tensors = dict[str, Tensor]
-CATALOGUE_BYTES = 1 << 24
-"""Bytes of activations at once where clients score the whole catalogue."""
 
 
 class _Encode(nn.Module):
@@ -225,8 +224,8 @@ class Scoring:
             scored: Tensor = functional_call(self._score, tensors, (encoded,))
             return scored
 
-        at_once = max(1, CATALOGUE_BYTES // (4 * len(encoded) * self.backbone.activations))
-        mapped: Tensor = vmap(one, chunk_size=at_once)(private)
+        clients = at_once(len(encoded) * self.backbone.activations, encoded.device)
+        mapped: Tensor = vmap(one, chunk_size=clients)(private)
         return mapped
 
     @property

@@ -11,14 +11,10 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from fedpeft.backbones import Backbone
 from fedpeft.federation.cohort import Cohort
 from fedpeft.federation.local import LocalProblem, select, store, weights
 from fedpeft.federation.scoring import Tensors
 from fedpeft.federation.update import Update
-
-BUCKET_BYTES = 1 << 24
-"""Bytes of activations per bucket: more leave the cache, fewer cost calls."""
 
 
 def run_shared(problem: LocalProblem, private: Tensors, cohort: Cohort) -> Update:
@@ -41,7 +37,7 @@ def run_shared(problem: LocalProblem, private: Tensors, cohort: Cohort) -> Updat
     total_weight = float(weights(problem.loss, torch.from_numpy(cohort.lengths)).sum()) or 1.0
     mean_loss = torch.zeros((), device=item.device)
 
-    for bucket in cohort.buckets(bucket_items(problem.backbone), item.device):
+    for bucket in cohort.buckets(problem.backbone.activations, item.device):
         index = bucket.items if position is None else position[bucket.items]
         vectors = F.embedding(index, frozen_table)
         own = select(private, bucket.users)
@@ -89,8 +85,3 @@ def run_shared(problem: LocalProblem, private: Tensors, cohort: Cohort) -> Updat
     }
     change |= {name: grad.mul_(-lr) for name, grad in shared_grad.items()}
     return Update(change, float(mean_loss))
-
-
-def bucket_items(backbone: Backbone) -> int:
-    """Return how many items a bucket may hold."""
-    return max(1, BUCKET_BYTES // (4 * backbone.activations))

@@ -19,11 +19,9 @@ from fedpeft.federation import catalogue
 from fedpeft.federation.catalogue import Stepped
 from fedpeft.federation.cohort import Bucket, Cohort, stacked_rows
 from fedpeft.federation.local import LocalProblem, select, store, weights
+from fedpeft.federation.memory import at_once
 from fedpeft.federation.scoring import Contexts, Tensors
 from fedpeft.federation.update import Transform, Update, on_user
-
-BUCKET_BYTES = 1 << 24
-"""Bytes of clients' tensors per bucket: what fits the cache beats what amortises calls."""
 
 
 class Payloads:
@@ -104,7 +102,7 @@ def run_stacked(
 
     parts: Iterator[_Trained | Stepped]
     if catalogue.applies(problem):
-        parts = catalogue.stepped(problem, private, cohort, BUCKET_BYTES)
+        parts = catalogue.stepped(problem, private, cohort)
     else:
         parts = _trained(problem, private, cohort, dense)
     for part in parts:
@@ -131,12 +129,12 @@ def personal_scores(problem: LocalProblem, private: Tensors, cohort: Cohort) -> 
     """
     item = problem.backbone.item
     values = item.num_embeddings * problem.backbone.activations
-    at_once = max(1, BUCKET_BYTES // (4 * values))
+    clients = at_once(values, item.device)
     found = []
     with torch.inference_mode(False):  # whoever scores may have switched gradients off
         for part in _trained(problem, private, cohort, bool(problem.loss.catalogue_weight)):
-            starts = range(0, len(part.losses), at_once)
-            found += [_score_catalogue(problem, part, slice(a, a + at_once)) for a in starts]
+            starts = range(0, len(part.losses), clients)
+            found += [_score_catalogue(problem, part, slice(a, a + clients)) for a in starts]
     return torch.cat(found) if found else torch.empty(0, item.num_embeddings, device=item.device)
 
 
@@ -176,10 +174,9 @@ def _trained(
     item = problem.backbone.item
     shared: Tensors = {name: p.detach() for name, p in problem.backbone.shared().items()}
     received, position, gram = _received(problem, shared, cohort)
-    bucket_items = max(1, BUCKET_BYTES // (4 * problem.backbone.activations))
-    for bucket in cohort.buckets(bucket_items, item.device):
+    for bucket in cohort.buckets(problem.backbone.activations, item.device):
         values = _values_per_client(problem, bucket, dense)
-        for part in bucket.within(BUCKET_BYTES // (4 * values)):
+        for part in bucket.within(at_once(values, item.device)):
             own = select(private, part.users)
             if problem.fits_private:
                 index = part.items if position is None else position[part.items]

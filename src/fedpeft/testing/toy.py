@@ -146,8 +146,8 @@ class Toy:
         """Return the same run with some training settings changed."""
         return replace(self, training={**self.training, **settings})
 
-    def simulation(self, plan: str = "auto") -> Simulation:
-        """Return a fresh simulation under an execution plan."""
+    def simulation(self, plan: str = "auto", device: str = "cpu") -> Simulation:
+        """Return a fresh simulation under an execution plan, on a device."""
         kind, settings = self.adapter
         config = parse(adapters.get(kind).config, settings, "adapter")
         assert isinstance(config, AdapterConfig)
@@ -166,7 +166,7 @@ class Toy:
             kind,
             config,
             parse(TrainingConfig, self.training, "training"),
-            RunOptions(seed=self.seed, device="cpu", plan=plan),  # type: ignore[arg-type]
+            RunOptions(seed=self.seed, device=device, plan=plan),  # type: ignore[arg-type]
         )
 
 

@@ -1,0 +1,39 @@
+"""How much the fast plans compute at once: they take clients in buckets, padded to the longest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What makes a good bucket on a kind of device.
+
+    Attributes
+    ----------
+    most
+        Bytes of activations, or of clients' tensors, that are computed at once.
+    worthwhile
+        Bytes up to which padding costs less than another bucket's calls.
+    spread
+        How many times as long as its shortest the longest history of a larger bucket may be.
+    """
+
+    most: int
+    worthwhile: int
+    spread: float
+
+
+LIMITS = {
+    # what fits the cache beats what amortises calls
+    "cpu": Limits(most=1 << 24, worthwhile=1 << 20, spread=1.5),
+    # calls cost more than arithmetic
+    "cuda": Limits(most=1 << 28, worthwhile=1 << 24, spread=3.0),
+}
+
+
+def at_once(values: int, device: torch.device) -> int:
+    """Return how many things of so many float32 values each are computed at once; at least one."""
+    return max(1, LIMITS[device.type].most // (4 * values))
