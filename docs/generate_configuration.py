@@ -20,7 +20,7 @@ from fedpeft.config import ConfigModel
 from fedpeft.data import DataConfig
 from fedpeft.experiment import EvaluationConfig, resolve
 from fedpeft.experiment.toml import to_toml
-from fedpeft.federation import TrainingConfig
+from fedpeft.federation import Recipe, TrainingConfig, adapter_defaults
 from fedpeft.federation.transforms import transforms
 from fedpeft.items import ItemsConfig, encoders
 from fedpeft.losses import LossConfig, losses
@@ -73,6 +73,10 @@ base, so both are 0 there too. When `training.warmup_rounds` is not set, at most
 rounds are warm-up.
 """
 
+OF_ADAPTERS = """\
+An adapter starts from other settings of its own in a recipe:
+"""
+
 OF_BACKBONES = """\
 A backbone may set some of these otherwise, where private parameters move by gradient (every loss
 but `ials`, or `training.private = "gradient"`):
@@ -109,6 +113,8 @@ def render() -> str:
             *_sections(),
             RECIPES,
             _recipes(),
+            OF_ADAPTERS,
+            _of_adapters(),
             OF_BACKBONES,
             _of_backbones(),
         ]
@@ -262,6 +268,18 @@ def _recipes() -> str:
         cells = [_by_adapter({k: found[column, k][key] for k in kinds}) for column in columns]
         if set(cells) != {_value(usual[key])}:
             lines.append(f"| `{key}` | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _of_adapters() -> str:
+    """Return the settings of adapters that depend on the recipe, as a table."""
+    lines = ["| adapter | recipe | its own settings |", "|---|---|---|"]
+    for kind, _ in _own(adapters):
+        for recipe in get_args(Recipe):
+            settings = adapter_defaults(recipe, kind)
+            if settings:
+                cells = [f"`{key} = {_value(value)[1:-1]}`" for key, value in settings.items()]
+                lines.append(f"| `{kind}` | `{recipe}` | {', '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

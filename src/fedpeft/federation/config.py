@@ -172,9 +172,15 @@ _ADAPTERS: dict[str, dict[str, Any]] = {
 _NARROW_UPLOADS: dict[str, Any] = {"encoding": "float16"}
 
 
+_OF_ADAPTERS: dict[tuple[Recipe, str], dict[str, Any]] = {
+    ("fedpeft", "lora"): {"zero": "A"},
+    ("paper", "rq"): {"source": "text"},  # its codes are the RQ-VAE's, made before any training
+}
+
+
 def adapter_defaults(recipe: Recipe, adapter: str) -> dict[str, Any]:
     """Return the settings of an adapter that a recipe sets otherwise than the adapter itself."""
-    return {"zero": "A"} if recipe == "fedpeft" and adapter == "lora" else {}
+    return _OF_ADAPTERS.get((recipe, adapter), {})
 
 
 def recipe_defaults(
