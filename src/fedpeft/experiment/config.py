@@ -198,10 +198,12 @@ def _training(
     merged = merge(defaults, settings)
     if "encoding" in settings and "download_encoding" not in settings:
         merged["download_encoding"] = None  # who asks for an encoding means both directions
-    default_rounds = TrainingConfig.model_fields["rounds"].default
-    rounds = merged.get("rounds", default_rounds)
+    rounds, warmup = (
+        merged.get(key, TrainingConfig.model_fields[key].default)
+        for key in ("rounds", "warmup_rounds")
+    )
     if "warmup_rounds" not in settings and isinstance(rounds, int):
-        merged["warmup_rounds"] = min(20, rounds // 5)
+        merged["warmup_rounds"] = min(warmup, rounds // 5)
     for key in ("warmup_rounds", "refresh_every"):
         if adapter.kind == "full":
             merged[key] = 0

@@ -167,6 +167,8 @@ _ADAPTERS: dict[str, dict[str, Any]] = {
     },
     "rq": {"refresh_every": 25, "download_encoding": "int8"},
 }
+# With least squares a long warm-up is cheap (its uploads are narrow) and leaves LoRA less to do.
+_LEAST_SQUARES: dict[str, dict[str, Any]] = {"lora": {"warmup_rounds": 40}}
 # Rounding each client's upload takes an update of its own for each: little work for least squares
 # and linear adapters (see `fedpeft.federation.catalogue`), several times the round for the others.
 _NARROW_UPLOADS: dict[str, Any] = {"encoding": "float16"}
@@ -203,5 +205,8 @@ def recipe_defaults(
         return _PAPER
     ours = _SOLVE if least_squares else _GRADIENT
     found = ours | _ADAPTERS.get(adapter, {})
-    narrow = least_squares and linear and adapter in _ADAPTERS
-    return found | _NARROW_UPLOADS if narrow else found
+    if least_squares:
+        found |= _LEAST_SQUARES.get(adapter, {})
+        if linear and adapter in _ADAPTERS:
+            found |= _NARROW_UPLOADS
+    return found
