@@ -41,10 +41,10 @@ def test_defaults() -> None:
         "lora",
     )
     assert config.training.private == "solve"
-    assert config.training.warmup_rounds == 20
+    assert config.training.warmup_rounds == 40
 
 
-@pytest.mark.parametrize(("rounds", "warmup"), [(0, 0), (4, 0), (5, 1), (99, 19), (5000, 20)])
+@pytest.mark.parametrize(("rounds", "warmup"), [(0, 0), (4, 0), (5, 1), (99, 19), (5000, 40)])
 def test_short_runs_warm_up_shortly(rounds: int, warmup: int) -> None:
     assert resolve({"training": {"rounds": rounds}}).training.warmup_rounds == warmup
 
