@@ -17,9 +17,9 @@ BAD = {
     "sweep grid.toml --only other": "--only other: no cell has this label; there are paper, fed",
     "sweep grid.toml --out grid.toml": "grid.toml cannot be a sweep folder because it is a file",
     "sweep grid.toml --device gpu": "device 'gpu' is not here; use auto, cpu or cuda",
-    "report none": "none is neither a sweep folder nor a run folder",
+    "report none": "none is neither a sweep folder, nor a run folder, nor a .jsonl file",
     "report . --out .": ". is a folder; name the file to write",
-    "report run --summary s.json": "--summary is for sweep folders; a run has its result.json",
+    "report run --records s.jsonl": "--records is for sweeps; a run has its result.json",
 }
 
 

@@ -1,4 +1,4 @@
-"""A sweep's statistics, page and summary."""
+"""A sweep's statistics and page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 
 from fedpeft.errors import ArtifactError
-from fedpeft.report.sweeps import facets, paired_interval, read_sweep, spread_of, summary
+from fedpeft.report.sweeps import facets, paired_interval, read_sweep, spread_of
 from fedpeft.report.sweeps.cells import numbers
 from fedpeft.report.sweeps.charts import MOST
 from fedpeft.report.sweeps.page import write_sweep_report
@@ -140,21 +140,6 @@ def test_two_hundred_cells(compare: bool, tmp_path: Path) -> None:
     write_sweep_report(sweep, tmp_path / "r.html")
     assert (tmp_path / "r.html").stat().st_size < 10e6
     assert f"the {MOST} best cells" in (tmp_path / "r.html").read_text(encoding="utf-8")
-
-
-def test_summary(tmp_path: Path) -> None:
-    found = summary(read_sweep(write_sweep(tmp_path, missing=1)))
-    assert found["status"] == {"done": 8, "failed": 0, "begun": 0, "missing": 1}
-    full, lora, hashed = found["cells"]
-    assert full["labels"] == {"data.source": "toy", "strategy": "Full"}
-    assert full["seeds"] == [0, 1, 2]
-    assert full["test"]["sampled"]["ndcg@10"]["mean"] == pytest.approx(0.41)
-    assert lora["differences"]["test.sampled.ndcg@10"]["verdict"] == "within noise"
-    assert hashed["seeds"] == [0, 1]
-    assert full["bytes"]["total_per_client_mean"] == 47_436_800
-    assert full["floors"]["floor.popularity.test.sampled.ndcg@10"] == pytest.approx(0.24)
-    assert full["splits"] == ["5a" * 32]
-    assert full["commits"] == ["0123456789abcdef0123456789abcdef01234567"]
 
 
 def test_one_reference_may_serve_all(tmp_path: Path) -> None:

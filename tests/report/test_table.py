@@ -40,10 +40,10 @@ def lora(tmp_path: Path) -> Run:
 
 
 def test_bytes_to_target_is_the_first_evaluation_that_reached_it(full: Run, lora: Run) -> None:
-    assert bytes_to_target(full.evaluations, 0.399) == 3e6
-    assert bytes_to_target(full.evaluations, 0.3985) == 2e6
-    assert bytes_to_target(full.evaluations, 0.43) is None
-    assert bytes_to_target(lora.evaluations, 0.40) == 0.5e6
+    assert bytes_to_target(full.curve, 0.399) == 3e6
+    assert bytes_to_target(full.curve, 0.3985) == 2e6
+    assert bytes_to_target(full.curve, 0.43) is None
+    assert bytes_to_target(lora.curve, 0.40) == 0.5e6
 
 
 def test_default_target_is_95_percent_of_the_full_table(full: Run, lora: Run) -> None:

@@ -144,13 +144,12 @@ def test_table(swept: Path) -> None:
 
 def test_report_verb(swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(swept)
-    done = fedpeft("report", "out", "--summary", "summary.json", "--json")
+    done = fedpeft("report", "out", "--records", "records.jsonl", "--json")
     assert done.code == 0, done.err
     page = (swept / "out" / "report.html").read_text()
     assert "1 of 3 cells are missing here: 1 failed" in page
-    found = json.loads((swept / "summary.json").read_text())
-    assert found["status"] == {"done": 2, "failed": 1, "begun": 0, "missing": 0}
-    assert len(found["cells"]) == 3
+    assert fedpeft("report", "records.jsonl").code == 0
+    assert (swept / "records.html").read_text() == page
 
 
 def test_two_sweeps_of_one_folder(tmp_path: Path) -> None:

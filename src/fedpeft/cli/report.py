@@ -9,7 +9,6 @@ import typer
 
 from fedpeft.cli.console import print_json
 from fedpeft.errors import ArtifactError, ConfigError
-from fedpeft.files import write_json
 
 
 def register(app: typer.Typer) -> None:
@@ -18,39 +17,52 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="Sweep folder or run folder.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Sweep folder, run folder, or a file of --records.")
+    ],
     out: Annotated[
-        Path | None, typer.Option(help="File to write; by default report.html in the folder.")
+        Path | None, typer.Option(help="Page to write; by default report.html in the folder.")
     ] = None,
-    summary: Annotated[
+    records: Annotated[
         Path | None,
-        typer.Option(help="Also write a sweep's means, deviations and differences as JSON."),
+        typer.Option(
+            help="Also write a sweep's results as small JSON lines, for version control; finished "
+            "runs that the file has and the folder lacks stay, and count."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the paths as JSON.")] = False,
 ) -> None:
     """Write the report of a sweep, finished or not, or of a run, anew."""
     from fedpeft.report import read_run
     from fedpeft.report.html import write_report
-    from fedpeft.report.sweeps import is_sweep, read_sweep
-    from fedpeft.report.sweeps import summary as summarise
+    from fedpeft.report.sweeps import (
+        is_records,
+        is_sweep,
+        read_records,
+        read_sweep,
+        write_records,
+    )
     from fedpeft.report.sweeps.page import write_sweep_report
 
-    page = out or folder / "report.html"
-    for path in filter(None, (page, summary)):
+    small = is_records(folder)
+    page = out or (folder.with_suffix(".html") if small else folder / "report.html")
+    for path in filter(None, (page, records)):
         if path.is_dir():
             raise ConfigError(f"{path} is a folder; name the file to write")
-    if is_sweep(folder):
-        sweep = read_sweep(folder)
+    if small or is_sweep(folder):
+        sweep = read_records(folder) if small else read_sweep(folder)
+        if records is not None:
+            sweep = write_records(sweep, records)
         write_sweep_report(sweep, page)
-        if summary is not None:
-            write_json(summary, summarise(sweep))
     elif (folder / "config.toml").is_file():
-        if summary is not None:
-            raise ConfigError("--summary is for sweep folders; a run has its result.json")
+        if records is not None:
+            raise ConfigError("--records is for sweeps; a run has its result.json")
         write_report([read_run(folder)], page)
     else:
-        raise ArtifactError(f"{folder} is neither a sweep folder nor a run folder")
+        raise ArtifactError(
+            f"{folder} is neither a sweep folder, nor a run folder, nor a .jsonl file of --records"
+        )
     if as_json:
-        print_json({"report": str(page), "summary": summary and str(summary)})
+        print_json({"report": str(page), "records": records and str(records)})
     else:
         print(f"report: {page}")

@@ -55,9 +55,5 @@ def learning_curves(
 def _points(run: Run, against: Literal["rounds", "megabytes"]) -> list[tuple[float, float]]:
     """Return one (x, validation NDCG@10) per evaluation; zero bytes have no logarithm."""
     if against == "rounds":
-        return [(line.round, line.validation.sampled["ndcg@10"]) for line in run.evaluations]
-    return [
-        (line.bytes_per_client / 1e6, line.validation.sampled["ndcg@10"])
-        for line in run.evaluations
-        if line.bytes_per_client > 0
-    ]
+        return [(point.round, point.ndcg) for point in run.curve]
+    return [(sent / 1e6, ndcg) for _, sent, ndcg in run.curve if sent > 0]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError
 
@@ -103,6 +103,22 @@ class Evaluation(_Record):
     seconds: float
 
 
+class Point(NamedTuple):
+    """One point of a learning curve.
+
+    Attributes
+    ----------
+    bytes_per_client
+        Cumulative, both directions, mean over all clients.
+    ndcg
+        Validation NDCG@10 against the sampled negatives.
+    """
+
+    round: int
+    bytes_per_client: float
+    ndcg: float
+
+
 class LedgerRound(_Record):
     """One line of ``ledger.jsonl``; bytes are totals of the round over all clients."""
 
@@ -130,6 +146,11 @@ class Run:
     ledger: Sequence[LedgerRound]
 
     @property
+    def curve(self) -> list[Point]:
+        """The learning curve."""
+        return _curve(self.evaluations)
+
+    @property
     def is_full(self) -> bool:
         """Whether the whole item table travels, so that others are compared with this run."""
         adapter = self.result.config.get("adapter")
@@ -150,14 +171,21 @@ def read_run(path: Path) -> Run:
     return Run(
         folder=path,
         result=_check(Result, read_json(path / "result.json"), f"{path / 'result.json'}"),
-        evaluations=read_evaluations(path),
+        evaluations=_read_lines(Evaluation, path / "metrics.jsonl"),
         ledger=_read_lines(LedgerRound, path / "ledger.jsonl"),
     )
 
 
-def read_evaluations(path: Path) -> Sequence[Evaluation]:
-    """Read the evaluations of a run folder alone; raises `ArtifactError` as `read_run`."""
-    return _read_lines(Evaluation, path / "metrics.jsonl")
+def read_curve(path: Path) -> list[Point]:
+    """Read the learning curve of a run folder alone; raises `ArtifactError` as `read_run`."""
+    return _curve(_read_lines(Evaluation, path / "metrics.jsonl"))
+
+
+def _curve(evaluations: Sequence[Evaluation]) -> list[Point]:
+    return [
+        Point(line.round, line.bytes_per_client, line.validation.sampled["ndcg@10"])
+        for line in evaluations
+    ]
 
 
 def labels(runs: Sequence[Run]) -> list[str]:

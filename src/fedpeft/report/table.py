@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fedpeft.errors import InputError
-from fedpeft.report.runs import Evaluation, Parts, Run, labels
+from fedpeft.report.runs import Parts, Point, Run, labels
 
 TARGET_SHARE = 0.95
 """The default target, as a share of the reference run's final validation NDCG@10."""
@@ -151,16 +151,9 @@ def comparison(
     )
 
 
-def bytes_to_target(evaluations: Sequence[Evaluation], target: float) -> float | None:
+def bytes_to_target(curve: Sequence[Point], target: float) -> float | None:
     """Return the cumulative bytes of the mean client when validation NDCG@10 reached `target`."""
-    return next(
-        (
-            line.bytes_per_client
-            for line in evaluations
-            if line.validation.sampled["ndcg@10"] >= target
-        ),
-        None,
-    )
+    return next((point.bytes_per_client for point in curve if point.ndcg >= target), None)
 
 
 def floor_label(name: str) -> str:
@@ -184,7 +177,7 @@ def _row(run: Run, label: str, target: float, full_bytes: float | None) -> Row:
         ndcg10_full=scores.ndcg10_full,
         round_bytes=sent.upload_per_client_round + sent.download_per_client_round,
         total_bytes=sent.total_per_client_mean,
-        target_bytes=bytes_to_target(run.evaluations, target),
+        target_bytes=bytes_to_target(run.curve, target),
         percent_of_full=(100 * sent.total_per_client_mean / full_bytes if full_bytes else None),
     )
 

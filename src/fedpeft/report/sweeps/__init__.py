@@ -1,12 +1,12 @@
-"""Sweep folders turned into statistics over seeds, one page and a small summary; reads files only.
+"""Sweeps turned into statistics over seeds, one page and small records; reads files only.
 
 `fedpeft.report.sweeps.page` loads the plotting library, so import it where it is needed.
 """
 
 from fedpeft.report.sweeps.cells import CellResult, Facet, facets
 from fedpeft.report.sweeps.read import Sweep, is_sweep, read_sweep
+from fedpeft.report.sweeps.records import is_records, read_records, write_records
 from fedpeft.report.sweeps.statistics import Interval, Spread, paired_interval, spread_of
-from fedpeft.report.sweeps.summary import summary
 
 __all__ = [
     "CellResult",
@@ -15,9 +15,11 @@ __all__ = [
     "Spread",
     "Sweep",
     "facets",
+    "is_records",
     "is_sweep",
     "paired_interval",
+    "read_records",
     "read_sweep",
     "spread_of",
-    "summary",
+    "write_records",
 ]

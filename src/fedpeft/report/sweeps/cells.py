@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any
 
-from fedpeft.report.runs import Evaluation, read_evaluations
+from fedpeft.report.runs import Point
 from fedpeft.report.sweeps.read import Sweep
 from fedpeft.report.sweeps.statistics import Interval, Spread, paired_interval, spread_of
 from fedpeft.report.table import TARGET_SHARE, bytes_to_target
@@ -45,7 +45,7 @@ class CellResult:
     asked: int
     reasons: Sequence[str]
     part: str
-    evaluations: Mapping[int, Sequence[Evaluation]]
+    curves: Mapping[int, Sequence[Point]]
     differences: Mapping[str, Interval] = field(default_factory=dict)
     reference: CellResult | None = None
     best: bool = False
@@ -184,10 +184,7 @@ def _cells(sweep: Sweep) -> list[CellResult]:
                 asked=len(rows),
                 reasons=sorted({row["reason"] for row in rows if row.get("reason")}),
                 part=sweep.part,
-                evaluations={
-                    seed: read_evaluations(sweep.folder / row["folder"])
-                    for seed, row in done.items()
-                },
+                curves={seed: row["curve"] for seed, row in done.items()},
             )
         )
     return found
@@ -225,7 +222,7 @@ def _compare(
 
 
 def _target_bytes(cell: CellResult, target: float) -> float | None:
-    found = [bytes_to_target(lines, target) for lines in cell.evaluations.values()]
+    found = [bytes_to_target(curve, target) for curve in cell.curves.values()]
     reached = [count for count in found if count is not None]
     return mean(reached) if reached and len(reached) == len(found) else None
 

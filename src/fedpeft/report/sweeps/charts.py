@@ -72,14 +72,13 @@ def curves(facet: Facet, *, width: int, theme: Theme = PAGE) -> Any:
 def _mean_curve(cell: CellResult) -> list[tuple[float, float]]:
     """Return the mean over seeds of bytes and metric, at the rounds that all seeds evaluated."""
     by_round: dict[int, list[tuple[float, float]]] = {}
-    for lines in cell.evaluations.values():
-        for line in lines:
-            point = (line.bytes_per_client / 1e6, line.validation.sampled["ndcg@10"])
-            by_round.setdefault(line.round, []).append(point)
+    for curve in cell.curves.values():
+        for number, sent, ndcg in curve:
+            by_round.setdefault(number, []).append((sent / 1e6, ndcg))
     return [
         (mean(x for x, _ in points), mean(y for _, y in points))
         for _, points in sorted(by_round.items())
-        if len(points) == len(cell.evaluations) and all(x > 0 for x, _ in points)
+        if len(points) == len(cell.curves) and all(x > 0 for x, _ in points)
     ]
 
 

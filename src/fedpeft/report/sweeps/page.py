@@ -36,13 +36,7 @@ class _Text(NamedTuple):
 
 
 def write_sweep_report(sweep: Sweep, path: Path) -> None:
-    """Write the report of a sweep, finished or not.
-
-    Raises
-    ------
-    ArtifactError
-        If a finished run's ``metrics.jsonl`` is missing or damaged.
-    """
+    """Write the report of a sweep, finished or not."""
     every = facets(sweep)
     found = [facet for facet in every if any(cell.rows or cell.reasons for cell in facet.cells)]
     large = any(len(facet.cells) > MOST for facet in found)

@@ -1,4 +1,4 @@
-"""What a sweep folder holds."""
+"""What a sweep folder holds, finished or not."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from fedpeft.errors import ArtifactError
 from fedpeft.files import read_json
+from fedpeft.report.runs import read_curve
 
 
 class CompareFacts(BaseModel):
@@ -44,9 +45,14 @@ class SweepFacts(BaseModel):
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep folder, read: what was asked for, and one row per cell and seed."""
+    """A sweep, read: what was asked for, and one row per cell and seed.
 
-    folder: Path
+    Attributes
+    ----------
+    rows
+        As in ``results.parquet``; those that are done have their learning curve as ``curve``.
+    """
+
     facts: SweepFacts
     rows: Sequence[Mapping[str, Any]]
 
@@ -76,13 +82,10 @@ def read_sweep(path: Path) -> Sweep:
     Raises
     ------
     ArtifactError
-        If ``sweep.json`` or ``results.parquet`` is missing or damaged.
+        If ``sweep.json``, ``results.parquet`` or a finished run's ``metrics.jsonl`` is missing or
+        damaged.
     """
-    try:
-        facts = SweepFacts.model_validate(read_json(path / "sweep.json"))
-    except ValidationError as error:
-        key = ".".join(map(str, error.errors()[0]["loc"]))
-        raise ArtifactError(f"{path / 'sweep.json'} has no valid {key!r}") from None
+    facts = check_facts(read_json(path / "sweep.json"), path / "sweep.json")
     table = path / "results.parquet"
     try:
         rows = pl.read_parquet(table).to_dicts()
@@ -90,8 +93,25 @@ def read_sweep(path: Path) -> Sweep:
         raise ArtifactError(f"{table} does not exist") from None
     except (pl.exceptions.PolarsError, OSError) as error:
         raise ArtifactError(f"{table} is not a readable Parquet file: {error}") from None
-    needed = [*facts.axes, "seed", "status", "folder"]
-    absent = [name for name in needed if rows and name not in rows[0]]
-    if absent:
-        raise ArtifactError(f"{table} has no column {absent[0]!r}")
-    return Sweep(path, facts, rows)
+    for row in rows[:1]:
+        check_row(row, facts, f"{table} has no column", "folder")
+    for row in rows:
+        if row["status"] == "done":
+            row["curve"] = read_curve(path / row["folder"])
+    return Sweep(facts, rows)
+
+
+def check_facts(value: Any, path: Path) -> SweepFacts:
+    """Return what was asked for; raises `ArtifactError` where a key is missing or of no use."""
+    try:
+        return SweepFacts.model_validate(value)
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise ArtifactError(f"{path} has no valid {key!r}") from None
+
+
+def check_row(row: Mapping[str, Any], facts: SweepFacts, problem: str, *needed: str) -> None:
+    """Raise `ArtifactError` unless a row has labels, seed, status, config and what is `needed`."""
+    for name in (*facts.axes, "seed", "status", "config", *needed):
+        if name not in row:
+            raise ArtifactError(f"{problem} {name!r}")

@@ -1,0 +1,106 @@
+"""A sweep's results as one small text file for version control; nothing of the data is in it.
+
+The first line says what was asked for, each other one is a row of the sweep: labels, seed, status
+and, where it is done, metrics, floors, bytes, how it was made (commit, version, split and
+configuration) and the learning curve.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fedpeft.errors import ArtifactError
+from fedpeft.files import write_text
+from fedpeft.report.runs import Point
+from fedpeft.report.sweeps.read import Sweep, check_facts, check_row
+
+_METRICS = ("hr@10", "ndcg@10", "mrr")
+"""Metrics that are kept, of runs and of floors."""
+
+
+def is_records(path: Path) -> bool:
+    """Return whether a file is one of records, by its name."""
+    return path.suffix == ".jsonl" and path.is_file()
+
+
+def write_records(sweep: Sweep, path: Path) -> Sweep:
+    """Write a sweep's rows atomically, and return them with those kept from an earlier file.
+
+    A sweep may be made in parts, on several machines or after its folder was lost: a finished run
+    that `path` has and `sweep` lacks stays, if its configuration is still the one asked for.
+
+    Raises
+    ------
+    ArtifactError
+        If `path` exists and is damaged.
+    """
+    if path.exists():
+        sweep = _joined(sweep, read_records(path))
+    facts = sweep.facts.model_dump()
+    facts["axes"] = list(facts["axes"].items())  # their order counts
+    write_text(path, "".join(f"{_line(value)}\n" for value in (facts, *map(_kept, sweep.rows))))
+    return sweep
+
+
+def read_records(path: Path) -> Sweep:
+    """Read a file of `write_records`.
+
+    Raises
+    ------
+    ArtifactError
+        If it is missing, or a line is not JSON or lacks a key.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path} cannot be read: {error}") from None
+    values = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            values.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise ArtifactError(f"{path}, line {number} is not valid JSON: {error}") from None
+    if not values:
+        raise ArtifactError(f"{path} is empty; its first line says what was asked for")
+    facts, rows = check_facts(values[0], path), values[1:]
+    for number, row in enumerate(rows, start=2):
+        problem = f"{path}, line {number} has no key"
+        check_row(row, facts, problem, *(["curve"] if row.get("status") == "done" else []))
+        if "curve" in row:
+            row["curve"] = [Point(*point) for point in row["curve"]]
+    return Sweep(facts, rows)
+
+
+def _joined(sweep: Sweep, earlier: Sweep) -> Sweep:
+    """Return `sweep` with the finished runs of `earlier` where it has none of its own."""
+    known = {(row["config"], row["seed"]): row for row in earlier.rows if row["status"] == "done"}
+
+    def best(row: Mapping[str, Any]) -> Mapping[str, Any]:
+        found = known.get((row["config"], row["seed"]))
+        if row["status"] == "done" or found is None:
+            return row
+        return {**found, **{axis: row[axis] for axis in sweep.facts.axes}}
+
+    return Sweep(sweep.facts, [best(row) for row in sweep.rows])
+
+
+def _kept(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of a row, without where its folder lies, which is of one machine."""
+    return {
+        name: value
+        for name, value in row.items()
+        if value is not None and name != "folder" and not _is_left_out(name)
+    }
+
+
+def _is_left_out(column: str) -> bool:
+    """Return whether a column is a metric that is not kept, such as ``test.full.hr@50``."""
+    *prefix, metric = column.split(".")
+    return prefix[-1:] in (["sampled"], ["full"]) and metric not in _METRICS
+
+
+def _line(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
