@@ -1,161 +1,237 @@
-"""Writes docs/results.md: the prose below around the tables in ``experiments/results``.
+"""Writes docs/results.md and its pictures: the prose of results.md.j2 around committed records.
 
     python docs/generate_results.py
 
-Every figure on the page comes from a committed summary of a sweep, made by
-``fedpeft report SWEEP --summary experiments/results/NAME.json``.
+Every figure on the page comes from a file in ``experiments/results``, made by
+``fedpeft report SWEEP --records experiments/results/NAME.jsonl``.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from fedpeft.report.sweeps import CellResult, Facet, Interval, Spread, facets, read_records
+from fedpeft.report.sweeps.cells import MAIN
+from fedpeft.report.table import floor_label
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "results"
+PAGE = ROOT / "docs" / "results.md"
 PROSE = ROOT / "docs" / "results.md.j2"
-METRICS = (
-    ("HR@10", "sampled", "hr@10"),
-    ("NDCG@10", "sampled", "ndcg@10"),
-    ("NDCG@10, full ranking", "full", "ndcg@10"),
-)
-TARGET = "test.sampled.ndcg@10"
+PICTURES = ROOT / "docs" / "img"
 
-Cell = Mapping[str, Any]
+STRATEGIES = ("P-LoRA", "P-Hash", "P-RQ")
+LIMITS = {"P-RQ": 0.15}
+"""Share of the full table's bytes that the claim allows."""
+LIMIT = 0.125
 
 
-def number(spread: Mapping[str, float | None]) -> str:
-    """Return mean ± standard deviation; the mean alone for one seed."""
-    mean, std = spread["mean"], spread["std"]
-    return f"{mean:.4f}" if std is None else f"{mean:.4f} ± {std:.4f}"
+def sweep(name: str) -> list[Facet]:
+    """Return those facets of a committed sweep in which something has run, data set by data set."""
+    found = facets(read_records(RESULTS / f"{name}.jsonl"))
+    return [facet for facet in found if any(cell.rows for cell in facet.cells)]
 
 
 def tables(name: str) -> str:
-    """Return the tables of one summary, one for each facet, with where they come from."""
-    path = RESULTS / f"{name}.json"
-    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    cells = [cell for cell in result["cells"] if cell["seeds"]]
-    compared = result["compare"]["axis"]
-    commits = sorted({commit[:12] for cell in cells for commit in cell["commits"]})
-    splits = sorted({split[:16] for cell in cells for split in cell["splits"]})
-    done, asked = sum(len(c["seeds"]) for c in cells), sum(result["status"].values())
-    unfinished = "" if done == asked else f" ({done} of {asked} runs are done)"
-    head = (
-        f"From [{path.name}](../experiments/results/{path.name}), made by "
-        f"`{result['command']}`{unfinished}; seeds {some(result['seeds'])}; "
-        f"commit {some(commits)}; split {some(splits)}.\n"
+    """Return the tables of one sweep, one for each facet, with where they come from."""
+    records = read_records(RESULTS / f"{name}.jsonl")
+    done = [row for row in records.rows if row["status"] == "done"]
+    unfinished = (
+        "" if len(done) == len(records.rows) else f" ({len(done)} of {len(records.rows)} runs)"
     )
 
-    def facet(cell: Cell) -> tuple[str, ...]:
-        return tuple(label for axis, label in cell["labels"].items() if axis != compared)
+    def all_of(column: str, digits: int) -> str:
+        return ", ".join(sorted({f"`{row[column][:digits]}`" for row in done}))
 
-    parts = [
-        table(labels, list(found), compared, result["compare"]["reference"])
-        for labels, found in groupby(sorted(cells, key=facet), facet)
-    ]
-    return "\n".join([head, *parts])
-
-
-def some(values: Sequence[Any]) -> str:
-    """Return a list in words, as code."""
-    return ", ".join(f"`{value}`" for value in values)
+    head = (
+        f"From [{name}.jsonl](../experiments/results/{name}.jsonl), made by "
+        f"`{records.facts.command}`{unfinished}; commit {all_of('commit', 12)}; split "
+        f"{all_of('split', 16)}.\n"
+    )
+    return "\n".join([head, *map(table, sweep(name))])
 
 
-def table(labels: Sequence[str], cells: Sequence[Cell], compared: str, reference: str) -> str:
-    """Return one table: a row per cell, then its floors."""
-    against = next((c for c in cells if c["labels"][compared] == reference), None)
-    data = cells[0]["dataset"]
-    size = ", ".join(f"{data[what]:,} {what}" for what in ("users", "items", "interactions"))
+def table(facet: Facet) -> str:
+    """Return one table: a row per cell, then the floors."""
+    data = next(row for cell in facet.cells for row in cell.rows.values())
+    size = ", ".join(f"{data[f'dataset.{key}']:,} {key}" for key in ("users", "items"))
+    reference = facet.reference.labels[facet.axes[0]] if facet.reference else "the full table"
     lines = [
-        f"**{', '.join(labels)}** ({data['name']}: {size})\n",
-        f"| | seeds | {' | '.join(name for name, *_ in METRICS)} | NDCG@10 against {reference} "
-        f"| bytes a round, both ways | MB a client, whole run | MB to 95 % of {reference} |",
-        "|---" * (len(METRICS) + 6) + "|",
-        *(row(cell, compared, against) for cell in cells),
-        *floors(cells[0]),
+        f"**{facet.title or data['dataset.name']}** ({size}, "
+        f"{data['dataset.interactions']:,} interactions)\n",
+        "| | seeds | HR@10 | NDCG@10 | NDCG@10, full ranking | NDCG@10 against "
+        f"{reference} | bytes a round, both ways | MB a client, whole run | MB to 95 % of "
+        f"{reference} |",
+        "|---" * 9 + "|",
+        *(row(facet, cell) for cell in facet.cells if cell.rows),
+        *floors(facet),
     ]
     return "\n".join(lines) + "\n"
 
 
-def row(cell: Cell, compared: str, against: Cell | None) -> str:
+def row(facet: Facet, cell: CellResult) -> str:
     """Return the line of one cell."""
-    size, target = cell["bytes"], cell["bytes_to_target"]
-    total = size["total_per_client_mean"]
-    share = ""
-    if against is not None and against is not cell:
-        share = f" ({total / against['bytes']['total_per_client_mean']:.1%})"
-    both_ways = sum(size[f"{way}_per_client_round"] for way in ("upload", "download"))
+    share = share_of(cell)
     figures = [
-        cell["labels"][compared],
-        str(len(cell["seeds"])),
-        *(number(cell["test"][ranking][metric]) for _, ranking, metric in METRICS),
-        difference(cell["differences"].get(TARGET)),
-        f"{both_ways:,.0f}",
-        f"{total / 1e6:.2f}{share}",
-        "not reached" if target is None else f"{target / 1e6:.2f}",
+        facet.name(cell),
+        ", ".join(map(str, cell.rows)),
+        *(spread(cell.metric(name)) for name in ("sampled.hr@10", MAIN, "full.ndcg@10")),
+        difference(cell.differences.get(MAIN)),
+        f"{cell.round_bytes or 0:,.0f}",
+        f"{(cell.total_bytes or 0) / 1e6:.2f}"
+        + ("" if share is None or cell is cell.reference else f" ({share:.1%})"),
+        "not reached" if cell.target_bytes is None else f"{cell.target_bytes / 1e6:.2f}",
     ]
     return f"| {' | '.join(figures)} |"
 
 
-def claims(name: str) -> str:
-    """Return, for each P- cell with a reference, how it stands to the claim, computed."""
-    result = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-    compared, reference = result["compare"]["axis"], result["compare"]["reference"]
-    lines = []
-    for cell in result["cells"]:
-        labels = {k: v for k, v in cell["labels"].items() if k != compared}
-        against = next(c for c in result["cells"] if c["labels"] == {**labels, compared: reference})
-        found = cell["differences"].get(TARGET)
-        std = against["test"]["sampled"]["ndcg@10"]["std"] if against["seeds"] else None
-        if not cell["labels"][compared].startswith("P-") or found is None or std is None:
-            continue
-        share = cell["bytes"]["total_per_client_mean"] / against["bytes"]["total_per_client_mean"]
-        target = cell["bytes_to_target"]
-        reached = (
-            "95 % not reached"
-            if target is None
-            else f"{against['bytes_to_target'] / target:.1f} times fewer bytes to 95 %"
+def floors(facet: Facet) -> Iterator[str]:
+    """Return the lines of the floors."""
+    for name, metrics in facet.floors().items():
+        figures = (
+            f"{metrics[f'test.{metric}']:.4f}" for metric in ("sampled.hr@10", MAIN, "full.ndcg@10")
         )
-        held = "within" if found["mean"] >= -std else "not within"
-        lines.append(
-            f"- {', '.join([*labels.values(), cell['labels'][compared]])}: {share:.1%} of the "
-            f"bytes, {found['mean']:+.4f} NDCG@10, {held} one standard deviation ({std:.4f}); "
-            f"{reached}."
-        )
-    return "\n".join(lines) + "\n"
+        yield f"| {floor_label(name)} | | {' | '.join(figures)} | | | | |"
 
 
-def difference(found: Mapping[str, Any] | None) -> str:
+def spread(found: Spread | None) -> str:
+    """Return mean ± standard deviation; the mean alone for one seed."""
+    if found is None:
+        return "-"
+    return f"{found.mean:.4f}" + ("" if found.std is None else f" ± {found.std:.4f}")
+
+
+def difference(found: Interval | None) -> str:
     """Return a paired difference with its interval and what it means."""
     if found is None:
         return "-"
-    if found["low"] is None:
-        return f"{found['mean']:+.4f} (one seed)"
-    interval = f"{found['low']:+.4f} to {found['high']:+.4f}"
-    return f"{found['mean']:+.4f} ({interval}: {found['verdict']})"
+    if found.low is None or found.high is None:
+        return f"{found.mean:+.4f} (one seed)"
+    return f"{found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f}: {found.verdict})"
 
 
-def floors(cell: Cell) -> Iterator[str]:
-    """Return the lines of the floors."""
-    names = sorted({key.split(".")[1] for key in cell["floors"]})
-    for name in names:
-        figures = (
-            f"{cell['floors'][f'floor.{name}.test.{ranking}.{metric}']:.4f}"
-            for _, ranking, metric in METRICS
+def share_of(cell: CellResult) -> float | None:
+    """Return a cell's bytes of a whole run as a share of its reference's."""
+    if cell.reference is None or not cell.reference.total_bytes or cell.total_bytes is None:
+        return None
+    return cell.total_bytes / cell.reference.total_bytes
+
+
+def verdict(cell: CellResult, strategy: str) -> str:
+    """Return how a cell stands to the claim: its bytes, and accuracy within one deviation."""
+    found, share = cell.differences.get(MAIN), share_of(cell)
+    if found is None or share is None or cell.reference is None:
+        return "not run"
+    standard = cell.reference.metric(MAIN)
+    std = standard.std if standard is not None else None
+    told = f"{found.mean:+.4f} at {share:.1%}"
+    if std is None:
+        return f"{told}: one seed"
+    missed = [
+        name
+        for name, failed in (
+            ("accuracy", found.mean < -std),
+            ("bytes", share > LIMITS.get(strategy, LIMIT)),
         )
-        yield f"| floor: {name} | | {' | '.join(figures)} | | | | |"
+        if failed
+    ]
+    return f"{told}: " + (f"lost ({' and '.join(missed)})" if missed else "**won**")
+
+
+def twelve(name: str) -> str:
+    """Return the verdict on every backbone and data set of a grid."""
+    lines = [
+        f"| | seeds | Full: NDCG@10 | {' | '.join(STRATEGIES)} |",
+        "|---" * (3 + len(STRATEGIES)) + "|",
+    ]
+    for facet in facets(read_records(RESULTS / f"{name}.jsonl")):
+        cells = {cell.labels["strategy"]: cell for cell in facet.cells}
+        full = cells["Full"]
+        verdicts = " | ".join(verdict(cells[strategy], strategy) for strategy in STRATEGIES)
+        figures = f"{len(full.rows) or '-'} | {spread(full.metric(MAIN))}"
+        lines.append(f"| {facet.title} | {figures} | {verdicts} |")
+    return "\n".join(lines) + "\n"
+
+
+def claims(name: str) -> str:
+    """Return, for each P- cell with a reference, how it stands to the claim."""
+    lines = []
+    for facet in sweep(name):
+        for cell in facet.cells:
+            label = cell.labels["strategy"]
+            if not label.startswith("P-") or not cell.differences or cell.reference is None:
+                continue
+            target, full = cell.target_bytes, cell.reference.target_bytes
+            fewer = f"{full / target:.1f} times fewer" if target and full else "not reached"
+            told = verdict(cell, label.partition(" ")[0])
+            lines.append(f"- {facet.title}, {label}: {told}; bytes to 95 % of Full: {fewer}.")
+    return "\n".join(lines) + "\n"
+
+
+def exceptions(name: str) -> str:
+    """Return where a P- cell is below the popularity floor, or not above its C- cell."""
+    lines, checked = [], 0
+    for facet in sweep(name):
+        cells = {cell.labels["strategy"]: cell for cell in facet.cells if cell.rows}
+        floor = facet.floors()["popularity"][f"test.{MAIN}"]
+        for label, cell in cells.items():
+            if not label.startswith("P-"):
+                continue
+            checked += 1
+            alone = cells.get(f"C-{label[2:]}")
+            said = []
+            if cell.level < floor:
+                said.append(f"{cell.level:.4f} is below popularity, {floor:.4f}")
+            if alone is not None and cell.level <= alone.level:
+                said.append(f"{cell.level:.4f} is not above {alone.level:.4f} of C-{label[2:]}")
+            if said:
+                lines.append(f"- {facet.title}, {label}: {'; '.join(said)}.")
+    return "\n".join(lines or [f"- None, in {checked} cells."]) + "\n"
+
+
+def path_of(name: str, title: str, of: str) -> Path:
+    """Return where a picture lies."""
+    words = "-".join(title.lower().replace(",", "").split())
+    return PICTURES / f"results-{name}-{words}-{of}.png"
+
+
+def draw(name: str, title: str, of: str) -> None:
+    """Draw one facet: accuracy against bytes ("total"), or learning curves ("curves")."""
+    from fedpeft.report.sweeps.charts import curves, pareto
+    from fedpeft.report.theme import PICTURE, save_png
+
+    facet = next(facet for facet in sweep(name) if facet.title == title)
+    chart = (
+        pareto(facet, "total", width=640, theme=PICTURE)
+        if of == "total"
+        else curves(facet, width=640, theme=PICTURE)
+    )
+    save_png(chart, path_of(name, title, of))
+
+
+def render(draw: Callable[[str, str, str], None] | None = None) -> str:
+    """Return the page; pictures are drawn only with `draw`."""
+
+    def picture(name: str, title: str, of: str) -> str:
+        if draw is not None:
+            draw(name, title, of)
+        what = {
+            "total": "test NDCG@10 against all bytes of a client",
+            "curves": "validation NDCG@10 against megabytes of a client",
+        }[of]
+        return f"![{title}: {what}](img/{path_of(name, title, of).name})\n"
+
+    page = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    functions = {f.__name__: f for f in (tables, twelve, claims, exceptions, picture)}
+    return page.from_string(PROSE.read_text(encoding="utf-8")).render(functions)
 
 
 def main() -> None:
-    """Write the page: ``{{ tables("NAME") }}`` in the prose stands for a summary's tables."""
-    from jinja2 import Environment, StrictUndefined
-
-    page = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    text = page.from_string(PROSE.read_text(encoding="utf-8")).render(tables=tables, claims=claims)
-    (ROOT / "docs" / "results.md").write_text(text, encoding="utf-8")
+    """Write the page and its pictures."""
+    PAGE.write_text(render(draw), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -76,6 +76,13 @@ def test_cost_page_is_up_to_date() -> None:
     )
 
 
+def test_results_page_is_up_to_date() -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "generate_results.py"))
+    assert script["PAGE"].read_text("utf-8") == script["render"](), (
+        "run: python docs/generate_results.py"
+    )
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_resolve(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fedpeft.errors import ConfigError
 from fedpeft.sweep import Cell, read_grid, select
 from fedpeft.sweep.folder import SweepFolder
+from fedpeft.sweep.grid import resolve_cell
 
 from .grids import SMALL, STRATEGIES, write_grid
 
@@ -181,3 +183,24 @@ def test_committed_grids_resolve(path: Path, tmp_path: Path) -> None:
     grid = read_grid(path, tmp_path)
     assert len(grid.file.seeds) >= 3
     assert len(grid.cells()) == len(grid.settings) * len(grid.file.seeds)
+
+
+def test_hash_tells_settings_apart_and_no_more(tmp_path: Path) -> None:
+    """A value in the file that is the default is no other setting; another value is one."""
+
+    def hash_of(**settings: Any) -> str:
+        return resolve_cell({}, {"seed": 0, **settings}, tmp_path).hash
+
+    assert hash_of() == hash_of(evaluation={"every": 50}, training={"rounds": 1000})
+    others = [
+        hash_of(seed=1),
+        hash_of(evaluation={"every": 25}),
+        hash_of(training={"rounds": 999}),
+        hash_of(training={"refresh_every": 51}),
+        hash_of(adapter={"rank": 3}),
+        hash_of(adapter={"kind": "hash"}),
+        hash_of(items={"dim": 16}),
+        hash_of(loss={"kind": "bpr"}),
+        hash_of(recipe="paper"),
+    ]
+    assert len({hash_of(), *others}) == 1 + len(others)

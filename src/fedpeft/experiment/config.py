@@ -43,9 +43,9 @@ class Choice:
     kind: str
     config: ConfigModel
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the table as it stands in a config file."""
-        return {"kind": self.kind, **self.config.model_dump(mode="json")}
+    def to_dict(self, *, sparse: bool = False) -> dict[str, Any]:
+        """Return the table as it stands in a config file; `sparse` as in `RunConfig.to_dict`."""
+        return {"kind": self.kind, **self.config.model_dump(mode="json", exclude_defaults=sparse)}
 
 
 @dataclass(frozen=True)
@@ -62,18 +62,25 @@ class RunConfig:
     loss: Choice
     training: TrainingConfig
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return all tables, every key resolved; `resolve` of the result gives `self`."""
+    def to_dict(self, *, sparse: bool = False) -> dict[str, Any]:
+        """Return all tables, every key resolved; `resolve` of the result gives `self`.
+
+        With `sparse`, keys are left out that have the value they have whatever the recipe.
+        """
+
+        def table(config: ConfigModel) -> dict[str, Any]:
+            return config.model_dump(mode="json", exclude_defaults=sparse)
+
         return {
             "seed": self.seed,
             "recipe": self.recipe,
-            "data": self.data.model_dump(mode="json"),
-            "evaluation": self.evaluation.model_dump(mode="json"),
-            "items": self.items.model_dump(mode="json"),
-            "adapter": self.adapter.to_dict(),
-            "backbone": self.backbone.to_dict(),
-            "loss": self.loss.to_dict(),
-            "training": self.training.model_dump(mode="json"),
+            "data": table(self.data),
+            "evaluation": table(self.evaluation),
+            "items": table(self.items),
+            "adapter": self.adapter.to_dict(sparse=sparse),
+            "backbone": self.backbone.to_dict(sparse=sparse),
+            "loss": self.loss.to_dict(sparse=sparse),
+            "training": table(self.training),
         }
 
     @property

@@ -74,7 +74,7 @@ def overlay(
     y = alt.Y(
         "y:Q",
         scale=alt.Scale(domain=[low, high], nice=False),
-        axis=alt.Axis(title=None, ticks=False, tickCount=5, format=".2f"),
+        axis=alt.Axis(title=None, ticks=False, tickCount=5, format=_format(high - low)),
     )
     layers = _marks(curves, first, last, x, y, behind)
     layers += _labels(curves, (low, high), height, y, margin)
@@ -168,10 +168,15 @@ def _ends(xs: Sequence[float], axis: Axis) -> tuple[float, float]:
 
 
 def _domain(values: Sequence[float]) -> tuple[float, float]:
-    """Return the range of `values` with a little air, at least 0.02 wide."""
+    """Return the range of `values` with a little air, at least 0.004 wide."""
     low, high = min(values), max(values)
-    air = max(0.06 * (high - low), 0.01)
+    air = max(0.06 * (high - low), 0.002)
     return max(0.0, low - air), high + air
+
+
+def _format(height: float) -> str:
+    """Return a number format in which about five ticks over a height all differ."""
+    return ".2f" if height >= 0.05 else ".3f"
 
 
 def _pixel(value: float, low: float, high: float, height: float) -> float:

@@ -56,8 +56,12 @@ class Cell:
 
     @property
     def hash(self) -> str:
-        """Return the fingerprint of the configuration, the same wherever the data lie."""
-        values = self.config.to_dict()
+        """Return the fingerprint of the configuration.
+
+        It is the same wherever the data lie, and in later versions with more keys: what a new key
+        does by default is what was done before it.
+        """
+        values = self.config.to_dict(sparse=True)
         values["data"]["source"] = self.source
         return fingerprint(json.dumps(values, sort_keys=True))[:16]
 

@@ -53,7 +53,10 @@ def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def curves(facet: Facet, *, width: int, theme: Theme = PAGE) -> Any:
-    """Draw validation NDCG@10 against megabytes, mean over the seeds, with the floors as rules."""
+    """Draw validation NDCG@10 against megabytes, mean over the seeds, with the floors as rules.
+
+    A floor so far below that it would flatten the curves is in the table only.
+    """
     lines = []
     for index, cell in _shown(facet):
         points = _mean_curve(cell)
@@ -63,9 +66,12 @@ def curves(facet: Facet, *, width: int, theme: Theme = PAGE) -> Any:
             )
     if not lines:
         return None
+    heights = [y for line in lines for _, y in line.points]
+    lowest = min(heights) - (max(heights) - min(heights))
     for name, metrics in facet.floors().items():
         level = metrics[f"validation.{MAIN}"]
-        lines.append(Line(floor_label(name), theme.muted, [4, 4], [], level))
+        if level >= lowest:
+            lines.append(Line(floor_label(name), theme.muted, [4, 4], [], level))
     return styled(overlay(lines, MEGABYTES, width, 320), theme)
 
 
