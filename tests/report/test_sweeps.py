@@ -153,6 +153,19 @@ def test_one_reference_may_serve_all(tmp_path: Path) -> None:
     assert {cell.reference for cell in facet.cells} == {facet.cells[0]}
 
 
+def test_one_reference_may_serve_a_facet(tmp_path: Path) -> None:
+    """The same where several facets have one cell each with the reference's label."""
+    axes = {"backbone": ["A", "B"], "adapter.rank": ["2", "4"]}
+    sweep = read_sweep(write_sweep(tmp_path, axes=axes))
+    rows = [r for r in sweep.rows if (r["strategy"], r["adapter.rank"]) != ("Full", "4")]
+    object.__setattr__(sweep, "rows", rows)
+    found = facets(sweep)
+    assert len(found) == 2
+    for facet in found:
+        (reference,) = {cell.reference for cell in facet.cells}
+        assert reference is facet.cells[0]
+
+
 def test_bad_folders(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"sweep\.json does not exist"):
         read_sweep(tmp_path)

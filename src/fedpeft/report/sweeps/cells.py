@@ -195,17 +195,18 @@ def _compare(
 ) -> None:
     """Take every member's differences to its reference.
 
-    That is the cell with the same labels but for `axis`; or, where the whole sweep has one cell
-    only with the reference's label, that one.
+    That is the cell with the same labels but for `axis`; or, where the facet, or else the whole
+    sweep, has one cell only with the reference's label, that one.
     """
-    standards = [cell for cell in cells if cell.labels[axis] == reference]
+    near, everywhere = (
+        [cell for cell in group if cell.labels[axis] == reference] for group in (members, cells)
+    )
+    lone = next((group[0] for group in (near, everywhere) if len(group) == 1), None)
     for cell in members:
         wanted = {**cell.labels, axis: reference}
-        found = [standard for standard in standards if standard.labels == wanted]
-        found = found or (standards if len(standards) == 1 else [])
-        if not found:
+        standard = next((cell for cell in near if cell.labels == wanted), lone)
+        if standard is None:
             continue
-        standard = found[0]
         cell.reference = standard
         last = standard.metric(MAIN, "validation")
         if last is not None:
