@@ -17,14 +17,15 @@ from jinja2 import Environment, StrictUndefined
 
 from fedpeft.cost import AS_SET, Cost, Scale, costs
 from fedpeft.cost.formulas import FORMULAS
-from fedpeft.experiment import resolve
 from fedpeft.experiment.costs import scale_of, strategies
+from fedpeft.report.sweeps import Spread, facets, read_records
+from fedpeft.report.sweeps.cells import MAIN
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "costs.md"
 TEMPLATE = ROOT / "docs" / "costs.md.j2"
 MEASURED = ROOT / "benchmarks" / "results" / "cost.json"
-ACCURACY = ROOT / "experiments" / "results" / "headline-ml-1m.json"
+ACCURACY = ROOT / "experiments" / "results" / "headline.jsonl"
 ITEMS = tuple(10**power for power in range(3, 8))
 LABELS = ("Full", "P-LoRA r=4", "P-Hash 512 x 2", "P-Hash-SENet 512 x 2", "P-RQ 256 x 4")
 
@@ -171,32 +172,33 @@ def expressed(by_items: dict[int, dict[str, Cost]], measured: dict[str, Any]) ->
     return table(head, rows)
 
 
-def accuracy() -> dict[str, Callable[..., str]]:
-    """Return what the committed runs on MovieLens 1M reached, paid and sent, as functions."""
-    cells = {cell["cell"]: cell for cell in json.loads(ACCURACY.read_text())["cells"]}
+def accuracy() -> dict[str, Callable[..., Any]]:
+    """Return what the committed runs on MovieLens 1M reached and paid, as functions."""
+    cells = {
+        (cell.labels["variant"], cell.labels["strategy"]): cell
+        for facet in facets(read_records(ACCURACY))
+        for cell in facet.cells
+        if cell.rows
+    }
 
-    def score(name: str) -> dict[str, float]:
-        found: dict[str, float] = cells[name]["test"]["sampled"]["ndcg@10"]
+    def score(name: str, variant: str) -> Spread:
+        found = cells[variant, name].metric(MAIN)
+        assert found is not None
         return found
 
-    def travelled() -> str:
-        plans = [resolve(cells[label]["config"]).training for label in LABELS if label in cells]
-        ways = dict.fromkeys(f"{plan.encoding} / {plan.broadcast_encoding}" for plan in plans)
-        return ", ".join(ways)
-
-    def near(suffix: str) -> str:
-        full = score(f"Full{suffix}")
-        labels = [label for label in LABELS[1:] if label + suffix in cells]
-        gaps = {label: full["mean"] - score(label + suffix)["mean"] for label in labels}
-        return ", ".join(label for label, gap in gaps.items() if gap <= full["std"]) or "none"
+    def near(variant: str) -> str:
+        full = score("Full", variant)
+        known = [label for label in LABELS[1:] if (variant, label) in cells]
+        gaps = {label: full.mean - score(label, variant).mean for label in known}
+        return ", ".join(name for name, gap in gaps.items() if gap <= (full.std or 0)) or "none"
 
     return {
-        "reached": lambda name: f"{score(name)['mean']:.4f} ± {score(name)['std']:.4f}",
-        "paid": lambda name: (
-            f"{cells[name]['bytes']['total_per_client_mean']['mean'] / 1e6:.1f} MB"
+        "reached": lambda name, variant="ours": "{0.mean:.4f} ± {0.std:.4f}".format(
+            score(name, variant)
         ),
-        "travelled": travelled,
+        "paid": lambda name: f"{(cells['ours', name].total_bytes or 0) / 1e6:.1f} MB",
         "near": near,
+        "seeds": lambda variant: len(cells[variant, "P-LoRA r=4"].rows),
     }
 
 
