@@ -162,6 +162,23 @@ def test_item_decay_is_the_gradient_of_half_the_squared_vectors(adapter: str, mo
     assert all(tensor.grad is None for tensor in server.parameters().values())
 
 
+@pytest.mark.parametrize(
+    ("density", "settings", "eps"),
+    [
+        (0.0099, {}, 3e-3),
+        (0.01, {}, 1e-8),
+        (0.001, {"sparse_eps": 0.0}, 1e-8),
+        (0.001, {"server_optimizer": {"eps": 0.5}}, 0.5),
+    ],
+)
+def test_eps_is_large_on_sparse_data(density: float, settings: dict[str, Any], eps: float) -> None:
+    settings = {"server_optimizer": {"eps": 1e-8}, **settings}
+    server = toy("lora", **settings).simulation().server
+    server._density = density
+    server._prepare()
+    assert {group["eps"] for group in server.optimizer.param_groups} == {eps}
+
+
 def test_decay_shrinks_the_table() -> None:
     sizes = []
     for decay in (0.0, 1.0):

@@ -16,6 +16,11 @@ from fedpeft.federation.transforms import complete
 Event = Literal["warmup_end", "fold"]
 
 
+# Measured at .16 %, where a large eps gains a tenth of NDCG@10 and more with every backbone, and at
+# 4.5 %, where it slows training down.
+_SPARSE = 0.01
+
+
 class OptimizerConfig(ConfigModel):
     """A first-order optimiser."""
 
@@ -74,12 +79,17 @@ class TrainingConfig(ConfigModel):
     """Whether the private parameters move along in the payload steps."""
     server_optimizer: OptimizerConfig = OptimizerConfig(lr=0.01)
     """Optimiser the server feeds the average update to, as a gradient (Reddi et al. 2021)."""
+    sparse_eps: float = Field(3e-3, ge=0)
+    """Least `eps` of the server's Adam on sparse data: those with a density (share of all user-item
+    pairs in the train data) below 1 %.  Most items have few interactions there.  Adam would scale
+    their small gradients up to whole steps, in which each item learns its few by heart; with a
+    larger eps it moves in proportion to them (Reddi et al. 2021, tau)."""
     server_schedule: Literal["constant", "cosine"] = "constant"
     """Learning rate of the server over the rounds; `cosine` falls to a tenth."""
     item_decay: float = Field(0.0, ge=0)
     """L2 penalty on item vectors, added by the server: item_decay * density / 2 * sum over items
-    ||v||^2.  The density (share of all user-item pairs in the train data) makes one setting fit
-    many data sets: it is what an item's share in the clients' mean loss goes with."""
+    ||v||^2.  The density makes one setting fit many data sets: it is what an item's share in the
+    clients' mean loss goes with."""
     inference: Literal["fit", "stored", "personalise"] = "fit"
     """What a client scores with: private parameters fitted afresh to the payload it holds (a local
     computation), those stored when it last took part, or all it would have after taking part now:
@@ -97,6 +107,12 @@ class TrainingConfig(ConfigModel):
     def broadcast_encoding(self) -> EncodingName:
         """The encoding of the download."""
         return self.download_encoding or self.encoding
+
+    def server_optimizer_at(self, density: float) -> OptimizerConfig:
+        """Return the server's optimiser for data of a density in [0, 1]."""
+        own = self.server_optimizer
+        eps = max(own.eps, self.sparse_eps) if density < _SPARSE else own.eps
+        return own.model_copy(update={"eps": eps})
 
     def event_at(self, round_number: int) -> Event | None:
         """Return what happens before a round: the end of the warm-up, a fold, or nothing."""

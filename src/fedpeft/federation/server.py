@@ -111,7 +111,8 @@ class Server:
     def _prepare(self) -> None:
         """Set up what an item embedding needs: an optimiser, an empty residual, its prices."""
         old = getattr(self, "optimizer", None)
-        self.optimizer = self._training.server_optimizer.build(self.parameters().values())
+        chosen = self._training.server_optimizer_at(self._density)
+        self.optimizer = chosen.build(self.parameters().values())
         if old is not None:  # shared backbone tensors live on, and so do their moments
             for parameter in self.backbone.shared().values():
                 self.optimizer.state[parameter] = old.state[parameter]
