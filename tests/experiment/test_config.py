@@ -53,6 +53,7 @@ def test_short_runs_warm_up_shortly(rounds: int, warmup: int) -> None:
 def test_no_warmup_without_a_base_to_end_in(adapter: dict[str, str]) -> None:
     training = resolve({"adapter": adapter}).training
     assert (training.warmup_rounds, training.refresh_every) == (0, 0)
+    assert (training.sparse_eps == 0) == (adapter.get("mode") == "compress")
 
 
 def test_recipe_below_file_below_option(tmp_path: Path) -> None:

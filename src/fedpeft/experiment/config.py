@@ -185,7 +185,7 @@ def _training(
     """Return the training settings: the recipe's, the backbone's own, `settings`, less what cannot.
 
     The full table needs no warm-up (it would be its own) and has nothing to refresh; pure
-    compression has no base that either could end in.
+    compression has no base that either could end in, nor one that rare items had better stay near.
     """
     assert isinstance(adapter.config, AdapterConfig)
     least_squares = _least_squares(loss)
@@ -211,6 +211,8 @@ def _training(
     )
     if "warmup_rounds" not in settings and isinstance(rounds, int):
         merged["warmup_rounds"] = min(warmup, rounds // 5)
+    if adapter.config.mode == "compress":
+        merged.setdefault("sparse_eps", 0.0)
     for key in ("warmup_rounds", "refresh_every"):
         if adapter.kind == "full":
             merged[key] = 0

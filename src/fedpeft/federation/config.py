@@ -83,7 +83,8 @@ class TrainingConfig(ConfigModel):
     """Least `eps` of the server's Adam on sparse data: those with a density (share of all user-item
     pairs in the train data) below 1 %.  Most items have few interactions there.  Adam would scale
     their small gradients up to whole steps, in which each item learns its few by heart; with a
-    larger eps it moves in proportion to them (Reddi et al. 2021, tau)."""
+    larger eps it moves in proportion to them and stays near the base (Reddi et al. 2021, tau).
+    Pure compression has no base; its default is 0."""
     server_schedule: Literal["constant", "cosine"] = "constant"
     """Learning rate of the server over the rounds; `cosine` falls to a tenth."""
     item_decay: float = Field(0.0, ge=0)
