@@ -150,12 +150,20 @@ def verdicts(name: str, strategies: Sequence[str]) -> str:
         f"| | seeds | Full: NDCG@10 | {' | '.join(strategies)} |",
         "|---" * (3 + len(strategies)) + "|",
     ]
+    entries: list[list[str]] = []
     for facet in facets(read_records(RESULTS / f"{name}.jsonl")):
         cells = {cell.labels["strategy"]: cell for cell in facet.cells}
         full = cells["Full"]
-        told = " | ".join(verdict(cells[strategy]) for strategy in strategies)
+        entries.append([verdict(cells[strategy]) for strategy in strategies])
+        told = " | ".join(entries[-1])
         figures = f"{len(full.rows) or '-'} | {spread(full.metric(MAIN))}"
         lines.append(f"| {facet.title} | {figures} | {told} |")
+    run = [found for found in entries if any(each != "not run" for each in found)]
+    won = [[each.endswith("**won**") for each in found] for found in run]
+    lines.append(
+        f"\nOf {len(entries)} cells {len(run)} have been run; {sum(map(any, won))} are won by at least "
+        f"one adapter, {sum(map(all, won))} by all three."
+    )
     return "\n".join(lines) + "\n"
 
 
