@@ -161,8 +161,8 @@ def verdicts(name: str, strategies: Sequence[str]) -> str:
     run = [found for found in entries if any(each != "not run" for each in found)]
     won = [[each.endswith("**won**") for each in found] for found in run]
     lines.append(
-        f"\nOf {len(entries)} cells {len(run)} have been run; {sum(map(any, won))} are won by at least "
-        f"one adapter, {sum(map(all, won))} by all three."
+        f"\nOf {len(entries)} cells {len(run)} have been run; {sum(map(any, won))} are won by at "
+        f"least one adapter, {sum(map(all, won))} by all three."
     )
     return "\n".join(lines) + "\n"
 
