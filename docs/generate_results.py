@@ -161,8 +161,8 @@ def verdicts(name: str, strategies: Sequence[str]) -> str:
     run = [found for found in entries if any(each != "not run" for each in found)]
     won = [[each.endswith("**won**") for each in found] for found in run]
     lines.append(
-        f"\nOf {len(entries)} cells {len(run)} have been run; {sum(map(any, won))} are won by at "
-        f"least one adapter, {sum(map(all, won))} by all three."
+        f"\nCells run: {len(run)} of {len(entries)}; won by at least one adapter: "
+        f"{sum(map(any, won))}; by all three: {sum(map(all, won))}."
     )
     return "\n".join(lines) + "\n"
 
