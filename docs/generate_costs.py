@@ -193,9 +193,7 @@ def accuracy() -> dict[str, Callable[..., Any]]:
         return ", ".join(name for name, gap in gaps.items() if gap <= (full.std or 0)) or "none"
 
     return {
-        "reached": lambda name, variant="ours": "{0.mean:.4f} ± {0.std:.4f}".format(
-            score(name, variant)
-        ),
+        "reached": lambda name, variant="ours": str(score(name, variant)),
         "paid": lambda name: f"{(cells['ours', name].total_bytes or 0) / 1e6:.1f} MB",
         "near": near,
         "seeds": lambda variant: len(cells[variant, "P-LoRA r=4"].rows),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from fedpeft.report.sweeps import CellResult, Facet, Interval, Spread, facets, read_records
+from fedpeft.report.sweeps import CellResult, Facet, Interval, facets, read_records
 from fedpeft.report.sweeps.cells import MAIN
 from fedpeft.report.table import floor_label
 
@@ -72,15 +72,14 @@ def table(facet: Facet) -> str:
 
 def row(facet: Facet, cell: CellResult) -> str:
     """Return the line of one cell."""
-    share = share_of(cell)
     figures = [
         facet.name(cell),
         ", ".join(map(str, cell.rows)),
-        *(spread(cell.metric(name)) for name in ("sampled.hr@10", MAIN, "full.ndcg@10")),
+        *(str(cell.metric(name) or "-") for name in ("sampled.hr@10", MAIN, "full.ndcg@10")),
         difference(cell.differences.get(MAIN)),
         f"{cell.round_bytes or 0:,.0f}",
         f"{(cell.total_bytes or 0) / 1e6:.2f}"
-        + ("" if share is None or cell is cell.reference else f" ({share:.1%})"),
+        + ("" if cell.share is None or cell is cell.reference else f" ({cell.share:.1%})"),
         "not reached" if cell.target_bytes is None else f"{cell.target_bytes / 1e6:.2f}",
     ]
     return f"| {' | '.join(figures)} |"
@@ -95,13 +94,6 @@ def floors(facet: Facet) -> Iterator[str]:
         yield f"| {floor_label(name)} | | {' | '.join(figures)} | | | | |"
 
 
-def spread(found: Spread | None) -> str:
-    """Return mean ± standard deviation; the mean alone for one seed."""
-    if found is None:
-        return "-"
-    return f"{found.mean:.4f}" + ("" if found.std is None else f" ± {found.std:.4f}")
-
-
 def difference(found: Interval | None) -> str:
     """Return a paired difference with its interval and what it means."""
     if found is None:
@@ -111,13 +103,6 @@ def difference(found: Interval | None) -> str:
     return f"{found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f}: {found.verdict})"
 
 
-def share_of(cell: CellResult) -> float | None:
-    """Return a cell's bytes of a whole run as a share of its reference's."""
-    if cell.reference is None or not cell.reference.total_bytes or cell.total_bytes is None:
-        return None
-    return cell.total_bytes / cell.reference.total_bytes
-
-
 def allowed(cell: CellResult) -> float:
     """Return the share of the full table's bytes that the claim allows."""
     return 0.15 if cell.labels["strategy"].startswith("P-RQ") else 0.125
@@ -125,7 +110,7 @@ def allowed(cell: CellResult) -> float:
 
 def verdict(cell: CellResult) -> str:
     """Return how a cell stands to the claim: its bytes, and accuracy within one deviation."""
-    found, share = cell.differences.get(MAIN), share_of(cell)
+    found, share = cell.differences.get(MAIN), cell.share
     if found is None or share is None or cell.reference is None:
         return "not run"
     standard = cell.reference.metric(MAIN)
@@ -156,7 +141,7 @@ def verdicts(name: str, strategies: Sequence[str]) -> str:
         full = cells["Full"]
         entries.append([verdict(cells[strategy]) for strategy in strategies])
         told = " | ".join(entries[-1])
-        figures = f"{len(full.rows) or '-'} | {spread(full.metric(MAIN))}"
+        figures = f"{len(full.rows) or '-'} | {full.metric(MAIN) or '-'}"
         lines.append(f"| {facet.title} | {figures} | {told} |")
     run = [found for found in entries if any(each != "not run" for each in found)]
     won = [[each.endswith("**won**") for each in found] for found in run]

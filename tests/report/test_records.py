@@ -92,6 +92,13 @@ def test_results_of_other_settings_do_not_stay(sweep: Sweep, tmp_path: Path) -> 
             '{"seed":0,"status":"done","config":"c"}\n',
             "line 2 has no key 'curve'",
         ),
+        ('{"name":"s","axes":[],"seeds":[0],"compare":null}\n5\n', "line 2 is no JSON object"),
+        (
+            '{"name":"s","axes":[],"seeds":[0],"compare":null}\n'
+            '{"seed":0,"status":"done","config":"c","commit":"c","version":"v","split":"s",'
+            '"curve":[[1]]}\n',
+            "line 2: 'curve' must be a list",
+        ),
     ],
 )
 def test_damaged(text: str, said: str, sweep: Sweep, tmp_path: Path) -> None:

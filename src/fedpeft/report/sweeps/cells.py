@@ -83,6 +83,13 @@ class CellResult:
         """Everything that crossed the network, mean over clients and seeds."""
         return self.mean("bytes.total_per_client_mean")
 
+    @property
+    def share(self) -> float | None:
+        """Total bytes as a share of the reference's."""
+        if self.reference is None or not self.reference.total_bytes or self.total_bytes is None:
+            return None
+        return self.total_bytes / self.reference.total_bytes
+
 
 @dataclass(frozen=True, eq=False)
 class Facet:

@@ -12,7 +12,7 @@ from fedpeft.report.html import render, twice
 from fedpeft.report.sweeps.cells import MAIN, METRICS, CellResult, Facet, facets, numbers
 from fedpeft.report.sweeps.charts import MOST, ablation, curves, pareto
 from fedpeft.report.sweeps.read import Sweep
-from fedpeft.report.sweeps.statistics import Interval, Spread
+from fedpeft.report.sweeps.statistics import Interval
 from fedpeft.report.table import floor_label, megabytes
 
 _COLUMNS = (
@@ -104,14 +104,11 @@ def _facet(facet: Facet) -> Mapping[str, Any]:
 
 def _row(cell: CellResult) -> list[_Text]:
     """Return a cell's row as text, one entry per `_COLUMNS`."""
-    scores = [_spread(cell.metric(name)) for name in METRICS]
+    scores = [str(cell.metric(name) or "-") for name in METRICS]
     if cell.best:
         scores[0] = "★ " + scores[0]
     elif cell.ties_best:
         scores[0] = "= " + scores[0]
-    share, reference = None, cell.reference
-    if reference is not None and reference.total_bytes and cell.total_bytes is not None:
-        share = 100 * cell.total_bytes / reference.total_bytes
     seeds = str(len(cell.rows))
     if len(cell.rows) < cell.asked:
         seeds += f" of {cell.asked}"
@@ -121,16 +118,10 @@ def _row(cell: CellResult) -> list[_Text]:
         _difference(cell.differences.get(MAIN), is_reference=cell.reference is cell),
         _Text("-" if cell.round_bytes is None else f"{cell.round_bytes:,.0f}"),
         _Text("-" if cell.total_bytes is None else megabytes(cell.total_bytes)),
-        _Text("-" if share is None else f"{share:.1f}"),
+        _Text("-" if cell.share is None else f"{100 * cell.share:.1f}"),
         _Text("-" if cell.target_bytes is None else megabytes(cell.target_bytes)),
         _Text(seeds),
     ]
-
-
-def _spread(score: Spread | None) -> str:
-    if score is None:
-        return "-"
-    return f"{score.mean:.4f}" + ("" if score.std is None else f" ± {score.std:.4f}")
 
 
 def _difference(found: Interval | None, *, is_reference: bool) -> _Text:

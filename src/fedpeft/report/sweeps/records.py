@@ -20,6 +20,9 @@ from fedpeft.report.sweeps.read import Sweep, check_facts, check_row
 _METRICS = ("hr@10", "ndcg@10", "mrr")
 """Metrics that are kept, of runs and of floors."""
 
+_OF_DONE = ("curve", "commit", "version", "split")
+"""Keys that a finished run has besides those of every row."""
+
 
 def is_records(path: Path) -> bool:
     """Return whether a file is one of records, by its name."""
@@ -67,11 +70,21 @@ def read_records(path: Path) -> Sweep:
         raise ArtifactError(f"{path} is empty; its first line says what was asked for")
     facts, rows = check_facts(values[0], path), values[1:]
     for number, row in enumerate(rows, start=2):
-        problem = f"{path}, line {number} has no key"
-        check_row(row, facts, problem, *(["curve"] if row.get("status") == "done" else []))
-        if "curve" in row:
-            row["curve"] = [Point(*point) for point in row["curve"]]
+        where = f"{path}, line {number}"
+        if not isinstance(row, dict):
+            raise ArtifactError(f"{where} is no JSON object")
+        done = row.get("status") == "done"
+        check_row(row, facts, f"{where} has no key", *(_OF_DONE if done else ()))
+        if done:
+            row["curve"] = _curve(row["curve"], where)
     return Sweep(facts, rows)
+
+
+def _curve(value: Any, where: str) -> list[Point]:
+    try:
+        return [Point(int(number), float(sent), float(ndcg)) for number, sent, ndcg in value]
+    except (TypeError, ValueError):
+        raise ArtifactError(f"{where}: 'curve' must be a list of [round, bytes, NDCG@10]") from None
 
 
 def _joined(sweep: Sweep, earlier: Sweep) -> Sweep:

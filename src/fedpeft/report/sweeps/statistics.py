@@ -19,6 +19,9 @@ class Spread:
     mean: float
     std: float | None
 
+    def __str__(self) -> str:
+        return f"{self.mean:.4f}" + ("" if self.std is None else f" ± {self.std:.4f}")
+
 
 @dataclass(frozen=True)
 class Interval:
