@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fedpeft.errors import ArtifactError
+from fedpeft.errors import ArtifactError, ConfigError
 from fedpeft.report.sweeps import Sweep, facets, read_records, read_sweep, write_records
 from fedpeft.report.sweeps.page import write_sweep_report
 
@@ -75,6 +75,16 @@ def test_results_of_other_settings_do_not_stay(sweep: Sweep, tmp_path: Path) -> 
     joined = write_records(without(sweep, 0, config="another"), path)
     assert joined.rows[0]["status"] == "missing"
     assert joined.status["done"] == 16
+
+
+def test_another_grids_results_are_not_replaced(sweep: Sweep, tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    write_records(sweep, path)
+    before = path.read_text()
+    other = replace(sweep, facts=sweep.facts.model_copy(update={"name": "other"}))
+    with pytest.raises(ConfigError, match="has the results of 'toy-grid', which those of 'other'"):
+        write_records(other, path)
+    assert path.read_text() == before
 
 
 @pytest.mark.parametrize(

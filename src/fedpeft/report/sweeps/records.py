@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fedpeft.errors import ArtifactError
+from fedpeft.errors import ArtifactError, ConfigError
 from fedpeft.files import write_text
 from fedpeft.report.runs import Point
 from fedpeft.report.sweeps.read import Sweep, check_facts, check_row
@@ -39,9 +39,17 @@ def write_records(sweep: Sweep, path: Path) -> Sweep:
     ------
     ArtifactError
         If `path` exists and is damaged.
+    ConfigError
+        If it holds the results of another grid.
     """
     if path.exists():
-        sweep = _joined(sweep, read_records(path))
+        earlier = read_records(path)
+        if earlier.facts.name != sweep.facts.name:
+            raise ConfigError(
+                f"{path} has the results of {earlier.facts.name!r}, which those of "
+                f"{sweep.facts.name!r} would replace; name another file"
+            )
+        sweep = _joined(sweep, earlier)
     facts = sweep.facts.model_dump()
     facts["axes"] = list(facts["axes"].items())  # their order counts
     write_text(path, "".join(f"{_line(value)}\n" for value in (facts, *map(_kept, sweep.rows))))
