@@ -59,8 +59,8 @@ def test_defaults(here: Path) -> None:
         names = [sent["encoding"] for sent in cost["communication"]]
         assert names == ["as set", "float32", "float16", "int8"]
     first = found["strategies"][-1]["communication"][0]
-    assert (first["upload_encoding"], first["download_encoding"]) == ("float16", "int8")
-    assert (first["upload_round"], first["download_round"]) == (65_536, 34_816)
+    assert (first["upload_encoding"], first["download_encoding"]) == ("int8", "int8")
+    assert (first["upload_round"], first["download_round"]) == (34_816, 34_816)
 
 
 @pytest.mark.parametrize("dim", [32, 64])

@@ -84,7 +84,7 @@ def test_gradient_steps_bring_their_own_defaults() -> None:
 
 def test_an_encoding_asked_for_is_for_both_directions() -> None:
     ours = resolve({"adapter": {"kind": "hash"}}).training
-    assert (ours.encoding, ours.download_encoding) == ("float16", "int8")
+    assert (ours.encoding, ours.download_encoding) == ("int8", "int8")
     steps = resolve({"adapter": {"kind": "hash"}, "loss": {"kind": "bpr"}}).training
     assert (steps.encoding, steps.download_encoding) == ("float32", "int8")
     assert resolve({"training": {"encoding": "int8"}}).training.download_encoding is None

@@ -40,7 +40,7 @@ STEPS: dict[str, Any] = {**GRADIENT, "private_optimizer": ADAM}
 def transform(name: str) -> Transform:
     if name == "clip":
         return Clip(ClipConfig(norm=0.05), TransformContext(clients=12, seed=0))
-    return Encoding(Float16() if name == "float16" else Int8(), 12)
+    return Encoding(Float16() if name == "float16" else Int8(), 12, seed=0)
 
 
 def run_of(adapter: str, backbone: str, mode: str, **training: Any) -> Toy:
@@ -48,12 +48,13 @@ def run_of(adapter: str, backbone: str, mode: str, **training: Any) -> Toy:
 
 
 def second_update(run: Toy, plan: str, sent_as: str) -> tuple[Update, dict[str, torch.Tensor]]:
-    """Return the second round's update, in which int8 sends what the first one held back."""
+    """Return the second round's update, and the private tensors."""
     simulation = run.simulation(plan)
     if "neighbours" in simulation.private:
         simulation.private["neighbours"].normal_(std=0.1, generator=torch_rng(0, "neighbours"))
     transforms = [transform(sent_as)]
     for number in range(2):
+        transforms[0].begin(number, simulation.server.item)
         cohort = simulation.sampler.draw(number)
         update = run_round(plan, simulation.problem, simulation.private, cohort, transforms)  # type: ignore[arg-type]
         if number == 0:

@@ -17,6 +17,7 @@ from fedpeft.federation import Simulation, checkpoint
 from fedpeft.federation.loop import client_loss
 from fedpeft.federation.pseudo import PseudoRows
 from fedpeft.federation.stacked import run_stacked
+from fedpeft.federation.transforms import UpdateTransform
 from fedpeft.testing import Toy, assert_plans_agree, hand_split
 from fedpeft.testing.toy import LEAST_SQUARES
 
@@ -202,11 +203,10 @@ def test_a_resumed_run_is_the_same_run(tmp_path: Path, at: int) -> None:
     assert same(everything(whole), everything(second))
 
 
-class _Spy:
+class _Spy(UpdateTransform):
     """A transform that notes what the server gets to see of item-indexed tensors."""
 
     dense = True
-    feedback = None
 
     def __init__(self) -> None:
         self.rows: dict[int, set[int]] = {}
@@ -216,9 +216,6 @@ class _Spy:
         for delta, user in zip(change["item.weight"], users.tolist(), strict=True):
             self.rows[user] = set(delta.any(1).nonzero().flatten().tolist())
             self.changes[user] = delta
-        return change
-
-    def on_mean(self, change: dict[str, Any], clients: int) -> dict[str, Any]:
         return change
 
 

@@ -12,9 +12,9 @@ from fedpeft.cost.strategy import Scale, Strategy, shapes_only
 from fedpeft.data.dataset import Histories, Ints
 from fedpeft.data.recency import RecencyConfig
 from fedpeft.federation.cohort import CohortSampler
-from fedpeft.federation.config import TrainingConfig
+from fedpeft.federation.config import Phase, TrainingConfig
 from fedpeft.federation.encoding import CODECS, Codec
-from fedpeft.federation.ledger import Ledger, Phase, Prices
+from fedpeft.federation.ledger import Ledger, Prices
 from fedpeft.federation.loop import payload_of
 
 AS_SET = "as set"
@@ -39,7 +39,7 @@ class Communication:
     warmup_upload_round, warmup_download_round
         One payload of the warm-up, where there is one.
     base, subspace
-        One-off download: the base table; codes or hash seeds.
+        One-off download: the table the adapt phase begins with; codes or hash seeds.
     upload, download, warmup, one_off, catch_up, total
         Over the whole run, mean over all clients.  Upload and download are payloads alone, those
         of the warm-up among them; `warmup` is the warm-up's part of both.
@@ -135,7 +135,7 @@ def _summarised(
         download_round=adapt.download,
         warmup_upload_round=warmup.upload if warmup else None,
         warmup_download_round=warmup.download if warmup else None,
-        base=adapt.base,
+        base=sum(ledger.bases[:1]),
         subspace=adapt.subspace,
         upload=ledger.totals.upload / clients,
         download=ledger.totals.download / clients,
@@ -150,7 +150,14 @@ def price(up: Codec, down: Codec, backbone: Backbone) -> Prices:
     """Return what a server would charge for a client's module, which may be a sketch."""
     shapes = {name: tensor.shape for name, tensor in payload_of(backbone).items()}
     item = backbone.item
-    return Prices(up.size(shapes), down.size(shapes), item.base_bytes, item.subspace_bytes)
+    base = {} if item.base is None else {"base": item.base.shape}
+    return Prices(
+        upload=up.size(shapes),
+        download=down.size(shapes),
+        base=item.base_bytes,
+        encoded_base=down.size(base),
+        subspace=item.subspace_bytes,
+    )
 
 
 def account(
@@ -160,7 +167,7 @@ def account(
     ledger = Ledger(clients)
     phase: Phase = "warmup" if training.warmup_rounds else "adapt"
     if phase == "adapt":
-        ledger.open_version(prices[phase].subspace)
+        ledger.open_version(prices[phase], None)
     for number, users in enumerate(drawn):
         event = training.event_at(number)
         if event == "warmup_end":
@@ -168,6 +175,6 @@ def account(
         elif event == "fold":
             ledger.close_version(prices[phase].download)
         if event:
-            ledger.open_version(prices[phase].subspace)
+            ledger.open_version(prices[phase], event)
         ledger.charge(number, phase, users, prices[phase], event)
     return ledger

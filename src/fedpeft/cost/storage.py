@@ -31,7 +31,7 @@ class Memory:
     optimizer
         Moments of the server's optimiser.
     feedback
-        What rounding lost, kept for the next message.
+        What rounding to int8 lost of the broadcast, kept by the server for the next one.
     """
 
     base: int
@@ -67,15 +67,12 @@ def storage(backbone: Backbone, training: TrainingConfig) -> Storage:
     base = 0 if item.base is None else nbytes([item.base])
     subspace = nbytes(buffer for name, buffer in item.named_buffers() if name != "base")
     adapter, shared = nbytes(item.parameters()), nbytes(backbone.shared().values())
-    # a sender of int8 keeps its residual: the client for uploads, the server for the broadcast
-    sent, broadcast = (
-        adapter + shared if issubclass(CODECS[encoding], Int8) else 0
-        for encoding in (training.encoding, training.broadcast_encoding)
-    )
+    narrow = issubclass(CODECS[training.broadcast_encoding], Int8)
+    feedback = adapter + shared if narrow else 0
     moments = optimizer_bytes(backbone, training)
     return Storage(
-        client=Memory(base, subspace, adapter, shared, private_bytes, 0, sent),
-        server=Memory(base, subspace, adapter, shared, 0, moments, broadcast),
+        client=Memory(base, subspace, adapter, shared, private_bytes, 0, 0),
+        server=Memory(base, subspace, adapter, shared, 0, moments, feedback),
     )
 
 

@@ -19,8 +19,8 @@ from fedpeft.federation.scoring import Tensors
 from fedpeft.federation.simulation import Simulation
 from fedpeft.files import fingerprint, read_metadata, read_tensors, write_tensors
 
-SCHEMA = 1
-_OPTIONAL = ("server.", "broadcast.", "upload.")
+SCHEMA = 2
+_OPTIONAL = ("server.", "broadcast.")
 """Names of tensors that exist once the optimiser, or error feedback, has something to remember."""
 
 
@@ -86,10 +86,9 @@ def load(
     simulation.round = state["round"]
     simulation.ledger.restore(state["ledger"], tensors["ledger.held"].numpy())
     _restore_optimizer(simulation, _group(tensors, "server."))
-    for name, feedback in _feedbacks(simulation):
-        feedback.residual = {
-            key: tensor.to(server.item.device) for key, tensor in _group(tensors, name).items()
-        }
+    if server.feedback is not None:
+        kept = _group(tensors, "broadcast.")
+        server.feedback.residual = {n: tensor.to(server.item.device) for n, tensor in kept.items()}
     extra: dict[str, Any] = state["extra"]
     return extra
 
@@ -146,16 +145,9 @@ def _tensors(simulation: Simulation) -> Tensors:
         for key, value in server.optimizer.state[parameter].items():
             if isinstance(value, Tensor):
                 tensors[f"server.{name}|{key}"] = value
-    for prefix, feedback in _feedbacks(simulation):
-        tensors |= {f"{prefix}{name}": t for name, t in feedback.residual.items()}
+    if server.feedback is not None:
+        tensors |= {f"broadcast.{name}": t for name, t in server.feedback.residual.items()}
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _feedbacks(simulation: Simulation) -> list[tuple[str, Any]]:
-    found = [("broadcast.", simulation.server.feedback)]
-    if simulation.encoding is not None:
-        found.append(("upload.", simulation.encoding.feedback))
-    return [(prefix, feedback) for prefix, feedback in found if feedback is not None]
 
 
 def _restore_optimizer(simulation: Simulation, saved: Tensors) -> None:

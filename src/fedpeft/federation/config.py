@@ -13,6 +13,7 @@ from fedpeft.config import ConfigModel
 from fedpeft.data.recency import RecencyConfig
 from fedpeft.federation.transforms import complete
 
+Phase = Literal["warmup", "adapt"]
 Event = Literal["warmup_end", "fold"]
 
 
@@ -79,6 +80,8 @@ class TrainingConfig(ConfigModel):
     """Whether the private parameters move along in the payload steps."""
     server_optimizer: OptimizerConfig = OptimizerConfig(lr=0.01)
     """Optimiser the server feeds the average update to, as a gradient (Reddi et al. 2021)."""
+    warmup_optimizer: OptimizerConfig | None = None
+    """The same in the warm-up, which has few rounds for a whole table; none: as after it."""
     sparse_eps: float = Field(3e-3, ge=0)
     """Least `eps` of the server's Adam on sparse data: those with a density (share of all user-item
     pairs in the train data) below 1 %.  Most items have few interactions there.  Adam would scale
@@ -99,7 +102,8 @@ class TrainingConfig(ConfigModel):
     """What happens to each client's update before it is encoded, in this order: one table of
     settings per transform, by its registered name (``clip``, or one of another package)."""
     encoding: EncodingName = "float32"
-    """How values cross the network; int8 uses error feedback."""
+    """How values cross the network.  With int8 a client rounds at random, so that the mean over
+    clients is right in expectation; the server keeps what its broadcast lost for the next one."""
     download_encoding: EncodingName | None = None
     """How values cross it from the server to the clients; None: as `encoding` says.  Rounding the
     one broadcast costs a simulation nothing; rounding every client's upload needs all of them."""
@@ -109,9 +113,9 @@ class TrainingConfig(ConfigModel):
         """The encoding of the download."""
         return self.download_encoding or self.encoding
 
-    def server_optimizer_at(self, density: float) -> OptimizerConfig:
-        """Return the server's optimiser for data of a density in [0, 1]."""
-        own = self.server_optimizer
+    def server_optimizer_at(self, phase: Phase, density: float) -> OptimizerConfig:
+        """Return the server's optimiser in a phase, for data of a density in [0, 1]."""
+        own = (self.warmup_optimizer if phase == "warmup" else None) or self.server_optimizer
         eps = max(own.eps, self.sparse_eps) if density < _SPARSE else own.eps
         return own.model_copy(update={"eps": eps})
 
@@ -188,7 +192,7 @@ _ADAPTERS: dict[str, dict[str, Any]] = {
 _LEAST_SQUARES: dict[str, dict[str, Any]] = {"lora": {"warmup_rounds": 40}}
 # Rounding each client's upload takes an update of its own for each: little work for least squares
 # and linear adapters (see `fedpeft.federation.catalogue`), several times the round for the others.
-_NARROW_UPLOADS: dict[str, Any] = {"encoding": "float16"}
+_NARROW_UPLOADS: dict[str, Any] = {"encoding": "int8"}
 
 
 _OF_ADAPTERS: dict[tuple[Recipe, str], dict[str, Any]] = {

@@ -15,8 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedpeft.errors import ArtifactError, ConfigError
+from fedpeft.adapters import ItemEmbedding
+from fedpeft.errors import ArtifactError
 from fedpeft.federation.scoring import Tensors
+from fedpeft.federation.transforms import UpdateTransform
+from fedpeft.seeding import torch_rng
 
 Shapes = Mapping[str, torch.Size]
 BLOCK = 64
@@ -113,12 +116,21 @@ class Float16(Codec):
 class Int8(Codec):
     """Each block of 64 values as 8-bit integers times one float32 scale (largest value / 127)."""
 
-    def parts(self, stacked: Tensor) -> list[Tensor]:
+    def parts(self, stacked: Tensor, dither: Tensor | None = None) -> list[Tensor]:
+        """Return scales and integers.
+
+        Parameters
+        ----------
+        dither
+            float (C, N) in [0, 1): each value is rounded up where what it is above the integer
+            below, and the dither, make a whole.  None rounds to the nearest integer.
+        """
         clients, values = stacked.shape
-        blocks = torch.nn.functional.pad(stacked, (0, -values % BLOCK)).view(clients, -1, BLOCK)
+        blocks = _padded(stacked).view(clients, -1, BLOCK)
         scales = blocks.abs().amax(-1) / 127
-        whole = (blocks / scales.clamp(min=1e-30).unsqueeze(-1)).round().to(torch.int8)
-        return [scales, whole.view(clients, -1)[:, :values].contiguous()]
+        steps = (blocks / scales.clamp(min=1e-30).unsqueeze(-1)).view(clients, -1)[:, :values]
+        steps = steps.round() if dither is None else (steps + dither).floor_().clamp_(-127, 127)
+        return [scales, steps.to(torch.int8)]
 
     def join(self, parts: list[Tensor]) -> Tensor:
         scales, whole = parts
@@ -128,72 +140,77 @@ class Int8(Codec):
         return [(torch.float32, -(-values // BLOCK)), (torch.int8, values)]
 
 
+def _padded(stacked: Tensor) -> Tensor:
+    return torch.nn.functional.pad(stacked, (0, -stacked.shape[1] % BLOCK))
+
+
 CODECS: dict[str, type[Codec]] = {"float32": Float32, "float16": Float16, "int8": Int8}
 
 
 class ErrorFeedback:
     """What rounding lost, added to the next message of the same sender (Seide et al. 2014).
 
-    Parameters
-    ----------
-    codec
-        The lossy codec.
-    senders
-        Number of senders, each with its own residual.
-    max_bytes
-        Bound on all residuals together.
+    For the server, whose messages are a stream that every client follows.  Clients are away for
+    rounds at a time: what they held back would arrive stale, and they would have to keep it.
     """
 
-    def __init__(self, codec: Codec, senders: int, max_bytes: int = 8 << 30) -> None:
+    def __init__(self, codec: Codec) -> None:
         self._codec = codec
-        self._senders = senders
-        self._max_bytes = max_bytes
         self.residual: Tensors = {}
 
-    def send(self, stacked: Mapping[str, Tensor], senders: Tensor) -> Tensors:
-        """Return what arrives of the stacked tensors, name -> float (C, ...); keeps the rest."""
-        self._allocate(stacked)
-        meant = {name: tensor + self.residual[name][senders] for name, tensor in stacked.items()}
-        arrived = self._codec.through(meant)
-        for name, tensor in meant.items():
-            self.residual[name][senders] = tensor - arrived[name]
+    def send(self, tensors: Mapping[str, Tensor]) -> Tensors:
+        """Return what arrives of the tensors, name -> float (...); keeps the rest."""
+        meant = {name: tensor + self.residual.get(name, 0) for name, tensor in tensors.items()}
+        stacked = {name: tensor.unsqueeze(0) for name, tensor in meant.items()}
+        arrived = {name: tensor[0] for name, tensor in self._codec.through(stacked).items()}
+        self.residual = {name: tensor - arrived[name] for name, tensor in meant.items()}
         return arrived
 
     def reset(self) -> None:
         """Forget all residuals, as a new subspace demands."""
         self.residual = {}
 
-    def _allocate(self, stacked: Mapping[str, Tensor]) -> None:
-        if self.residual:
-            return
-        size = 4 * self._senders * sum(tensor[0].numel() for tensor in stacked.values())
-        if size > self._max_bytes:
-            raise ConfigError(
-                f"training.encoding = 'int8' keeps {size / 2**30:.1f} GiB of error feedback for "
-                f"{self._senders} clients, more than {self._max_bytes / 2**30:.0f} GiB; use a "
-                "smaller adapter or float16"
-            )
-        self.residual = {
-            name: tensor.new_zeros(self._senders, *tensor.shape[1:])
-            for name, tensor in stacked.items()
-        }
 
+class Encoding(UpdateTransform):
+    """The transform that sends each client's update through a lossy codec.
 
-class Encoding:
-    """The transform that sends each client's update through a lossy codec."""
+    A client rounds to 8 bits at random, up or down in proportion to what is nearer, so that the
+    mean over the clients is right in expectation (QSGD, Alistarh et al. 2017; Reisizadeh et al.
+    2020).  Nothing has to be kept from one message to the next.
 
-    def __init__(self, codec: Codec, clients: int) -> None:
-        self._codec = codec
-        self.feedback = ErrorFeedback(codec, clients) if isinstance(codec, Int8) else None
-        # residuals sit on every row, so every row travels
-        self.dense = self.feedback is not None
+    Notes
+    -----
+    The dither of value i of client c is one uniform number of i plus one of c, modulo 1.  Over the
+    clients, the dithers of a value are thus independent and uniform, which is all that the mean's
+    error depends on, and few numbers are drawn.
+    """
+
+    def __init__(self, codec: Codec, clients: int, seed: int) -> None:
+        self._codec, self._clients, self._seed = codec, clients, seed
+        self.dense = isinstance(codec, Int8)  # a block spans rows, so untouched ones count
+
+    def begin(self, round_number: int, item: ItemEmbedding) -> None:
+        """Begin a round, with a dither of its own."""
+        self._round = round_number
+        self._of_clients = self._uniform(self._clients, "clients")
+        self._of_values: Tensors = {}
 
     def on_user(self, change: Tensors, users: Tensor) -> Tensors:
         """Return what the server receives of the stacked changes."""
-        if self.feedback is None:
+        if not isinstance(self._codec, Int8):
             return self._codec.through(change)
-        return self.feedback.send(change, users)
+        arrived = {}
+        for name, tensor in change.items():
+            flat = tensor.unsqueeze(-1).flatten(1)
+            parts = self._codec.parts(flat, self._dither(name, users, flat.shape[1]))
+            arrived[name] = self._codec.join(parts).reshape(tensor.shape)
+        return arrived
 
-    def on_mean(self, change: Tensors, clients: int) -> Tensors:
-        """Return the mean unchanged: clients' values are decoded before they are added up."""
-        return change
+    def _dither(self, name: str, users: Tensor, values: int) -> Tensor:
+        if name not in self._of_values:
+            self._of_values[name] = self._uniform(values, name).to(users.device)
+        of_clients = self._of_clients[users.cpu()].to(users.device)
+        return (of_clients.unsqueeze(1) + self._of_values[name]).frac_()
+
+    def _uniform(self, size: int, stream: str) -> Tensor:
+        return torch.rand(size, generator=torch_rng(self._seed, "rounding", self._round, stream))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedpeft.data.dataset import Ints
-
-Phase = Literal["warmup", "adapt"]
+from fedpeft.federation.config import Event, Phase
 
 
 @dataclass(frozen=True)
@@ -22,7 +20,7 @@ class Entry:
     one_off
         Base tables, codes and seeds sent to clients that joined the adapt phase in this round.
     catch_up
-        What clients that were away at a fold fetched: folded payloads, or the base if smaller.
+        What clients that were away at a fold fetched: folded payloads, or a base if smaller.
     expansion
         Requests and replies of the graph expansion, of all clients in the population.
     bytes_per_client
@@ -49,13 +47,17 @@ class Prices:
     ----------
     upload, download
         One payload, in either direction.
-    base, subspace
-        The frozen base table; the codes or seeds of the current subspace.
+    base, encoded_base
+        The frozen base table, as float32 and in the encoding of the broadcast.  The latter is
+        exact for the table that a warm-up ends with: it is the last broadcast of the warm-up.
+    subspace
+        The codes or seeds of the current subspace.
     """
 
     upload: int
     download: int
     base: int
+    encoded_base: int
     subspace: int
 
 
@@ -81,21 +83,23 @@ class Ledger:
         int64 (clients,): the version of the base a client holds; -1 is none.
     folded
         Bytes of the payload folded at the end of each version.
-    subspaces
-        Bytes of codes or seeds of each version.
+    bases, subspaces
+        Bytes of the table, and of the codes or seeds, of each version.
     """
 
     n_clients: int
     totals: Totals = field(default_factory=Totals)
     folded: list[int] = field(default_factory=list)
+    bases: list[int] = field(default_factory=list)
     subspaces: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.held: Ints = np.full(self.n_clients, -1, np.int64)
 
-    def open_version(self, subspace: int) -> None:
-        """Begin a version of the base with a subspace of so many bytes."""
-        self.subspaces.append(subspace)
+    def open_version(self, prices: Prices, event: Event | None) -> None:
+        """Begin a version of the base: the first one, or that after an event."""
+        self.bases.append(prices.encoded_base if event == "warmup_end" else prices.base)
+        self.subspaces.append(prices.subspace)
 
     def close_version(self, payload: int) -> None:
         """End a version: its last payload, of so many bytes, is folded into the base."""
@@ -121,7 +125,7 @@ class Ledger:
         upload, download = prices.upload * len(users), prices.download * len(users)
         one_off = catch_up = 0
         if phase == "adapt":
-            fresh, behind = self._base_downloads(users, prices)
+            fresh, behind = self._base_downloads(users)
             one_off, catch_up = int(fresh.sum()), int(behind.sum())
             self.held[users] = len(self.subspaces) - 1
         else:
@@ -144,16 +148,15 @@ class Ledger:
             event,
         )
 
-    def _base_downloads(
-        self, users: Ints, prices: Prices
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _base_downloads(self, users: Ints) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return what each user pays to hold the current base: as a newcomer, or catching up."""
         current = len(self.subspaces) - 1
-        whole = prices.base + prices.subspace
         # price of stepping from version j to the current one: the payloads folded at the ends of
         # versions j .. current - 1, and the subspaces of versions j + 1 .. current
         steps = np.array(self.folded, np.int64) + np.array(self.subspaces[1:], np.int64)
         from_version = np.append(np.cumsum(steps[::-1])[::-1], 0)
+        # a newcomer starts from whatever version's table is the cheapest way to the current one
+        whole = int((np.array(self.bases) + np.array(self.subspaces) + from_version).min())
         held = self.held[users]
         stepping = from_version[np.maximum(held, 0)]
         behind = np.where((held >= 0) & (held < current), np.minimum(stepping, whole), 0)
@@ -172,7 +175,7 @@ class Ledger:
         return {
             "upload_per_client_round": prices.upload,
             "download_per_client_round": prices.download,
-            "one_off_per_client": prices.base + prices.subspace,
+            "one_off_per_client": sum(self.bases[:1]) + sum(self.subspaces[:1]),
             "warmup_per_client": self.totals.warmup / clients,
             "catch_up_per_client": self.totals.catch_up / clients,
             "expansion_per_client": self.totals.expansion / clients,
@@ -184,6 +187,7 @@ class Ledger:
         return {
             "totals": asdict(self.totals),
             "folded": self.folded,
+            "bases": self.bases,
             "subspaces": self.subspaces,
         }
 
@@ -191,5 +195,6 @@ class Ledger:
         """Continue from a saved `state` and `held`."""
         self.totals = Totals(**state["totals"])  # type: ignore[arg-type]
         self.folded = list(state["folded"])  # type: ignore[call-overload]
+        self.bases = list(state["bases"])  # type: ignore[call-overload]
         self.subspaces = list(state["subspaces"])  # type: ignore[call-overload]
         self.held = held.copy()

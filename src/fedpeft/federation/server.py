@@ -11,9 +11,9 @@ import torch
 from fedpeft.adapters import AdapterConfig, ItemContext, ItemEmbedding, adapters
 from fedpeft.backbones import Backbone
 from fedpeft.errors import ConfigError
-from fedpeft.federation.config import Event, TrainingConfig
+from fedpeft.federation.config import Event, Phase, TrainingConfig
 from fedpeft.federation.encoding import CODECS, ErrorFeedback, Int8
-from fedpeft.federation.ledger import Ledger, Phase, Prices
+from fedpeft.federation.ledger import Ledger, Prices
 from fedpeft.federation.loop import payload_of
 from fedpeft.federation.scoring import Tensors
 from fedpeft.federation.update import Update
@@ -69,13 +69,12 @@ class Server:
         self._seed = seed
         self._semantic_codes = semantic_codes
         self._codec = CODECS[training.broadcast_encoding]()
-        # one stream of messages: the same broadcast goes to every client
-        self.feedback = ErrorFeedback(self._codec, 1) if isinstance(self._codec, Int8) else None
+        self.feedback = ErrorFeedback(self._codec) if isinstance(self._codec, Int8) else None
         self.version = 0
         self.phase: Phase = "warmup" if training.warmup_rounds else "adapt"
         self.backbone = make_backbone(self.build(self.phase, self.version, base))
         self._draw_shared()
-        self._start_subspace()
+        self._start_subspace(None)
 
     @property
     def item(self) -> ItemEmbedding:
@@ -102,26 +101,32 @@ class Server:
         for name, start in self.backbone.initial_shared(torch_rng(self._seed, "shared")).items():
             shared[name].copy_(start)
 
-    def _start_subspace(self) -> None:
+    def _start_subspace(self, event: Event | None) -> None:
         """Open a new version of the base in the ledger, with what its payload needs."""
         self._prepare()
         if self.phase == "adapt":
-            self._ledger.open_version(self.prices.subspace)
+            self._ledger.open_version(self.prices, event)
 
     def _prepare(self) -> None:
         """Set up what an item embedding needs: an optimiser, an empty residual, its prices."""
         old = getattr(self, "optimizer", None)
-        chosen = self._training.server_optimizer_at(self._density)
-        self.optimizer = chosen.build(self.parameters().values())
-        if old is not None:  # shared backbone tensors live on, and so do their moments
+        self._chosen = self._training.server_optimizer_at(self.phase, self._density)
+        self.optimizer = self._chosen.build(self.parameters().values())
+        # shared backbone tensors live on, and so do their moments
+        if isinstance(old, type(self.optimizer)):
             for parameter in self.backbone.shared().values():
                 self.optimizer.state[parameter] = old.state[parameter]
         if self.feedback is not None:
             self.feedback.reset()
         payload = payload_of(self.backbone)
-        upload = len(CODECS[self._training.encoding]().encode(payload))
-        download = len(self._codec.encode(payload))
-        self.prices = Prices(upload, download, self.item.base_bytes, self.item.subspace_bytes)
+        base = {} if self.item.base is None else {"base": self.item.base}
+        self.prices = Prices(
+            upload=len(CODECS[self._training.encoding]().encode(payload)),
+            download=len(self._codec.encode(payload)),
+            base=self.item.base_bytes,
+            encoded_base=len(self._codec.encode(base)),
+            subspace=self.item.subspace_bytes,
+        )
 
     def adopt(self, phase: Phase, version: int, item: ItemEmbedding) -> None:
         """Go on with the item embedding of a saved version."""
@@ -151,17 +156,17 @@ class Server:
         elif event == "fold":
             self._ledger.close_version(self.prices.download)
         if event:
-            self._fold()
+            self._fold(event)
         return event
 
-    def _fold(self) -> None:
+    def _fold(self, event: Event) -> None:
         """Fold the adapter, as clients know it, into the base and start a new one on it."""
         with self.as_received(final=True):
             base = self.item.merge()
         self.version += 1
         device = self.item.device
         self.backbone.item = self.build(self.phase, self.version, base.cpu()).to(device)
-        self._start_subspace()
+        self._start_subspace(event)
 
     @contextmanager
     def as_received(self, *, final: bool = False) -> Iterator[None]:
@@ -178,9 +183,7 @@ class Server:
             shapes = {name: tensor.shape for name, tensor in sent.items()}
             arrived = self._codec.decode(self._codec.encode(sent), shapes)
         else:
-            stacked = {name: tensor.unsqueeze(0) for name, tensor in sent.items()}
-            zero = torch.zeros(1, dtype=torch.int64)
-            arrived = {n: t[0] for n, t in self.feedback.send(stacked, zero).items()}
+            arrived = self.feedback.send(sent)
         self._assign(arrived)
         try:
             yield
@@ -203,7 +206,7 @@ class Server:
             penalty = decay / 2 * self.item(ids).square().sum()
             penalty.backward(inputs=list(self.item.parameters()))
         for group in self.optimizer.param_groups:
-            group["lr"] = self._training.server_optimizer.lr * self._schedule(round_number)
+            group["lr"] = self._chosen.lr * self._schedule(round_number)
         self.optimizer.step()
         self.optimizer.zero_grad()
 

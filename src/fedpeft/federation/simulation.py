@@ -129,11 +129,11 @@ class Simulation:
         codec = CODECS[training.encoding]()
         self.expansion = expansion_of(self.server.backbone, loss, split, options.seed)
         self.mask = mask_of(self.expansion, self.server.item)
-        self.encoding = None if codec.lossless else Encoding(codec, split.n_users)
-        self.configured = build_transforms(
+        configured = build_transforms(
             training.transforms, TransformContext(split.n_users, options.seed)
         )
-        parts: list[Transform | None] = [self.mask, *self.configured, self.encoding]
+        encoding = None if codec.lossless else Encoding(codec, split.n_users, options.seed)
+        parts: list[Transform | None] = [self.mask, *configured, encoding]
         self.transforms = [part for part in parts if part is not None]
         self.plan: Plan = choose(options.plan, training, self.transforms)
         self.private: Tensors = {
@@ -167,12 +167,8 @@ class Simulation:
             If the loss is not finite any more.
         """
         event = self.server.begin(self.round)
-        if event and self.encoding is not None and self.encoding.feedback is not None:
-            self.encoding.feedback.reset()
         spent = self._expand()
-        if self.mask is not None:
-            self.mask.begin(self.round, self.server.item)
-        for transform in self.configured:
+        for transform in self.transforms:
             transform.begin(self.round, self.server.item)
         cohort = self.sampler.draw(self.round)
         with self.server.as_received():

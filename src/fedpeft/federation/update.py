@@ -8,6 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from fedpeft.adapters import ItemEmbedding
 from fedpeft.federation.scoring import Tensors
 
 
@@ -32,6 +33,10 @@ class Transform(Protocol):
 
     dense: bool
     """Whether the transform needs every row of item-indexed tensors, not only the touched ones."""
+
+    def begin(self, round_number: int, item: ItemEmbedding) -> None:
+        """Begin a round, in which an item embedding travels."""
+        ...
 
     def on_user(self, change: Tensors, users: Tensor) -> Tensors:
         """Transform the stacked changes, name -> float (C, ...), of C clients."""

@@ -16,6 +16,7 @@ from fedpeft.backbones import Backbone, HistoryBackbone, backbones
 from fedpeft.config import parse
 from fedpeft.federation.loop import payload_of
 from fedpeft.federation.stacked import run_stacked
+from fedpeft.federation.transforms import UpdateTransform
 from fedpeft.seeding import torch_rng
 from fedpeft.testing.adapter import EPS, SHAPES
 from fedpeft.testing.plans import assert_plans_agree
@@ -29,19 +30,14 @@ ADAPTERS: dict[str, dict[str, Any]] = {
 }
 
 
-class _Spy:
+class _Spy(UpdateTransform):
     """A transform that only notes what the server gets to see."""
-
-    dense = False
 
     def __init__(self) -> None:
         self.names: set[str] = set()
 
     def on_user(self, change: dict[str, Tensor], users: Tensor) -> dict[str, Tensor]:
         self.names |= set(change)
-        return change
-
-    def on_mean(self, change: dict[str, Tensor], clients: int) -> dict[str, Tensor]:
         return change
 
 
