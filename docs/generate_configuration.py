@@ -261,12 +261,13 @@ def _recipes() -> str:
         for column, values in columns.items()
         for kind in kinds
     }
-    keys = list(next(iter(found.values())))
+    # a table that one recipe leaves out altogether has keys in another
+    fullest = max(found.values(), key=len)
     usual = dict(_flat(TrainingConfig()))
     lines = ["| `training` key | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for key in keys:
-        cells = [_by_adapter({k: found[column, k][key] for k in kinds}) for column in columns]
-        if set(cells) != {_value(usual[key])}:
+    for key in fullest:
+        cells = [_by_adapter({k: found[column, k].get(key) for k in kinds}) for column in columns]
+        if set(cells) != {_value(usual.get(key))}:
             lines.append(f"| `{key}` | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -212,7 +212,7 @@ def _training(
     if "warmup_rounds" not in settings and isinstance(rounds, int):
         merged["warmup_rounds"] = min(warmup, rounds // 5)
     if adapter.config.mode == "compress":
-        merged.setdefault("sparse_eps", 0.0)
+        merged |= {"sparse_eps": settings.get("sparse_eps", 0.0), "warmup_optimizer": None}
     for key in ("warmup_rounds", "refresh_every"):
         if adapter.kind == "full":
             merged[key] = 0

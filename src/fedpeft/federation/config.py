@@ -81,7 +81,8 @@ class TrainingConfig(ConfigModel):
     server_optimizer: OptimizerConfig = OptimizerConfig(lr=0.01)
     """Optimiser the server feeds the average update to, as a gradient (Reddi et al. 2021)."""
     warmup_optimizer: OptimizerConfig | None = None
-    """The same in the warm-up, which has few rounds for a whole table; none: as after it."""
+    """The same in the warm-up, which has few rounds for a whole table: a table of the same keys as
+    `server_optimizer`; none: that one."""
     sparse_eps: float = Field(3e-3, ge=0)
     """Least `eps` of the server's Adam on sparse data: those with a density (share of all user-item
     pairs in the train data) below 1 %.  Most items have few interactions there.  Adam would scale
@@ -188,11 +189,18 @@ _ADAPTERS: dict[str, dict[str, Any]] = {
     },
     "rq": {"refresh_every": 25, "download_encoding": "int8"},
 }
-# With least squares a long warm-up is cheap (its uploads are narrow) and leaves LoRA less to do.
-_LEAST_SQUARES: dict[str, dict[str, Any]] = {"lora": {"warmup_rounds": 40}}
 # Rounding each client's upload takes an update of its own for each: little work for least squares
 # and linear adapters (see `fedpeft.federation.catalogue`), several times the round for the others.
-_NARROW_UPLOADS: dict[str, Any] = {"encoding": "int8"}
+# In 8 bits a warm-up of 40 rounds is cheap, and with these steps it ends near the full table.
+_NARROW: dict[str, Any] = {
+    "encoding": "int8",
+    "download_encoding": "int8",
+    "warmup_rounds": 40,
+    "warmup_optimizer": {"lr": 0.05, "beta1": 0.8, "beta2": 0.9},
+}
+# On sparse data about a hundred items share a row of Hash; the larger eps keeps the rare ones in
+# place, while what moves the others is large.
+_NARROW_OF: dict[str, dict[str, Any]] = {"hash": {"sparse_eps": 0.01}}
 
 
 _OF_ADAPTERS: dict[tuple[Recipe, str], dict[str, Any]] = {
@@ -226,8 +234,6 @@ def recipe_defaults(
         return _PAPER
     ours = _SOLVE if least_squares else _GRADIENT
     found = ours | _ADAPTERS.get(adapter, {})
-    if least_squares:
-        found |= _LEAST_SQUARES.get(adapter, {})
-        if linear and adapter in _ADAPTERS:
-            found |= _NARROW_UPLOADS
+    if least_squares and linear and adapter in _ADAPTERS:
+        found |= _NARROW | _NARROW_OF.get(adapter, {})
     return found
