@@ -24,7 +24,8 @@ PROSE = ROOT / "docs" / "results.md.j2"
 PICTURES = ROOT / "docs" / "img"
 
 DEFAULTS = ("P-LoRA", "P-Hash", "P-RQ")
-WIDER = ("P-LoRA, k=64", "P-Hash, k=64", "P-RQ, k=48")
+WIDER = ("P-LoRA, k=64", "P-Hash, k=64", "P-RQ, k=64")
+SMALLER = ("P-RQ 170 x 4",)
 
 
 def sweep(name: str) -> list[Facet]:
@@ -224,7 +225,7 @@ def render(draw: Callable[[str, str, str], None] | None = None) -> str:
     page = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
     functions = {f.__name__: f for f in (tables, verdicts, claims, exceptions, picture)}
     return page.from_string(PROSE.read_text(encoding="utf-8")).render(
-        **functions, DEFAULTS=DEFAULTS, WIDER=WIDER
+        **functions, DEFAULTS=DEFAULTS, WIDER=WIDER, SMALLER=SMALLER
     )
 
 

@@ -83,7 +83,7 @@ def test_decoding_undoes_encoding(shapes: list[tuple[int, ...]], seed: int, name
 
 @given(
     shapes=SHAPES,
-    clients=st.integers(1, 4),
+    clients=st.integers(0, 4),
     seed=st.integers(0, 9),
     name=st.sampled_from([*CODECS]),
 )

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedpeft.adapters import ItemEmbedding
 from fedpeft.errors import ArtifactError
@@ -116,21 +116,33 @@ class Float16(Codec):
 class Int8(Codec):
     """Each block of 64 values as 8-bit integers times one float32 scale (largest value / 127)."""
 
-    def parts(self, stacked: Tensor, dither: Tensor | None = None) -> list[Tensor]:
-        """Return scales and integers.
+    def parts(self, stacked: Tensor) -> list[Tensor]:
+        scales, steps = self._in_steps(stacked)
+        return [scales, steps.round_().flatten(1)[:, : stacked.shape[1]].to(torch.int8)]
+
+    def dithered(self, stacked: Tensor, dither: Tensor) -> Tensor:
+        """Return what arrives of values that are rounded up or down as a dither has it.
 
         Parameters
         ----------
+        stacked
+            float32 (C, N).
         dither
-            float (C, N) in [0, 1): each value is rounded up where what it is above the integer
-            below, and the dither, make a whole.  None rounds to the nearest integer.
+            float (C, N) in [0, 1): a value goes up where its height above the integer below, and
+            the dither, make a whole.
         """
-        clients, values = stacked.shape
-        blocks = _padded(stacked).view(clients, -1, BLOCK)
-        scales = blocks.abs().amax(-1) / 127
-        steps = (blocks / scales.clamp(min=1e-30).unsqueeze(-1)).view(clients, -1)[:, :values]
-        steps = steps.round() if dither is None else (steps + dither).floor_().clamp_(-127, 127)
-        return [scales, steps.to(torch.int8)]
+        values = stacked.shape[1]
+        scales, steps = self._in_steps(stacked)
+        steps += _in_blocks(dither)
+        whole = steps.floor_().clamp_(-127, 127)  # what `parts` would send, without the cast
+        return whole.mul_(scales.unsqueeze(-1)).flatten(1)[:, :values]
+
+    @staticmethod
+    def _in_steps(stacked: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scales (C, B), and values in units of them (C, B, 64)."""
+        blocks = _in_blocks(stacked)
+        scales = torch.maximum(blocks.amax(-1), -blocks.amin(-1)) / 127
+        return scales, blocks / scales.clamp(min=1e-30).unsqueeze(-1)
 
     def join(self, parts: list[Tensor]) -> Tensor:
         scales, whole = parts
@@ -140,8 +152,12 @@ class Int8(Codec):
         return [(torch.float32, -(-values // BLOCK)), (torch.int8, values)]
 
 
-def _padded(stacked: Tensor) -> Tensor:
-    return torch.nn.functional.pad(stacked, (0, -stacked.shape[1] % BLOCK))
+def _in_blocks(stacked: Tensor) -> Tensor:
+    """Return (C, N) as (C, B, 64), filled up with zeros."""
+    clients, values = stacked.shape
+    blocks = -(-values // BLOCK)
+    filled = nn.functional.pad(stacked, (0, blocks * BLOCK - values))
+    return filled.view(clients, blocks, BLOCK)
 
 
 CODECS: dict[str, type[Codec]] = {"float32": Float32, "float16": Float16, "int8": Int8}
@@ -202,8 +218,8 @@ class Encoding(UpdateTransform):
         arrived = {}
         for name, tensor in change.items():
             flat = tensor.unsqueeze(-1).flatten(1)
-            parts = self._codec.parts(flat, self._dither(name, users, flat.shape[1]))
-            arrived[name] = self._codec.join(parts).reshape(tensor.shape)
+            dither = self._dither(name, users, flat.shape[1])
+            arrived[name] = self._codec.dithered(flat, dither).reshape(tensor.shape)
         return arrived
 
     def _dither(self, name: str, users: Tensor, values: int) -> Tensor:

@@ -62,6 +62,9 @@ class Process:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env={
+                    # freed tensors' pages are used again instead of faulted in anew (glibc)
+                    "MALLOC_MMAP_THRESHOLD_": str(1 << 25),
+                    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
                     **os.environ,
                     "OMP_NUM_THREADS": "1",
                     "OPENBLAS_NUM_THREADS": "1",
