@@ -82,6 +82,20 @@ def test_gradient_steps_bring_their_own_defaults() -> None:
     assert training == resolve({"loss": {"kind": "bpr"}}).training
 
 
+def test_one_warm_up_for_all_adapters_of_least_squares() -> None:
+    for kind in ("lora", "hash", "rq"):
+        training = resolve({"adapter": {"kind": kind}}).training
+        assert training.warmup_rounds == 40
+        assert training.warmup_optimizer is not None
+        assert training.warmup_optimizer.lr == 0.05
+        alone = resolve({"adapter": {"kind": kind, "mode": "compress"}}).training
+        assert (alone.warmup_rounds, alone.warmup_optimizer, alone.sparse_eps) == (0, None, 0.0)
+        steps = resolve({"adapter": {"kind": kind}, "loss": {"kind": "bpr"}}).training
+        assert (steps.warmup_rounds, steps.warmup_optimizer) == (20, None)
+        assert resolve({"adapter": {"kind": kind}, "recipe": "paper"}).training.warmup_rounds == 20
+    assert resolve({"adapter": {"kind": "full"}}).training.warmup_optimizer is None
+
+
 def test_an_encoding_asked_for_is_for_both_directions() -> None:
     ours = resolve({"adapter": {"kind": "hash"}}).training
     assert (ours.encoding, ours.download_encoding) == ("int8", "int8")

@@ -63,6 +63,13 @@ def test_resumes_exactly_with_momentum(tmp_path: Path) -> None:
     resumed_equals_whole(run, 4, tmp_path / "checkpoint")
 
 
+@pytest.mark.parametrize("done", PHASES.values(), ids=PHASES)
+def test_resumes_exactly_with_an_optimiser_for_the_warm_up(done: int, tmp_path: Path) -> None:
+    own = {"kind": "adam", "lr": 0.1, "eps": 1e-3}
+    run = phased("lora", warmup_optimizer=own, server_optimizer={**SGD, "momentum": 0.9})
+    resumed_equals_whole(run, done, tmp_path / "checkpoint")
+
+
 def test_saving_changes_nothing(tmp_path: Path) -> None:
     simulation = phased("lora", encoding="int8").simulation()
     simulation.step()

@@ -133,6 +133,31 @@ def test_adam_by_hand() -> None:
     assert moved == pytest.approx(2 * 0.1 * 2 / (2 + 0.5), rel=1e-5)  # unbiased moments: 2 and 4
 
 
+def test_the_warm_up_may_have_an_optimiser_of_its_own() -> None:
+    own = {"kind": "adam", "lr": 0.1, "eps": 0.5}
+    run = toy("lora", warmup_rounds=2, warmup_optimizer=own, server_optimizer=SGD)
+    server = run.simulation().server
+    before = server.item.merge()
+    server.apply(Update({"item.weight": torch.full_like(before, 2.0)}, 0.0), 0)
+    torch.testing.assert_close(server.item.merge(), before + 0.1 * 2 / (2 + 0.5))
+    server.begin(2)
+    assert isinstance(server.optimizer, torch.optim.SGD)
+    before = {name: p.detach().clone() for name, p in server.parameters().items()}
+    server.apply(Update({name: torch.ones_like(p) for name, p in before.items()}, 0.0), 2)
+    for name, tensor in server.parameters().items():
+        torch.testing.assert_close(tensor, before[name] + SGD["lr"])
+
+
+def test_the_warm_up_has_the_run_s_optimiser_unless_told_otherwise() -> None:
+    server = toy("lora", warmup_rounds=2, server_optimizer=SGD).simulation().server
+    assert isinstance(server.optimizer, torch.optim.SGD)
+    own = {"kind": "adam", "lr": 0.1, "eps": 1e-8}
+    sparse = toy("lora", warmup_rounds=2, warmup_optimizer=own).simulation().server
+    sparse._density = 0.001
+    sparse._prepare()
+    assert sparse.optimizer.param_groups[0]["eps"] == 3e-3
+
+
 def test_cosine_falls_to_a_tenth() -> None:
     tables = stepped(1.0, 8, server_optimizer={"kind": "sgd", "lr": 1.0}, server_schedule="cosine")
     rates = [float((after - before).mean()) for before, after in pairwise(tables)]
