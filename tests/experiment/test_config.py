@@ -100,7 +100,11 @@ def test_an_encoding_asked_for_is_for_both_directions() -> None:
     ours = resolve({"adapter": {"kind": "hash"}}).training
     assert (ours.encoding, ours.download_encoding) == ("int8", "int8")
     steps = resolve({"adapter": {"kind": "hash"}, "loss": {"kind": "bpr"}}).training
-    assert (steps.encoding, steps.download_encoding) == ("float32", "int8")
+    assert (steps.encoding, steps.download_encoding) == ("int8", "int8")
+    senet = {"adapter": {"kind": "hash", "pooling": "senet"}}
+    for values, upload in (({}, "float32"), ({"loss": {"kind": "bpr"}}, "int8")):
+        narrow = resolve({**senet, **values}).training
+        assert (narrow.encoding, narrow.download_encoding) == (upload, "int8")
     assert resolve({"training": {"encoding": "int8"}}).training.download_encoding is None
     both = {"encoding": "float16", "download_encoding": "int8"}
     assert resolve({"training": both}).training.download_encoding == "int8"

@@ -180,27 +180,24 @@ _GRADIENT: dict[str, Any] = {
 
 # An adapter that starts anew every M rounds has less time than the full table, so it moves faster.
 # Values are as narrow as costs no accuracy on validation.
+_INT8 = {"encoding": "int8", "download_encoding": "int8"}
 _ADAPTERS: dict[str, dict[str, Any]] = {
-    "lora": {"server_optimizer": {"lr": 0.05}, "download_encoding": "float16"},
-    "hash": {
-        "server_optimizer": {"lr": 0.04},
-        "refresh_every": 25,
-        "download_encoding": "int8",
-    },
-    "rq": {"refresh_every": 25, "download_encoding": "int8"},
+    "lora": {"server_optimizer": {"lr": 0.05}, **_INT8},
+    "hash": {"server_optimizer": {"lr": 0.04}, "refresh_every": 25, **_INT8},
+    "rq": {"refresh_every": 25, **_INT8},
 }
-# Rounding each client's upload takes an update of its own for each: little work for least squares
-# and linear adapters (see `fedpeft.federation.catalogue`), several times the round for the others.
 # In 8 bits a warm-up of 40 rounds is cheap, and with these steps it ends near the full table.
-_NARROW: dict[str, Any] = {
-    "encoding": "int8",
-    "download_encoding": "int8",
+_WARMUP: dict[str, Any] = {
     "warmup_rounds": 40,
     "warmup_optimizer": {"lr": 0.05, "beta1": 0.8, "beta2": 0.9},
 }
-# On sparse data about a hundred items share a row of Hash; the larger eps keeps the rare ones in
-# place, while what moves the others is large.
-_NARROW_OF: dict[str, dict[str, Any]] = {"hash": {"sparse_eps": 0.01}}
+_LEAST_SQUARES: dict[str, dict[str, Any]] = {
+    "lora": _WARMUP,
+    # On sparse data about a hundred items share a row; the larger eps keeps the rare ones in place,
+    # while what moves the others is large.
+    "hash": {**_WARMUP, "sparse_eps": 0.01},
+    "rq": _WARMUP,
+}
 
 
 _OF_ADAPTERS: dict[tuple[Recipe, str], dict[str, Any]] = {
@@ -234,6 +231,10 @@ def recipe_defaults(
         return _PAPER
     ours = _SOLVE if least_squares else _GRADIENT
     found = ours | _ADAPTERS.get(adapter, {})
-    if least_squares and linear and adapter in _ADAPTERS:
-        found |= _NARROW | _NARROW_OF.get(adapter, {})
+    if least_squares:
+        found |= _LEAST_SQUARES.get(adapter, {})
+        if not linear and adapter in _ADAPTERS:
+            # rounding takes an update of each client's own, and without the short cut of
+            # `fedpeft.federation.catalogue` each then scores all items
+            found |= {"encoding": "float32"}
     return found

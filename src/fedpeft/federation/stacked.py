@@ -73,13 +73,9 @@ class Payloads:
         rows = self.rows[clients]
         everything = torch.arange(self._item.num_embeddings, device=rows.device)
         copies = Payloads(self._item, self._received, everything.expand(len(rows), -1))
-        for name, delta in self.change().items():
-            moved = delta[clients]
-            if name.removeprefix("item.") in self._item.item_indexed:
-                index = rows.view(*rows.shape, *[1] * (moved.dim() - 2)).expand_as(moved)
-                copies.leaves[name].scatter_add_(1, index, moved)
-            else:
-                copies.leaves[name] += moved
+        change = {name: delta[clients] for name, delta in self.change().items()}
+        for name, delta in _over_catalogue(self._item, change, rows).items():
+            copies.leaves[name] += delta
         return copies
 
     def change(self) -> Tensors:
@@ -93,7 +89,7 @@ def run_stacked(
     """Run a round; `private` is updated in place.  The result equals `run_loop`'s."""
     item = problem.backbone.item
     shared: Tensors = {name: p.detach() for name, p in problem.backbone.shared().items()}
-    dense = bool(problem.loss.catalogue_weight) or any(t.dense for t in transforms)
+    dense = any(t.dense for t in transforms)
     total_weight = float(weights(problem.loss, torch.from_numpy(cohort.lengths)).sum()) or 1.0
     change: Tensors = {
         f"item.{name}": torch.zeros_like(p) for name, p in item.named_parameters()
@@ -108,16 +104,30 @@ def run_stacked(
     for part in parts:
         users = part.clients.users
         store(private, users, part.private)
-        moved = on_user(transforms, part.change, users)
+        moved, rows = part.change, part.rows
+        if dense and rows is not None:
+            moved, rows = _over_catalogue(item, moved, rows), None
+        moved = on_user(transforms, moved, users)
         share = weights(problem.loss, part.clients.lengths) / total_weight
         mean_loss += float((part.losses * share).sum())
         for name, delta in moved.items():
-            if part.rows is not None and name.removeprefix("item.") in item.item_indexed:
+            if rows is not None and name.removeprefix("item.") in item.item_indexed:
                 delta = delta * share.view(-1, *[1] * (delta.dim() - 1))
-                change[name].index_add_(0, part.rows.flatten(), delta.flatten(0, 1))
+                change[name].index_add_(0, rows.flatten(), delta.flatten(0, 1))
             else:
                 change[name] += torch.tensordot(share, delta, 1)
     return Update(change, mean_loss)
+
+
+def _over_catalogue(item: ItemEmbedding, change: Tensors, rows: Tensor) -> Tensors:
+    """Return changes with all rows of item-indexed tensors, of which `rows`, (C, M), have moved."""
+    whole = dict(change)
+    for name in item.item_indexed:
+        moved = change[f"item.{name}"]
+        index = rows.view(*rows.shape, *[1] * (moved.dim() - 2)).expand_as(moved)
+        still = moved.new_zeros(len(moved), item.num_embeddings, *moved.shape[2:])
+        whole[f"item.{name}"] = still.scatter_add_(1, index, moved)
+    return whole
 
 
 def personal_scores(problem: LocalProblem, private: Tensors, cohort: Cohort) -> Tensor:
@@ -132,7 +142,7 @@ def personal_scores(problem: LocalProblem, private: Tensors, cohort: Cohort) -> 
     clients = at_once(values, item.device)
     found = []
     with torch.inference_mode(False):  # whoever scores may have switched gradients off
-        for part in _trained(problem, private, cohort, bool(problem.loss.catalogue_weight)):
+        for part in _trained(problem, private, cohort, dense=False):
             starts = range(0, len(part.losses), clients)
             found += [_score_catalogue(problem, part, slice(a, a + clients)) for a in starts]
     return torch.cat(found) if found else torch.empty(0, item.num_embeddings, device=item.device)
@@ -170,26 +180,30 @@ class _Trained:
 def _trained(
     problem: LocalProblem, private: Tensors, cohort: Cohort, dense: bool
 ) -> Iterator[_Trained]:
-    """Train the clients of a cohort, some at a time; `dense` copies the rows of all items."""
+    """Train the clients of a cohort, some at a time.
+
+    `dense` leaves room for changes of the rows of all items, which whoever asks is to fill in.
+    """
     item = problem.backbone.item
+    over_catalogue = bool(problem.loss.catalogue_weight)  # scores all items, so it copies all rows
     shared: Tensors = {name: p.detach() for name, p in problem.backbone.shared().items()}
     received, position, gram = _received(problem, shared, cohort)
     for bucket in cohort.buckets(problem.backbone.activations, item.device):
-        values = _values_per_client(problem, bucket, dense)
+        values = _values_per_client(problem, bucket, dense=dense)
         for part in bucket.within(at_once(values, item.device)):
             own = select(private, part.users)
             if problem.fits_private:
                 index = part.items if position is None else position[part.items]
                 vectors = F.embedding(index, received)
                 own = problem.fit_private(own, shared, vectors, part.weight, gram)
-            if dense:
+            if over_catalogue:
                 rows = torch.arange(item.num_embeddings, device=item.device)
                 rows, local = rows.expand(len(part.users), -1), part.items
             else:
                 rows, local = part.compact(item.num_embeddings)
             payload = Payloads(item, shared, rows)
             own, losses = _train(problem, payload, own, part, local)
-            yield _Trained(part, own, payload, losses, None if dense else rows)
+            yield _Trained(part, own, payload, losses, None if over_catalogue else rows)
 
 
 @torch.no_grad()
@@ -251,10 +265,12 @@ def _context(
     return problem.context(private, payload.shared, positives, bucket.weight, stacked=True)
 
 
-def _values_per_client(problem: LocalProblem, bucket: Bucket, dense: bool) -> int:
+def _values_per_client(problem: LocalProblem, bucket: Bucket, *, dense: bool) -> int:
     """Return about how many floats one client's tensors take."""
     item = problem.backbone.item
-    touched = item.num_embeddings if dense else bucket.items[0].numel()
+    touched = item.num_embeddings if problem.loss.catalogue_weight else bucket.items[0].numel()
     fixed = sum(p.numel() for p in problem.backbone.shared().values())
-    fixed += sum(p.numel() for name, p in item.named_parameters() if name not in item.item_indexed)
+    for name, tensor in item.named_parameters():
+        if dense or name not in item.item_indexed:
+            fixed += tensor.numel()
     return touched * problem.backbone.activations + fixed
