@@ -18,21 +18,24 @@ RESULT = Path(__file__).parent / "results" / "backbones.json"
 SLOWEST = 6
 """A round of a backbone should take at most so many times as long as FedMF's in the same plan."""
 ALL = ("fedmf", "fedncf", "pfedrec", "fedpergnn")
-PLANS: dict[str, tuple[str, str, Plan, tuple[str, ...]]] = {
-    "shared, BPR": ("bpr", "fedpeft", "shared", ALL),
-    "stacked, BPR": ("bpr", "fedpeft", "stacked", ALL),
-    "stacked, paper recipe": ("bpr", "paper", "stacked", ALL),
-    "shared, iALS": ("ials", "fedpeft", "shared", ("fedmf", "fedpergnn")),
+PLANS: dict[str, tuple[str, str, Plan, str, tuple[str, ...]]] = {
+    "shared, BPR": ("bpr", "fedpeft", "shared", "float32", ALL),
+    "stacked, BPR": ("bpr", "fedpeft", "stacked", "float32", ALL),
+    "stacked, BPR as int8": ("bpr", "fedpeft", "stacked", "int8", ALL),
+    "stacked, paper recipe": ("bpr", "paper", "stacked", "float32", ALL),
+    "shared, iALS": ("ials", "fedpeft", "shared", "float32", ("fedmf", "fedpergnn")),
 }
-"""Loss, recipe, plan, backbones (iALS wants linear scores); each backbone has its own settings."""
+"""Loss, recipe, plan, encoding, backbones (iALS wants linear scores); each backbone has its own
+settings."""
 
 
 def measure_backbones(work: Workload, repetitions: int) -> dict[str, Any]:
     """Print and return rounds per second and the paired ratio to FedMF, full table."""
     found: dict[str, Any] = {}
-    for name, (loss, recipe, plan, kinds) in PLANS.items():
+    for name, (loss, recipe, plan, encoding, kinds) in PLANS.items():
+        sent = (f"training.encoding={encoding}",)
         runs = {
-            kind: work.simulation(loss, recipe=recipe, backbone=kind, plan=plan).step
+            kind: work.simulation(loss, recipe=recipe, backbone=kind, plan=plan, settings=sent).step
             for kind in kinds
         }
         times = interleave(runs, repetitions, warmup=1)

@@ -71,7 +71,7 @@ def main() -> None:
     """Print one line for every kind of round."""
     torch.set_num_threads(1)
     work = Workload.read()
-    f16 = ("training.encoding=float16",)
+    int8 = ("training.encoding=int8",)
     rounds = {
         "shared, iALS": work.simulation("ials"),
         "shared, BPR": work.simulation("bpr"),
@@ -81,8 +81,8 @@ def main() -> None:
         "stacked, paper, rq": work.simulation("bpr", recipe="paper", adapter="rq"),
     }
     for adapter in ("full", "lora", "hash", "rq"):
-        encoded = work.simulation("ials", adapter=adapter, settings=f16)
-        rounds[f"stacked, iALS f16, {adapter}"] = encoded
+        encoded = work.simulation("ials", adapter=adapter, settings=int8)
+        rounds[f"stacked, iALS int8, {adapter}"] = encoded
     for backbone in ("fedncf", "pfedrec", "fedpergnn"):
         rounds[f"shared, BPR, {backbone}"] = work.simulation("bpr", backbone=backbone)
         paper = work.simulation("bpr", recipe="paper", backbone=backbone)

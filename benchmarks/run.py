@@ -23,7 +23,7 @@ from workload import Workload, data_config, data_name
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "speed.json"
-F16 = ("training.encoding=float16",)
+F32, INT8 = ("training.encoding=float32",), ("training.encoding=int8",)
 Run = Callable[[], object]
 
 
@@ -33,7 +33,7 @@ def rounds_of_full_table(work: Workload) -> dict[str, Run]:
         "shared, iALS": work.simulation("ials").step,
         "shared, BPR (3 private steps)": work.simulation("bpr").step,
         "stacked, paper recipe (2 Adam steps)": work.simulation("bpr", recipe="paper").step,
-        "stacked, iALS as float16": work.simulation("ials", settings=F16).step,
+        "stacked, iALS as int8": work.simulation("ials", settings=INT8).step,
     }
 
 
@@ -41,13 +41,13 @@ def rounds_of_adapters(work: Workload) -> dict[str, Run]:
     """Return the same rounds for the small payloads."""
     runs: dict[str, Run] = {}
     for kind in ("lora", "hash", "rq"):
-        runs[f"{kind}: shared, iALS"] = work.simulation("ials", adapter=kind).step
-        runs[f"{kind}: shared, BPR"] = work.simulation("bpr", adapter=kind).step
+        runs[f"{kind}: shared, iALS"] = work.simulation("ials", adapter=kind, settings=F32).step
+        runs[f"{kind}: shared, BPR"] = work.simulation("bpr", adapter=kind, settings=F32).step
         paper = work.simulation("bpr", adapter=kind, recipe="paper")
         runs[f"{kind}: stacked, paper recipe"] = paper.step
-        runs[f"{kind}: stacked, iALS as float16"] = work.simulation(
-            "ials", adapter=kind, settings=F16
-        ).step
+        for loss, name in (("ials", "iALS"), ("bpr", "BPR")):
+            narrow = work.simulation(loss, adapter=kind, settings=INT8)
+            runs[f"{kind}: stacked, {name} as int8"] = narrow.step
     return runs
 
 
