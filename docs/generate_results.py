@@ -117,8 +117,10 @@ def verdict(cell: CellResult) -> str:
     standard = cell.reference.metric(MAIN)
     std = standard.std if standard is not None else None
     told = f"{found.mean:+.4f} at {share:.1%}"
-    if std is None:
+    if std is None or found.low is None:
         return f"{told}: one seed"
+    if len(cell.rows) < len(cell.reference.rows):
+        told += f" ({len(cell.rows)} seeds)"
     missed = [
         name
         for name, failed in (
@@ -136,21 +138,31 @@ def verdicts(name: str, strategies: Sequence[str]) -> str:
         f"| | seeds | Full: NDCG@10 | {' | '.join(strategies)} |",
         "|---" * (3 + len(strategies)) + "|",
     ]
-    entries: list[list[str]] = []
+    for facet, told in judged(name, strategies):
+        full = next(cell for cell in facet.cells if cell.labels["strategy"] == "Full")
+        figures = f"{len(full.rows) or '-'} | {full.metric(MAIN) or '-'}"
+        lines.append(f"| {facet.title} | {figures} | {' | '.join(told)} |")
+    return "\n".join(lines) + "\n"
+
+
+def judged(name: str, strategies: Sequence[str]) -> Iterator[tuple[Facet, list[str]]]:
+    """Yield every facet of a grid with the verdict on some strategies."""
     for facet in facets(read_records(RESULTS / f"{name}.jsonl")):
         cells = {cell.labels["strategy"]: cell for cell in facet.cells}
-        full = cells["Full"]
-        entries.append([verdict(cells[strategy]) for strategy in strategies])
-        told = " | ".join(entries[-1])
-        figures = f"{len(full.rows) or '-'} | {full.metric(MAIN) or '-'}"
-        lines.append(f"| {facet.title} | {figures} | {told} |")
-    run = [found for found in entries if any(each != "not run" for each in found)]
+        yield facet, [verdict(cells[strategy]) for strategy in strategies]
+
+
+def count(name: str, strategies: Sequence[str]) -> str:
+    """Return in how many cells of a grid some strategies were run, and how many they won."""
+    told = [verdicts for _, verdicts in judged(name, strategies)]
+    run = [found for found in told if any(each != "not run" for each in found)]
+    single = sum(all(each.endswith(("one seed", "not run")) for each in found) for found in run)
     won = [[each.endswith("**won**") for each in found] for found in run]
-    lines.append(
-        f"\nCells run: {len(run)} of {len(entries)}; won by at least one adapter: "
-        f"{sum(map(any, won))}; by all three: {sum(map(all, won))}."
+    return (
+        f"run in {len(run)} of {len(told)} cells ({single} with one seed, so without a verdict), "
+        f"won in {sum(map(any, won))} by at least one of the {len(strategies)}, in "
+        f"{sum(map(all, won))} by each"
     )
-    return "\n".join(lines) + "\n"
 
 
 def claims(name: str) -> str:
@@ -223,7 +235,7 @@ def render(draw: Callable[[str, str, str], None] | None = None) -> str:
         return f"![{title}: {what}](img/{path_of(name, title, of).name})\n"
 
     page = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    functions = {f.__name__: f for f in (tables, verdicts, claims, exceptions, picture)}
+    functions = {f.__name__: f for f in (tables, verdicts, count, claims, exceptions, picture)}
     return page.from_string(PROSE.read_text(encoding="utf-8")).render(
         **functions, DEFAULTS=DEFAULTS, WIDER=WIDER, SMALLER=SMALLER
     )
