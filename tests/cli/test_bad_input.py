@@ -239,7 +239,7 @@ FOLDERS: list[Row] = [
     ("checkpoint cut short", spoilt.cut(CHECKPOINT, 2000), RECOMMEND,
      f"{CHECKPOINT} is not a readable safetensors file: …"),
     ("checkpoint of a later version", spoilt.other_schema, RECOMMEND,
-     f"{CHECKPOINT} has checkpoint schema 99; this version reads 1"),
+     f"{CHECKPOINT} has checkpoint schema 99; this version reads 2"),
     ("checkpoint is no tensor file", written(CHECKPOINT, "hello"), "evaluate run",
      f"{CHECKPOINT} is not a readable safetensors file: …"),
     ("checkpoint of another program", spoilt.foreign_tensors, "evaluate run",
