@@ -186,6 +186,10 @@ def accuracy() -> dict[str, Callable[..., Any]]:
         assert found is not None
         return found
 
+    def seeds(variant: str) -> str:
+        number = len(cells[variant, "P-LoRA r=4"].rows)
+        return f"{number} seed{'s' * (number > 1)}"
+
     def near(variant: str) -> str:
         full = score("Full", variant)
         known = [label for label in LABELS[1:] if (variant, label) in cells]
@@ -196,7 +200,7 @@ def accuracy() -> dict[str, Callable[..., Any]]:
         "reached": lambda name, variant="ours": str(score(name, variant)),
         "paid": lambda name: f"{(cells['ours', name].total_bytes or 0) / 1e6:.1f} MB",
         "near": near,
-        "seeds": lambda variant: len(cells[variant, "P-LoRA r=4"].rows),
+        "seeds": seeds,
     }
 
 
