@@ -13,9 +13,9 @@ from fedpeft.data.dataset import Histories, Ints
 from fedpeft.data.recency import RecencyConfig
 from fedpeft.federation.cohort import CohortSampler
 from fedpeft.federation.config import Phase, TrainingConfig
-from fedpeft.federation.encoding import CODECS, Codec
+from fedpeft.federation.encoding import CODECS
 from fedpeft.federation.ledger import Ledger, Prices
-from fedpeft.federation.loop import payload_of
+from fedpeft.federation.server import price
 
 AS_SET = "as set"
 """Names the strategy's own setting among encodings: either direction as its training has it."""
@@ -143,20 +143,6 @@ def _summarised(
         one_off=ledger.totals.one_off / clients,
         catch_up=found["catch_up_per_client"],
         total=found["total_per_client_mean"],
-    )
-
-
-def price(up: Codec, down: Codec, backbone: Backbone) -> Prices:
-    """Return what a server would charge for a client's module, which may be a sketch."""
-    shapes = {name: tensor.shape for name, tensor in payload_of(backbone).items()}
-    item = backbone.item
-    base = {} if item.base is None else {"base": item.base.shape}
-    return Prices(
-        upload=up.size(shapes),
-        download=down.size(shapes),
-        base=item.base_bytes,
-        encoded_base=down.size(base),
-        subspace=item.subspace_bytes,
     )
 
 

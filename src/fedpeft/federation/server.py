@@ -12,7 +12,7 @@ from fedpeft.adapters import AdapterConfig, ItemContext, ItemEmbedding, adapters
 from fedpeft.backbones import Backbone
 from fedpeft.errors import ConfigError
 from fedpeft.federation.config import Event, Phase, TrainingConfig
-from fedpeft.federation.encoding import CODECS, ErrorFeedback, Int8
+from fedpeft.federation.encoding import CODECS, Codec, ErrorFeedback, Int8
 from fedpeft.federation.ledger import Ledger, Prices
 from fedpeft.federation.loop import payload_of
 from fedpeft.federation.scoring import Tensors
@@ -20,6 +20,20 @@ from fedpeft.federation.update import Update
 from fedpeft.seeding import sequence, torch_rng
 
 Codes = Callable[[int, int], torch.Tensor]
+
+
+def price(up: Codec, down: Codec, backbone: Backbone) -> Prices:
+    """Return the bytes of each message that a client's module makes, which may be a sketch."""
+    shapes = {name: tensor.shape for name, tensor in payload_of(backbone).items()}
+    item = backbone.item
+    base = {} if item.base is None else {"base": item.base.shape}
+    return Prices(
+        upload=up.size(shapes),
+        download=down.size(shapes),
+        base=item.base_bytes,
+        encoded_base=down.size(base),
+        subspace=item.subspace_bytes,
+    )
 
 
 class Server:
@@ -118,15 +132,7 @@ class Server:
                 self.optimizer.state[parameter] = old.state[parameter]
         if self.feedback is not None:
             self.feedback.reset()
-        payload = payload_of(self.backbone)
-        base = {} if self.item.base is None else {"base": self.item.base}
-        self.prices = Prices(
-            upload=len(CODECS[self._training.encoding]().encode(payload)),
-            download=len(self._codec.encode(payload)),
-            base=self.item.base_bytes,
-            encoded_base=len(self._codec.encode(base)),
-            subspace=self.item.subspace_bytes,
-        )
+        self.prices = price(CODECS[self._training.encoding](), self._codec, self.backbone)
 
     def adopt(self, phase: Phase, version: int, item: ItemEmbedding) -> None:
         """Go on with the item embedding of a saved version."""

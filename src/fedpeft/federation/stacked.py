@@ -74,7 +74,7 @@ class Payloads:
         everything = torch.arange(self._item.num_embeddings, device=rows.device)
         copies = Payloads(self._item, self._received, everything.expand(len(rows), -1))
         change = {name: delta[clients] for name, delta in self.change().items()}
-        for name, delta in _over_catalogue(self._item, change, rows).items():
+        for name, delta in _all_rows(self._item, change, rows).items():
             copies.leaves[name] += delta
         return copies
 
@@ -106,7 +106,7 @@ def run_stacked(
         store(private, users, part.private)
         moved, rows = part.change, part.rows
         if dense and rows is not None:
-            moved, rows = _over_catalogue(item, moved, rows), None
+            moved, rows = _all_rows(item, moved, rows), None
         moved = on_user(transforms, moved, users)
         share = weights(problem.loss, part.clients.lengths) / total_weight
         mean_loss += float((part.losses * share).sum())
@@ -119,7 +119,7 @@ def run_stacked(
     return Update(change, mean_loss)
 
 
-def _over_catalogue(item: ItemEmbedding, change: Tensors, rows: Tensor) -> Tensors:
+def _all_rows(item: ItemEmbedding, change: Tensors, rows: Tensor) -> Tensors:
     """Return changes with all rows of item-indexed tensors, of which `rows`, (C, M), have moved."""
     whole = dict(change)
     for name in item.item_indexed:
