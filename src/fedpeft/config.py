@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -63,10 +63,11 @@ def _table(model: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseMode
     """Follow `path` through nested models as far as it goes."""
     for key in path:
         field = model.model_fields.get(str(key))
-        if field is None or not isinstance(field.annotation, type):
+        if field is None:
             break
-        if issubclass(field.annotation, BaseModel):
-            model = field.annotation
+        for kind in (field.annotation, *get_args(field.annotation)):  # a table, or one or none
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                model = kind
     return model
 
 

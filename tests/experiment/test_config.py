@@ -168,6 +168,11 @@ def test_configs_compare_and_are_frozen() -> None:
         config.seed = 1  # type: ignore[misc]
 
 
+def test_unknown_keys_of_an_optional_table_name_those_of_the_table() -> None:
+    with pytest.raises(ConfigError, match=r"warmup_optimizer\.rate'; known keys here are beta1"):
+        resolve({"training": {"warmup_optimizer": {"rate": 1}}})
+
+
 def test_unknown_keys_name_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="known keys here are adapter, backbone, data"):
         resolve({"adaptor": {}})
