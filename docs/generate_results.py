@@ -181,6 +181,53 @@ def claims(name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def ablation(name: str) -> str:
+    """Return an ablation's test NDCG@10 and share of the bytes: a table for each data set.
+
+    Of the two axes that vary, the second gives the columns; a single one gives the rows.
+    """
+    records = read_records(RESULTS / f"{name}.jsonl")
+    done = [row for row in records.rows if row["status"] == "done"]
+    commits = ", ".join(sorted({f"`{row['commit'][:12]}`" for row in done}))
+    lines = [f"From [{name}.jsonl](../experiments/results/{name}.jsonl); commit {commits}."]
+    for facet in sweep(name):
+        cells = [cell for cell in facet.cells if cell.rows]
+        down, across = [*facet.axes, ""][:2]
+        columns = list(dict.fromkeys(cell.labels.get(across, "NDCG@10") for cell in cells))
+        rows = list(dict.fromkeys(cell.labels[down] for cell in cells))
+        found = {
+            (cell.labels[down], cell.labels.get(across, "NDCG@10")): _in_short(cell)
+            for cell in cells
+        }
+        seeds = sorted({len(cell.rows) for cell in cells})
+        counted = " to ".join(str(number) for number in dict.fromkeys((seeds[0], seeds[-1])))
+        lines += [
+            f"\n**{facet.title}**, {counted} seed{'s' if seeds[-1] > 1 else ''}\n",
+            f"| {_term(down)} | {' | '.join(_columns(across, columns))} |",
+            "|---" * (1 + len(columns)) + "|",
+            *(
+                f"| {row} | {' | '.join(found.get((row, column), '-') for column in columns)} |"
+                for row in rows
+            ),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _in_short(cell: CellResult) -> str:
+    """Return a cell's NDCG@10 and its share of the bytes."""
+    share = "" if cell.share is None or cell is cell.reference else f" ({cell.share:.1%})"
+    return f"{cell.metric(MAIN)}{share}"
+
+
+def _term(axis: str) -> str:
+    return axis.rpartition(".")[2]
+
+
+def _columns(axis: str, labels: Sequence[str]) -> list[str]:
+    """Return column titles, with the axis's name where a label is a number."""
+    return [f"{_term(axis)} {label}" if label[:1].isdigit() else label for label in labels]
+
+
 def exceptions(name: str) -> str:
     """Return where a P- cell is below the popularity floor, or not above its C- cell."""
     lines, checked = [], 0
@@ -235,7 +282,8 @@ def render(draw: Callable[[str, str, str], None] | None = None) -> str:
         return f"![{title}: {what}](img/{path_of(name, title, of).name})\n"
 
     page = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    functions = {f.__name__: f for f in (tables, verdicts, count, claims, exceptions, picture)}
+    told = (tables, verdicts, count, claims, ablation, exceptions, picture)
+    functions = {f.__name__: f for f in told}
     return page.from_string(PROSE.read_text(encoding="utf-8")).render(
         **functions, DEFAULTS=DEFAULTS, WIDER=WIDER, SMALLER=SMALLER
     )
