@@ -13,7 +13,7 @@ import torch
 
 from fedpeft.adapters import ItemContext, adapters
 from fedpeft.errors import ConfigError, RunError
-from fedpeft.federation import RunOptions
+from fedpeft.federation import RunOptions, TrainingConfig
 from fedpeft.federation.encoding import CODECS
 from fedpeft.federation.update import Update
 from fedpeft.testing import Toy, hand_split
@@ -201,6 +201,25 @@ def test_eps_is_large_on_sparse_data(density: float, settings: dict[str, Any], e
     server._density = density
     server._prepare()
     assert {group["eps"] for group in server.optimizer.param_groups} == {eps}
+
+
+@pytest.mark.parametrize(
+    ("density", "clients", "setting", "decay"),
+    [
+        (0.05, 1000, None, 0.05 * 150 / 50**2),
+        (0.001, 10_000, None, 0.001 * 0.5),  # at most .5
+        (0.1, 1000, None, 0.0),  # each item is met often
+        (0.0, 1000, None, 0.0),
+        (0.05, 0, None, 0.0),
+        (0.05, 1000, 0.2, 0.05 * 0.2),
+        (0.05, 1000, 0.0, 0.0),
+    ],
+)
+def test_decay_is_for_items_with_few_interactions(
+    density: float, clients: int, setting: float | None, decay: float
+) -> None:
+    training = TrainingConfig(item_decay=setting)
+    assert training.decay_at(density, clients) == pytest.approx(decay)
 
 
 def test_decay_shrinks_the_table() -> None:

@@ -21,6 +21,12 @@ Event = Literal["warmup_end", "fold"]
 # 4.5 %, where it slows training down.
 _SPARSE = 0.01
 
+# An item decay of .05 gains .01 of NDCG@10 with 59 interactions an item and one of .5 .008 with 13;
+# with 270 one of .002 loses .002.
+_OFTEN = 100
+_DECAY = 150.0
+_MOST_DECAY = 0.5
+
 
 class OptimizerConfig(ConfigModel):
     """A first-order optimiser."""
@@ -91,10 +97,11 @@ class TrainingConfig(ConfigModel):
     Pure compression has no base; its default is 0."""
     server_schedule: Literal["constant", "cosine"] = "constant"
     """Learning rate of the server over the rounds; `cosine` falls to a tenth."""
-    item_decay: float = Field(0.0, ge=0)
+    item_decay: float | None = Field(0.0, ge=0)
     """L2 penalty on item vectors, added by the server: item_decay * density / 2 * sum over items
-    ||v||^2.  The density makes one setting fit many data sets: it is what an item's share in the
-    clients' mean loss goes with."""
+    ||v||^2.  The density is an item's mean share in the clients' loss, so the penalty weighs as
+    much as item_decay of its interactions.  None: from the data, 150 / c^2 but at most .5, with c
+    an item's mean number of train interactions; 0 if c is 100 or more."""
     inference: Literal["fit", "stored", "personalise"] = "fit"
     """What a client scores with: private parameters fitted afresh to the payload it holds (a local
     computation), those stored when it last took part, or all it would have after taking part now:
@@ -119,6 +126,24 @@ class TrainingConfig(ConfigModel):
         own = (self.warmup_optimizer if phase == "warmup" else None) or self.server_optimizer
         eps = max(own.eps, self.sparse_eps) if density < _SPARSE else own.eps
         return own.model_copy(update={"eps": eps})
+
+    def decay_at(self, density: float, clients: int) -> float:
+        """Return the factor of half the squared item vectors in the server's loss.
+
+        Where `item_decay` is None it grows as items are met less often: the vector of an item with
+        few interactions is noise for a larger part.
+
+        Parameters
+        ----------
+        density
+            Share of all user-item pairs in the train data, in [0, 1].
+        clients
+            Number of clients; density times clients is an item's mean number of interactions.
+        """
+        if self.item_decay is not None:
+            return self.item_decay * density
+        met = density * clients
+        return density * (min(_MOST_DECAY, _DECAY / met**2) if 0 < met < _OFTEN else 0.0)
 
     def event_at(self, round_number: int) -> Event | None:
         """Return what happens before a round: the end of the warm-up, a fold, or nothing."""
@@ -166,6 +191,7 @@ _SOLVE: dict[str, Any] = {
     "recency": _RECENCY,
     "private_decay": 1.0,
     "server_schedule": "cosine",
+    "item_decay": None,
 }
 _GRADIENT: dict[str, Any] = {
     "recency": _RECENCY,

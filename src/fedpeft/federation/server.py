@@ -206,9 +206,8 @@ class Server:
         parameters = self.parameters()
         for name, parameter in parameters.items():
             parameter.grad = -update.change[name]
-        if self._training.item_decay:
+        if decay := self._training.decay_at(self._density, self._ledger.n_clients):
             ids = torch.arange(self.item.num_embeddings, device=self.item.device)
-            decay = self._training.item_decay * self._density
             penalty = decay / 2 * self.item(ids).square().sum()
             penalty.backward(inputs=list(self.item.parameters()))
         for group in self.optimizer.param_groups:
