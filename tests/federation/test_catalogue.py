@@ -19,8 +19,8 @@ from fedpeft.federation import catalogue, stacked
 from fedpeft.federation.clip import Clip, ClipConfig
 from fedpeft.federation.encoding import Encoding, Float16, Int8
 from fedpeft.federation.plan import run_round
-from fedpeft.federation.transforms import TransformContext
-from fedpeft.federation.update import Transform, Update
+from fedpeft.federation.transforms import TransformContext, UpdateTransform
+from fedpeft.federation.update import Update
 from fedpeft.seeding import torch_rng
 from fedpeft.testing import Toy
 from fedpeft.testing.toy import BPR, GRADIENT, LEAST_SQUARES
@@ -37,7 +37,7 @@ SOLVE: dict[str, Any] = {}
 STEPS: dict[str, Any] = {**GRADIENT, "private_optimizer": ADAM}
 
 
-def transform(name: str) -> Transform:
+def transform(name: str) -> UpdateTransform:
     if name == "clip":
         return Clip(ClipConfig(norm=0.05), TransformContext(clients=12, seed=0))
     return Encoding(Float16() if name == "float16" else Int8(), 12, seed=0)

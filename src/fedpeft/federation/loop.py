@@ -12,11 +12,15 @@ from fedpeft.backbones import Backbone, HistoryBackbone
 from fedpeft.federation.cohort import Cohort
 from fedpeft.federation.local import LocalProblem, weights
 from fedpeft.federation.scoring import Tensors
-from fedpeft.federation.update import Transform, Update, on_user
+from fedpeft.federation.transforms import UpdateTransform
+from fedpeft.federation.update import Update, on_user
 
 
 def run_loop(
-    problem: LocalProblem, private: Tensors, cohort: Cohort, transforms: Sequence[Transform] = ()
+    problem: LocalProblem,
+    private: Tensors,
+    cohort: Cohort,
+    transforms: Sequence[UpdateTransform] = (),
 ) -> Update:
     """Run a round; `private` is updated in place."""
     received = payload_of(problem.backbone)

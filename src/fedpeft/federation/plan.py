@@ -14,13 +14,14 @@ from fedpeft.federation.loop import run_loop
 from fedpeft.federation.scoring import Tensors
 from fedpeft.federation.shared import run_shared
 from fedpeft.federation.stacked import run_stacked
-from fedpeft.federation.update import Transform, Update, on_mean
+from fedpeft.federation.transforms import UpdateTransform
+from fedpeft.federation.update import Update, on_mean
 
 Plan = Literal["shared", "stacked", "loop"]
 
 
 def choose(
-    asked: Plan | Literal["auto"], training: TrainingConfig, transforms: Sequence[Transform]
+    asked: Plan | Literal["auto"], training: TrainingConfig, transforms: Sequence[UpdateTransform]
 ) -> Plan:
     """Return the plan to use.
 
@@ -50,7 +51,7 @@ def run_round(
     problem: LocalProblem,
     private: Tensors,
     cohort: Cohort,
-    transforms: Sequence[Transform],
+    transforms: Sequence[UpdateTransform],
 ) -> Update:
     """Run one round under `plan`; `private` is updated in place."""
     if plan == "shared":

@@ -10,15 +10,17 @@ from fedpeft.adapters import ItemEmbedding
 from fedpeft.data.dataset import Histories
 from fedpeft.federation.expansion import Expansion
 from fedpeft.federation.scoring import Tensors
+from fedpeft.federation.transforms import UpdateTransform
 from fedpeft.seeding import numpy_rng
 
 
-class PseudoRows:
+class PseudoRows(UpdateTransform):
     """The transform that gives untouched rows of pseudo items a change like that of touched ones.
 
     In tensors with one row per item the server sees which rows moved.  Each client therefore moves
     the rows of its pseudo items by Gaussian values with the mean and the spread of its own touched
-    rows.  Tensors whose rows many items share (hash rows, codebooks) are left alone.
+    rows; in the mean they stay, as noise.  Tensors whose rows many items share (hash rows,
+    codebooks) are left alone.
 
     Parameters
     ----------
@@ -47,10 +49,6 @@ class PseudoRows:
     def on_user(self, change: Tensors, users: Tensor) -> Tensors:
         """Return the stacked changes with the rows of pseudo items moved."""
         return change | {n: self._masked(n, change[n], users) for n in self._names}
-
-    def on_mean(self, change: Tensors, clients: int) -> Tensors:
-        """Return the mean unchanged: what was added stays in it, as noise."""
-        return change
 
     def _masked(self, name: str, delta: Tensor, users: Tensor) -> Tensor:
         """Return changes of one tensor, float (C, n, width), with pseudo rows moved."""

@@ -26,9 +26,8 @@ from fedpeft.federation.plan import Plan, choose, run_round
 from fedpeft.federation.pseudo import mask_of
 from fedpeft.federation.scoring import Tensors
 from fedpeft.federation.server import Codes, Server
-from fedpeft.federation.transforms import TransformContext
+from fedpeft.federation.transforms import TransformContext, UpdateTransform
 from fedpeft.federation.transforms import build as build_transforms
-from fedpeft.federation.update import Transform
 from fedpeft.losses import Loss
 from fedpeft.seeding import torch_rng
 
@@ -133,7 +132,7 @@ class Simulation:
             training.transforms, TransformContext(split.n_users, options.seed)
         )
         encoding = None if codec.lossless else Encoding(codec, split.n_users, options.seed)
-        parts: list[Transform | None] = [self.mask, *configured, encoding]
+        parts: list[UpdateTransform | None] = [self.mask, *configured, encoding]
         self.transforms = [part for part in parts if part is not None]
         self.plan: Plan = choose(options.plan, training, self.transforms)
         self.private: Tensors = {

@@ -21,7 +21,8 @@ from fedpeft.federation.cohort import Bucket, Cohort, stacked_rows
 from fedpeft.federation.local import LocalProblem, select, store, weights
 from fedpeft.federation.memory import at_once
 from fedpeft.federation.scoring import Contexts, Tensors
-from fedpeft.federation.update import Transform, Update, on_user
+from fedpeft.federation.transforms import UpdateTransform
+from fedpeft.federation.update import Update, on_user
 
 
 class Payloads:
@@ -84,7 +85,10 @@ class Payloads:
 
 
 def run_stacked(
-    problem: LocalProblem, private: Tensors, cohort: Cohort, transforms: Sequence[Transform] = ()
+    problem: LocalProblem,
+    private: Tensors,
+    cohort: Cohort,
+    transforms: Sequence[UpdateTransform] = (),
 ) -> Update:
     """Run a round; `private` is updated in place.  The result equals `run_loop`'s."""
     item = problem.backbone.item

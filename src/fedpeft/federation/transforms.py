@@ -35,7 +35,7 @@ class TransformContext:
 
 
 class UpdateTransform(ABC):
-    """Changes the values of updates, never their shapes; a `fedpeft.federation.update.Transform`.
+    """Changes the values of updates between the client and the average, never their shapes.
 
     Built as ``build(config, context)``.  A transform keeps nothing from one round to the next, so
     that a run can be resumed: what it needs it derives from the seed and the round.
