@@ -8,8 +8,9 @@ Every figure on the page comes from a file in ``experiments/results``, made by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
@@ -42,15 +43,17 @@ def tables(name: str) -> str:
         "" if len(done) == len(records.rows) else f" ({len(done)} of {len(records.rows)} runs)"
     )
 
-    def all_of(column: str, digits: int) -> str:
-        return ", ".join(sorted({f"`{row[column][:digits]}`" for row in done}))
-
     head = (
         f"From [{name}.jsonl](../experiments/results/{name}.jsonl), made by "
-        f"`{records.facts.command}`{unfinished}; commit {all_of('commit', 12)}; split "
-        f"{all_of('split', 16)}.\n"
+        f"`{records.facts.command}`{unfinished}; commit {all_of(done, 'commit', 12)}; split "
+        f"{all_of(done, 'split', 16)}.\n"
     )
     return "\n".join([head, *map(table, sweep(name))])
+
+
+def all_of(rows: Sequence[Mapping[str, Any]], column: str, digits: int) -> str:
+    """Return the first digits of what rows have in a column."""
+    return ", ".join(sorted({f"`{row[column][:digits]}`" for row in rows}))
 
 
 def table(facet: Facet) -> str:
@@ -186,28 +189,27 @@ def ablation(name: str) -> str:
 
     Of the two axes that vary, the second gives the columns; a single one gives the rows.
     """
-    records = read_records(RESULTS / f"{name}.jsonl")
-    done = [row for row in records.rows if row["status"] == "done"]
-    commits = ", ".join(sorted({f"`{row['commit'][:12]}`" for row in done}))
-    lines = [f"From [{name}.jsonl](../experiments/results/{name}.jsonl); commit {commits}."]
+    done = [row for row in read_records(RESULTS / f"{name}.jsonl").rows if row["status"] == "done"]
+    lines = [
+        f"From [{name}.jsonl](../experiments/results/{name}.jsonl); commit "
+        f"{all_of(done, 'commit', 12)}; split {all_of(done, 'split', 16)}."
+    ]
     for facet in sweep(name):
-        cells = [cell for cell in facet.cells if cell.rows]
         down, across = [*facet.axes, ""][:2]
-        columns = list(dict.fromkeys(cell.labels.get(across, "NDCG@10") for cell in cells))
-        rows = list(dict.fromkeys(cell.labels[down] for cell in cells))
-        found = {
-            (cell.labels[down], cell.labels.get(across, "NDCG@10")): _in_short(cell)
-            for cell in cells
-        }
-        seeds = sorted({len(cell.rows) for cell in cells})
-        counted = " to ".join(str(number) for number in dict.fromkeys((seeds[0], seeds[-1])))
+        found: dict[str, dict[str, str]] = {}
+        for cell in facet.cells:
+            if cell.rows:
+                column = cell.labels.get(across, "NDCG@10")
+                found.setdefault(cell.labels[down], {})[column] = _in_short(cell)
+        columns = list(dict.fromkeys(column for cells in found.values() for column in cells))
+        seeds = sorted({seed for cell in facet.cells for seed in cell.rows})
         lines += [
-            f"\n**{facet.title}**, {counted} seed{'s' if seeds[-1] > 1 else ''}\n",
+            f"\n**{facet.title}**, seeds {', '.join(map(str, seeds))}\n",
             f"| {_term(down)} | {' | '.join(_columns(across, columns))} |",
             "|---" * (1 + len(columns)) + "|",
             *(
-                f"| {row} | {' | '.join(found.get((row, column), '-') for column in columns)} |"
-                for row in rows
+                f"| {row} | {' | '.join(cells.get(column, '-') for column in columns)} |"
+                for row, cells in found.items()
             ),
         ]
     return "\n".join(lines) + "\n"
