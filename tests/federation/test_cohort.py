@@ -100,7 +100,7 @@ def test_held_out_items_may_be_drawn_as_negatives() -> None:
 def test_buckets_hold_everyone_once(
     lengths: list[int], negatives: int, most: int, worthwhile: int, half_life: float
 ) -> None:
-    limits = memory.Limits(most, worthwhile, spread=1.5)
+    limits = memory.Limits(most, worthwhile, cached=1, spread=1.5)
     recency = RecencyConfig(half_life=half_life, floor=0.25)
     cohort = sampler(lengths, negatives=negatives, recency=recency).draw(0)
     position = 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedpeft.errors import ArtifactError
+from fedpeft.federation import memory
 from fedpeft.federation.encoding import CODECS, Codec, Encoding, ErrorFeedback, Int8
 
 from .toys import toy
@@ -225,6 +228,41 @@ def test_a_random_rounding_is_off_by_less_than_a_step(seed: int, values: int, si
         block = slice(start, start + 64)
         step = float(change[block].abs().max()) / 127
         assert float((arrived[:, block] - change[block]).abs().max()) <= step * (1 + 1e-4)
+
+
+def dithered_value_by_value(
+    stacked: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
+) -> torch.Tensor:
+    """The slow, readable version of `Int8.dithered`."""
+    arrived = torch.zeros_like(stacked)
+    for client in range(len(stacked)):
+        for value in range(stacked.shape[1]):
+            first = value // 64 * 64
+            scale = stacked[client, first : first + 64].abs().max() / 127
+            if scale > 0:
+                dither = (rows[client] + columns[value]).frac()
+                whole = (stacked[client, value] / scale + dither).floor().clamp(-127, 127)
+                arrived[client, value] = whole * scale
+    return arrived
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    clients=st.integers(0, 4),
+    values=st.integers(1, 140),
+    cached=st.integers(1, 2000),
+    seed=st.integers(0, 99),
+)
+def test_rounding_in_the_cache_equals_rounding_value_by_value(
+    clients: int, values: int, cached: int, seed: int
+) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    stacked = torch.randn(clients, values, generator=rng)
+    stacked[:, 64:70] = 0  # the least that a second block may hold, and all of it at times
+    rows, columns = torch.rand(clients, generator=rng), torch.rand(values, generator=rng)
+    with patch.dict(memory.LIMITS, cpu=replace(memory.LIMITS["cpu"], cached=cached)):
+        arrived = Int8().dithered(stacked, rows, columns)
+    assert torch.equal(arrived, dithered_value_by_value(stacked, rows, columns))
 
 
 def test_encoding_is_a_transform() -> None:

@@ -51,7 +51,8 @@ def phased(adapter: str, mode: str, loss: str, recipe: str) -> Toy:
 @contextmanager
 def many_buckets() -> Iterator[None]:
     """Make buckets so small that a cohort takes several."""
-    with patch.dict(memory.LIMITS, cpu=memory.Limits(most=600, worthwhile=0, spread=1.5)):
+    limits = memory.Limits(most=600, worthwhile=0, cached=600, spread=1.5)
+    with patch.dict(memory.LIMITS, cpu=limits):
         yield
 
 

@@ -13,10 +13,11 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fedpeft.adapters import ItemEmbedding
 from fedpeft.errors import ArtifactError
+from fedpeft.federation.memory import in_cache
 from fedpeft.federation.scoring import Tensors
 from fedpeft.federation.transforms import UpdateTransform
 from fedpeft.seeding import torch_rng
@@ -117,32 +118,41 @@ class Int8(Codec):
     """Each block of 64 values as 8-bit integers times one float32 scale (largest value / 127)."""
 
     def parts(self, stacked: Tensor) -> list[Tensor]:
-        scales, steps = self._in_steps(stacked)
-        return [scales, steps.round_().flatten(1)[:, : stacked.shape[1]].to(torch.int8)]
+        blocks = _blocks(stacked)
+        scales = [_scales(block) for block in blocks]
+        whole = [
+            (block / _divisor(scale)).round_().flatten(1)
+            for block, scale in zip(blocks, scales, strict=True)
+        ]
+        return [torch.cat(scales, 1), torch.cat(whole, 1).to(torch.int8)]
 
-    def dithered(self, stacked: Tensor, dither: Tensor) -> Tensor:
+    def dithered(self, stacked: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Return what arrives of values that are rounded up or down as a dither has it.
+
+        A value goes up where its height above the integer below, and its dither in [0, 1), make a
+        whole; the dither is that of its row plus that of its column, modulo 1.
 
         Parameters
         ----------
         stacked
             float32 (C, N).
-        dither
-            float (C, N) in [0, 1): a value goes up where its height above the integer below, and
-            the dither, make a whole.
+        rows
+            float (C,) in [0, 1).
+        columns
+            float (N,) in [0, 1).
         """
-        values = stacked.shape[1]
-        scales, steps = self._in_steps(stacked)
-        steps += _in_blocks(dither)
-        whole = steps.floor_().clamp_(-127, 127)  # what `parts` would send, without the cast
-        return whole.mul_(scales.unsqueeze(-1)).flatten(1)[:, :values]
-
-    @staticmethod
-    def _in_steps(stacked: Tensor) -> tuple[Tensor, Tensor]:
-        """Return scales (C, B), and values in units of them (C, B, 64)."""
-        blocks = _in_blocks(stacked)
-        scales = torch.maximum(blocks.amax(-1), -blocks.amin(-1)) / 127
-        return scales, blocks / scales.clamp(min=1e-30).unsqueeze(-1)
+        arrived = torch.empty_like(stacked)
+        at_once = in_cache(stacked.shape[1], stacked.device)
+        for start in range(0, len(stacked), at_once):
+            part = slice(start, start + at_once)
+            dither = (rows[part].unsqueeze(1) + columns).frac_()
+            blocks = (_blocks(tensor) for tensor in (stacked[part], dither, arrived[part]))
+            for block, added, out in zip(*blocks, strict=True):
+                scale = _scales(block)
+                # what `parts` would send, without the cast
+                torch.div(block, _divisor(scale), out=out)
+                out.add_(added).floor_().clamp_(-127, 127).mul_(scale.unsqueeze(-1))
+        return arrived
 
     def join(self, parts: list[Tensor]) -> Tensor:
         scales, whole = parts
@@ -152,12 +162,21 @@ class Int8(Codec):
         return [(torch.float32, -(-values // BLOCK)), (torch.int8, values)]
 
 
-def _in_blocks(stacked: Tensor) -> Tensor:
-    """Return (C, N) as (C, B, 64), filled up with zeros."""
-    clients, values = stacked.shape
-    blocks = -(-values // BLOCK)
-    filled = nn.functional.pad(stacked, (0, blocks * BLOCK - values))
-    return filled.view(clients, blocks, BLOCK)
+def _blocks(stacked: Tensor) -> list[Tensor]:
+    """Return views of (C, N): (C, B, 64) of its whole blocks, and (C, 1, rest) of what is left."""
+    blocks, rest = divmod(stacked.shape[1], BLOCK)
+    whole = stacked[:, : blocks * BLOCK].unflatten(1, (blocks, BLOCK))
+    return [whole, stacked[:, blocks * BLOCK :].unsqueeze(1)] if rest else [whole]
+
+
+def _scales(block: Tensor) -> Tensor:
+    """Return the scales of blocks, (C, B) of (C, B, size)."""
+    return torch.maximum(block.amax(-1), -block.amin(-1)) / 127
+
+
+def _divisor(scale: Tensor) -> Tensor:
+    """Return what turns values into steps, (C, B, 1); a block of zeros stays one."""
+    return scale.clamp(min=1e-30).unsqueeze(-1)
 
 
 CODECS: dict[str, type[Codec]] = {"float32": Float32, "float16": Float16, "int8": Int8}
@@ -216,17 +235,17 @@ class Encoding(UpdateTransform):
         if not isinstance(self._codec, Int8):
             return self._codec.through(change)
         arrived = {}
+        rows = self._of_clients[users.cpu()].to(users.device)
         for name, tensor in change.items():
             flat = tensor.unsqueeze(-1).flatten(1)
-            dither = self._dither(name, users, flat.shape[1])
-            arrived[name] = self._codec.dithered(flat, dither).reshape(tensor.shape)
+            columns = self._of_value(name, flat)
+            arrived[name] = self._codec.dithered(flat, rows, columns).reshape(tensor.shape)
         return arrived
 
-    def _dither(self, name: str, users: Tensor, values: int) -> Tensor:
+    def _of_value(self, name: str, flat: Tensor) -> Tensor:
         if name not in self._of_values:
-            self._of_values[name] = self._uniform(values, name).to(users.device)
-        of_clients = self._of_clients[users.cpu()].to(users.device)
-        return (of_clients.unsqueeze(1) + self._of_values[name]).frac_()
+            self._of_values[name] = self._uniform(flat.shape[1], name).to(flat.device)
+        return self._of_values[name]
 
     def _uniform(self, size: int, stream: str) -> Tensor:
         return torch.rand(size, generator=torch_rng(self._seed, "rounding", self._round, stream))
