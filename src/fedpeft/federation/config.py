@@ -212,11 +212,14 @@ _ADAPTERS: dict[str, dict[str, Any]] = {
     "hash": {"server_optimizer": {"lr": 0.04}, "refresh_every": 25, **_INT8},
     "rq": {"refresh_every": 25, **_INT8},
 }
-# In 8 bits a warm-up of 40 rounds is cheap, and with these steps it ends near the full table.
+# In 8 bits the rounds of a warm-up are cheap.  With least squares, 40 with these steps end near the
+# full table.  Other losses have no exact private solution to take such steps with: they take the
+# full table's own, and more of them.
 _WARMUP: dict[str, Any] = {
     "warmup_rounds": 40,
     "warmup_optimizer": {"lr": 0.05, "beta1": 0.8, "beta2": 0.9},
 }
+_LONG_WARMUP: dict[str, Any] = {"warmup_rounds": 100, "warmup_optimizer": {"lr": 0.01}}
 _LEAST_SQUARES: dict[str, dict[str, Any]] = {
     "lora": _WARMUP,
     # On sparse data about a hundred items share a row; the larger eps keeps the rare ones in place,
@@ -263,4 +266,6 @@ def recipe_defaults(
             # rounding takes an update of each client's own, and without the short cut of
             # `fedpeft.federation.catalogue` each then scores all items
             found |= {"encoding": "float32"}
+    elif adapter in _ADAPTERS:
+        found |= _LONG_WARMUP
     return found
