@@ -204,29 +204,30 @@ _GRADIENT: dict[str, Any] = {
 }
 
 
-# An adapter that starts anew every M rounds has less time than the full table, so it moves faster.
 # Values are as narrow as costs no accuracy on validation.
 _INT8 = {"encoding": "int8", "download_encoding": "int8"}
 _ADAPTERS: dict[str, dict[str, Any]] = {
-    "lora": {"server_optimizer": {"lr": 0.05}, **_INT8},
-    "hash": {"server_optimizer": {"lr": 0.04}, "refresh_every": 25, **_INT8},
+    "lora": _INT8,
+    "hash": {"refresh_every": 25, **_INT8},
     "rq": {"refresh_every": 25, **_INT8},
 }
 # In 8 bits the rounds of a warm-up are cheap.  With least squares, 40 with these steps end near the
-# full table.  Other losses have no exact private solution to take such steps with: they take the
-# full table's own, and more of them.
+# full table.
 _WARMUP: dict[str, Any] = {
     "warmup_rounds": 40,
     "warmup_optimizer": {"lr": 0.05, "beta1": 0.8, "beta2": 0.9},
 }
-_LONG_WARMUP: dict[str, Any] = {"warmup_rounds": 100, "warmup_optimizer": {"lr": 0.01}}
+# An adapter that starts anew every M rounds has less time than the full table, so it moves faster.
 _LEAST_SQUARES: dict[str, dict[str, Any]] = {
-    "lora": _WARMUP,
+    "lora": {"server_optimizer": {"lr": 0.05}, **_WARMUP},
     # On sparse data about a hundred items share a row; the larger eps keeps the rare ones in place,
     # while what moves the others is large.
-    "hash": {**_WARMUP, "sparse_eps": 0.01},
+    "hash": {"server_optimizer": {"lr": 0.04}, "sparse_eps": 0.01, **_WARMUP},
     "rq": _WARMUP,
 }
+# Other losses have no exact private solution to take such steps with: adapters take the full
+# table's own, after more rounds of warm-up.
+_LONG_WARMUP: dict[str, Any] = {"warmup_rounds": 100}
 
 
 _OF_ADAPTERS: dict[tuple[Recipe, str], dict[str, Any]] = {
