@@ -204,7 +204,7 @@ def ablation(name: str) -> str:
         columns = list(dict.fromkeys(column for cells in found.values() for column in cells))
         seeds = sorted({seed for cell in facet.cells for seed in cell.rows})
         lines += [
-            f"\n**{facet.title}**, seeds {', '.join(map(str, seeds))}\n",
+            f"\n**{facet.title}**, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}\n",
             f"| {_term(down)} | {' | '.join(_columns(across, columns))} |",
             "|---" * (1 + len(columns)) + "|",
             *(
