@@ -204,15 +204,20 @@ _GRADIENT: dict[str, Any] = {
 }
 
 
-# Values are as narrow as costs no accuracy on validation.
-_INT8 = {"encoding": "int8", "download_encoding": "int8"}
-_ADAPTERS: dict[str, dict[str, Any]] = {
-    "lora": _INT8,
-    "hash": {"refresh_every": 25, **_INT8},
-    "rq": {"refresh_every": 25, **_INT8},
+# Values are as narrow as costs no accuracy on validation.  In 8 bits the rounds of a warm-up are
+# cheap.
+_ADAPTER: dict[str, Any] = {
+    "encoding": "int8",
+    "download_encoding": "int8",
+    "warmup_rounds": 100,
 }
-# In 8 bits the rounds of a warm-up are cheap.  With least squares, 40 with these steps end near the
-# full table.
+_ADAPTERS: dict[str, dict[str, Any]] = {
+    "lora": _ADAPTER,
+    "hash": {"refresh_every": 25, **_ADAPTER},
+    "rq": {"refresh_every": 25, **_ADAPTER},
+}
+# With least squares private parameters are solved for exactly, which allows larger steps: 40 such
+# rounds end near the full table.
 _WARMUP: dict[str, Any] = {
     "warmup_rounds": 40,
     "warmup_optimizer": {"lr": 0.05, "beta1": 0.8, "beta2": 0.9},
@@ -225,9 +230,6 @@ _LEAST_SQUARES: dict[str, dict[str, Any]] = {
     "hash": {"server_optimizer": {"lr": 0.04}, "sparse_eps": 0.01, **_WARMUP},
     "rq": _WARMUP,
 }
-# Other losses have no exact private solution to take such steps with: adapters take the full
-# table's own, after more rounds of warm-up.
-_LONG_WARMUP: dict[str, Any] = {"warmup_rounds": 100}
 
 
 _OF_ADAPTERS: dict[tuple[Recipe, str], dict[str, Any]] = {
@@ -267,6 +269,4 @@ def recipe_defaults(
             # rounding takes an update of each client's own, and without the short cut of
             # `fedpeft.federation.catalogue` each then scores all items
             found |= {"encoding": "float32"}
-    elif adapter in _ADAPTERS:
-        found |= _LONG_WARMUP
     return found

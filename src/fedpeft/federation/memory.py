@@ -39,9 +39,13 @@ LIMITS = {
 
 def at_once(values: int, device: torch.device) -> int:
     """Return how many things of so many float32 values each are computed at once; at least one."""
-    return max(1, LIMITS[device.type].most // (4 * values))
+    return _within(LIMITS[device.type].most, values)
 
 
 def in_cache(values: int, device: torch.device) -> int:
     """Return how many things of so many float32 values each stay in the cache; at least one."""
-    return max(1, LIMITS[device.type].cached // (4 * max(1, values)))
+    return _within(LIMITS[device.type].cached, values)
+
+
+def _within(limit: int, values: int) -> int:
+    return max(1, limit // (4 * max(1, values)))
