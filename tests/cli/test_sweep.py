@@ -19,6 +19,7 @@ BAD = {
     "sweep grid.toml --device gpu": "device 'gpu' is not here; use auto, cpu or cuda",
     "report none": "none is neither a sweep folder, nor a run folder, nor a .jsonl file",
     "report . --out .": ". is a folder; name the file to write",
+    "report run --drop": "--drop is about the file of --records; name it",
     "report run --records s.jsonl": "--records is for sweeps; a run has its result.json",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,12 +70,19 @@ def test_newer_results_replace_older_ones(sweep: Sweep, tmp_path: Path) -> None:
     assert [row.get("commit") == "new" for row in joined.rows] == [n == 0 for n in range(18)]
 
 
-def test_results_of_other_settings_do_not_stay(sweep: Sweep, tmp_path: Path) -> None:
+def test_results_of_other_settings_leave_only_when_told(sweep: Sweep, tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     write_records(sweep, path)
-    joined = write_records(without(sweep, 0, config="another"), path)
+    before = path.read_text()
+    changed = without(sweep, 0, config="another")
+    label = ", ".join(f"{axis}={sweep.rows[0][axis]}" for axis in sweep.facts.axes)
+    with pytest.raises(ConfigError, match=re.escape(f"(1, the first: {label}, seed=")):
+        write_records(changed, path)
+    assert path.read_text() == before
+    joined = write_records(changed, path, drop=True)
     assert joined.rows[0]["status"] == "missing"
     assert joined.status["done"] == 16
+    assert read_records(path).status == joined.status
 
 
 def test_another_grids_results_are_not_replaced(sweep: Sweep, tmp_path: Path) -> None:

@@ -30,6 +30,12 @@ def report(
             "runs that the file has and the folder lacks stay, and count."
         ),
     ] = None,
+    drop: Annotated[
+        bool,
+        typer.Option(
+            "--drop", help="Let runs of settings that the sweep asks for no more leave --records."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the paths as JSON.")] = False,
 ) -> None:
     """Write the report of a sweep, finished or not, or of a run, anew."""
@@ -44,6 +50,8 @@ def report(
     )
     from fedpeft.report.sweeps.page import write_sweep_report
 
+    if drop and records is None:
+        raise ConfigError("--drop is about the file of --records; name it")
     small = is_records(folder)
     page = out or (folder.with_suffix(".html") if small else folder / "report.html")
     for path in filter(None, (page, records)):
@@ -52,7 +60,7 @@ def report(
     if small or is_sweep(folder):
         sweep = read_records(folder) if small else read_sweep(folder)
         if records is not None:
-            sweep = write_records(sweep, records)
+            sweep = write_records(sweep, records, drop=drop)
         write_sweep_report(sweep, page)
     elif (folder / "config.toml").is_file():
         if records is not None:

@@ -29,18 +29,20 @@ def is_records(path: Path) -> bool:
     return path.suffix == ".jsonl" and path.is_file()
 
 
-def write_records(sweep: Sweep, path: Path) -> Sweep:
+def write_records(sweep: Sweep, path: Path, *, drop: bool = False) -> Sweep:
     """Write a sweep's rows atomically, and return them with those kept from an earlier file.
 
     A sweep may be made in parts, on several machines or after its folder was lost: a finished run
     that `path` has and `sweep` lacks stays, if its configuration is still the one asked for.
+    With `drop`, runs of configurations that are asked for no more leave the file.
 
     Raises
     ------
     ArtifactError
         If `path` exists and is damaged.
     ConfigError
-        If it holds the results of another grid.
+        If it holds the results of another grid, or, without `drop`, finished runs of
+        configurations that `sweep` does not ask for: it may be the older one.
     """
     if path.exists():
         earlier = read_records(path)
@@ -49,7 +51,13 @@ def write_records(sweep: Sweep, path: Path) -> Sweep:
                 f"{path} has the results of {earlier.facts.name!r}, which those of "
                 f"{sweep.facts.name!r} would replace; name another file"
             )
-        sweep = _joined(sweep, earlier)
+        sweep, lost = _joined(sweep, earlier)
+        if lost and not drop:
+            raise ConfigError(
+                f"{path} has finished runs of settings that this sweep does not ask for "
+                f"({len(lost)}, the first: {_name(lost[0], earlier)}); if they are of an older "
+                "grid, drop them with --drop; if the sweep is the older one, begin it anew"
+            )
     facts = sweep.facts.model_dump()
     facts["axes"] = list(facts["axes"].items())  # their order counts
     write_text(path, "".join(f"{_line(value)}\n" for value in (facts, *map(_kept, sweep.rows))))
@@ -95,17 +103,27 @@ def _curve(value: Any, where: str) -> list[Point]:
         raise ArtifactError(f"{where}: 'curve' must be a list of [round, bytes, NDCG@10]") from None
 
 
-def _joined(sweep: Sweep, earlier: Sweep) -> Sweep:
-    """Return `sweep` with the finished runs of `earlier` where it has none of its own."""
-    known = {(row["config"], row["seed"]): row for row in earlier.rows if row["status"] == "done"}
+def _joined(sweep: Sweep, earlier: Sweep) -> tuple[Sweep, list[Mapping[str, Any]]]:
+    """Return `sweep` with the finished runs of `earlier` that it lacks, and those without place."""
+    known = {_key(row): row for row in earlier.rows if row["status"] == "done"}
 
     def best(row: Mapping[str, Any]) -> Mapping[str, Any]:
-        found = known.get((row["config"], row["seed"]))
+        found = known.get(_key(row))
         if row["status"] == "done" or found is None:
             return row
         return {**found, **{axis: row[axis] for axis in sweep.facts.axes}}
 
-    return Sweep(sweep.facts, [best(row) for row in sweep.rows])
+    asked = {_key(row) for row in sweep.rows}
+    lost = [row for key, row in known.items() if key not in asked]
+    return Sweep(sweep.facts, [best(row) for row in sweep.rows]), lost
+
+
+def _key(row: Mapping[str, Any]) -> tuple[Any, Any]:
+    return row["config"], row["seed"]
+
+
+def _name(row: Mapping[str, Any], sweep: Sweep) -> str:
+    return ", ".join(f"{name}={row[name]}" for name in (*sweep.facts.axes, "seed"))
 
 
 def _kept(row: Mapping[str, Any]) -> dict[str, Any]:
