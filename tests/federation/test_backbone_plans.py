@@ -12,6 +12,7 @@ import torch
 
 from fedpeft.federation import memory
 from fedpeft.federation.loop import train_client
+from fedpeft.federation.plan import Plan, run_round
 from fedpeft.testing import Toy, assert_plans_agree
 from fedpeft.testing.toy import GRADIENT, PAPER
 
@@ -115,3 +116,35 @@ def test_buckets_shrink_with_the_width_of_the_backbone() -> None:
     items = [memory.at_once(width, torch.device("cpu")) for width in widths]
     assert items == [memory.LIMITS["cpu"].most // (4 * width) for width in widths]
     assert memory.at_once(1 << 40, torch.device("cpu")) == 1
+
+
+@pytest.mark.parametrize("plan", ["loop", "stacked", "shared"])
+@pytest.mark.parametrize("how", [{"private_steps": 1}, {"private_steps": 0, "joint": True}])
+def test_inverse_schedule_halves_private_steps_by_round_100(
+    plan: Plan, how: dict[str, Any]
+) -> None:
+    settings = {**GRADIENT, **how, "private_optimizer": SGD, "private_schedule": "inverse"}
+    run = replace(toy("full", "bpr", **settings), backbone=("pfedrec", BACKBONES["pfedrec"]))
+    simulation = run.simulation()
+    cohort = simulation.sampler.draw(0)
+    moved = []
+    for number in (0, 100):
+        private = {name: tensor.clone() for name, tensor in simulation.private.items()}
+        simulation.problem.begin(number)
+        run_round(plan, simulation.problem, private, cohort, [])
+        moved.append({name: private[name] - simulation.private[name] for name in private})
+    assert moved[0]["mlp.weights.0"].abs().max() > 1e-4
+    for name, first in moved[0].items():
+        torch.testing.assert_close(moved[1][name], first / 2, rtol=1e-3, atol=1e-6)
+
+
+def test_rounds_and_scores_follow_the_schedule() -> None:
+    run = toy("full", "bpr", **PRIVATE_FIRST, private_schedule="inverse")
+    simulation = run.simulation()
+    rate = simulation.training.private_optimizer.lr
+    for _ in range(2):
+        simulation.step()
+    assert simulation.problem.private_optimizer.lr == pytest.approx(rate / 1.01)
+    simulation.round = 300
+    scorer = simulation.scorer(run.split.train)
+    assert scorer._problem.private_optimizer.lr == pytest.approx(rate / 4)  # type: ignore[attr-defined]

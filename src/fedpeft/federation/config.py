@@ -27,6 +27,9 @@ _OFTEN = 100
 _DECAY = 150.0
 _MOST_DECAY = 0.5
 
+_HALVING = 100
+"""Rounds after which `private_schedule = "inverse"` has halved the rate (chosen on validation)."""
+
 
 class OptimizerConfig(ConfigModel):
     """A first-order optimiser."""
@@ -76,6 +79,10 @@ class TrainingConfig(ConfigModel):
     """Full-batch gradient steps on the private parameters before the payload moves."""
     private_optimizer: OptimizerConfig = OptimizerConfig(lr=0.1)
     """Optimiser of the private parameters; starts fresh every round."""
+    private_schedule: Literal["constant", "inverse"] = "constant"
+    """Learning rate of `private_optimizer` over the rounds; `inverse` divides it by
+    1 + round / 100.  A private network needs large steps until clients differ, and then small ones,
+    or it learns its few items by heart."""
     private_decay: float = Field(0.1, ge=0)
     """L2 penalty on private parameters: adds private_decay / 2 * ||p||^2 to a client's loss."""
     payload_steps: int = Field(1, ge=1)
@@ -126,6 +133,13 @@ class TrainingConfig(ConfigModel):
         own = (self.warmup_optimizer if phase == "warmup" else None) or self.server_optimizer
         eps = max(own.eps, self.sparse_eps) if density < _SPARSE else own.eps
         return own.model_copy(update={"eps": eps})
+
+    def private_optimizer_at(self, round_number: int) -> OptimizerConfig:
+        """Return the optimiser of the private parameters in a round."""
+        own = self.private_optimizer
+        if self.private_schedule == "constant":
+            return own
+        return own.model_copy(update={"lr": own.lr / (1 + round_number / _HALVING)})
 
     def decay_at(self, density: float, clients: int) -> float:
         """Return the factor of half the squared item vectors in the server's loss.

@@ -57,6 +57,11 @@ class LocalProblem(Scoring):
         self.loss = loss
         self.training = training
         self._map_loss = vmap(loss)
+        self.begin(0)
+
+    def begin(self, round_number: int) -> None:
+        """Prepare for a round, whose number every client learns with the payload."""
+        self.private_optimizer = self.training.private_optimizer_at(round_number)
 
     def losses(
         self, private: Tensors, scores: Tensor, weight: Tensor, squares: Tensor | None
@@ -122,7 +127,7 @@ class LocalProblem(Scoring):
             vectors, weight = _recordable(vectors), _recordable(weight)
             kept = {name: _recordable(private[name]) for name in self.backbone.kept}
             leaves = {n: private[n].clone().requires_grad_() for n in self.backbone.private}
-            optimizer = self.training.private_optimizer.build(leaves.values())
+            optimizer = self.private_optimizer.build(leaves.values())
             with torch.no_grad():  # not a function of what moves here
                 context = self.context(private, shared, vectors[:, :, 0], weight, stacked=False)
             for _ in range(self.training.private_steps):
@@ -150,7 +155,7 @@ class LocalProblem(Scoring):
         for leaf in leaves.values():
             assert leaf.grad is not None  # private parameters enter the score
             leaf.grad /= scale.view(-1, *[1] * (leaf.dim() - 1))
-        self.training.private_optimizer.build(leaves.values()).step()
+        self.private_optimizer.build(leaves.values()).step()
         return {name: leaf.detach() for name, leaf in leaves.items()}
 
     def _solve(

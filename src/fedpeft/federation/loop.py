@@ -75,7 +75,7 @@ def train_client(problem: LocalProblem, model: Backbone, items: Tensor, weight: 
     if training.private == "solve":
         solve_private(problem, model, items[:, 0], weight)
     elif training.private_steps:
-        optimizer = training.private_optimizer.build(private)
+        optimizer = problem.private_optimizer.build(private)
         for _ in range(training.private_steps):
             optimizer.zero_grad()
             client_loss(problem, model, items, weight).backward(inputs=private)
@@ -84,7 +84,7 @@ def train_client(problem: LocalProblem, model: Backbone, items: Tensor, weight: 
     optimizers = [training.payload_optimizer.build(payload)]
     moving = list(payload)
     if training.joint:
-        optimizers.append(training.private_optimizer.build(private))
+        optimizers.append(problem.private_optimizer.build(private))
         moving += private
     loss = torch.zeros(())
     for _ in range(training.payload_steps):

@@ -169,6 +169,7 @@ class Simulation:
         spent = self._expand()
         for transform in self.transforms:
             transform.begin(self.round, self.server.item)
+        self.problem.begin(self.round)
         cohort = self.sampler.draw(self.round)
         with self.server.as_received():
             update = run_round(self.plan, self.problem, self.private, cohort, self.transforms)
@@ -226,4 +227,5 @@ class Simulation:
         with self.server.as_received(final=True), torch.inference_mode(False):
             received = copy.deepcopy(self.server.backbone)
         problem = LocalProblem(received, self.problem.loss, self.training)
+        problem.begin(self.round)
         return Inference(problem, self.private, sampler)

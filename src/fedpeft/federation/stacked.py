@@ -232,7 +232,7 @@ def _train(
     optimizers = [training.payload_optimizer.build(leaves.values())]
     if training.joint:
         moving = {n: private[n].clone().requires_grad_() for n in problem.backbone.private}
-        optimizers.append(training.private_optimizer.build(moving.values()))
+        optimizers.append(problem.private_optimizer.build(moving.values()))
         leaves |= {f"private.{name}": p for name, p in moving.items()}
         private = private | moving
     losses = torch.zeros(len(local))
