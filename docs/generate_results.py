@@ -8,7 +8,7 @@ Every figure on the page comes from a file in ``experiments/results``, made by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -271,11 +271,19 @@ def draw(name: str, title: str, of: str) -> None:
     save_png(chart, path_of(name, title, of))
 
 
-def render(draw: Callable[[str, str, str], None] | None = None) -> str:
-    """Return the page; pictures are drawn only with `draw`."""
+def draw_overview(name: str, strategies: Sequence[str], file: Path) -> None:
+    """Draw how some strategies differ from the full table, in every facet of a sweep."""
+    from fedpeft.report.sweeps.overview import overview
+    from fedpeft.report.theme import PICTURE, save_png
+
+    save_png(overview(sweep(name), width=760, theme=PICTURE, only=strategies), file)
+
+
+def render(*, drawing: bool = False) -> str:
+    """Return the page; pictures are drawn only if asked for."""
 
     def picture(name: str, title: str, of: str) -> str:
-        if draw is not None:
+        if drawing:
             draw(name, title, of)
         what = {
             "total": "test NDCG@10 against all bytes of a client",
@@ -283,8 +291,14 @@ def render(draw: Callable[[str, str, str], None] | None = None) -> str:
         }[of]
         return f"![{title}: {what}](img/{path_of(name, title, of).name})\n"
 
+    def overview(name: str, strategies: Sequence[str]) -> str:
+        file = PICTURES / f"results-{name}-overview.png"
+        if drawing:
+            draw_overview(name, strategies, file)
+        return f"![difference in NDCG@10 to the full table, cell by cell](img/{file.name})\n"
+
     page = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    told = (tables, verdicts, count, claims, ablation, exceptions, picture)
+    told = (tables, verdicts, count, claims, ablation, exceptions, picture, overview)
     functions = {f.__name__: f for f in told}
     return page.from_string(PROSE.read_text(encoding="utf-8")).render(
         **functions, DEFAULTS=DEFAULTS, WIDER=WIDER, SMALLER=SMALLER
@@ -293,7 +307,7 @@ def render(draw: Callable[[str, str, str], None] | None = None) -> str:
 
 def main() -> None:
     """Write the page and its pictures."""
-    PAGE.write_text(render(draw), encoding="utf-8")
+    PAGE.write_text(render(drawing=True), encoding="utf-8")
 
 
 if __name__ == "__main__":

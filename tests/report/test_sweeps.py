@@ -113,7 +113,7 @@ def test_combinations_without_anything_are_left_out(tmp_path: Path) -> None:
     object.__setattr__(sweep, "rows", rows)
     write_sweep_report(sweep, tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
-    assert "1 combinations, in which nothing has run yet, are left out." in text
+    assert "1 combination, in which nothing has run yet, is left out." in text
     assert "<h3>toy, y</h3>" in text
     assert "toy, x" not in text
 

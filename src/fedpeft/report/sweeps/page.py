@@ -11,6 +11,7 @@ from fedpeft.files import write_text
 from fedpeft.report.html import render, twice
 from fedpeft.report.sweeps.cells import MAIN, METRICS, CellResult, Facet, facets, numbers
 from fedpeft.report.sweeps.charts import MOST, ablation, curves, pareto
+from fedpeft.report.sweeps.overview import overview
 from fedpeft.report.sweeps.read import Sweep
 from fedpeft.report.sweeps.statistics import Interval
 from fedpeft.report.table import floor_label, megabytes
@@ -48,6 +49,7 @@ def write_sweep_report(sweep: Sweep, path: Path) -> None:
         notes=_notes(sweep),
         columns=("Cell", *_COLUMNS),
         empty=len(every) - len(found),
+        overview=twice(partial(overview, found)),
         facets=[_facet(facet) for facet in found],
         capped=f" Charts show the {MOST} best cells and the reference." if large else "",
         ablations=_ablations(sweep, found),
