@@ -194,22 +194,26 @@ def ablation(name: str) -> str:
         f"From [{name}.jsonl](../experiments/results/{name}.jsonl); commit "
         f"{all_of(done, 'commit', 12)}; split {all_of(done, 'split', 16)}."
     ]
+    by_source: dict[str, list[CellResult]] = {}
     for facet in sweep(name):
-        down, across = [*facet.axes, ""][:2]
-        found: dict[str, dict[str, str]] = {}
         for cell in facet.cells:
             if cell.rows:
-                column = cell.labels.get(across, "NDCG@10")
-                found.setdefault(cell.labels[down], {})[column] = _in_short(cell)
-        columns = list(dict.fromkeys(column for cells in found.values() for column in cells))
-        seeds = sorted({seed for cell in facet.cells for seed in cell.rows})
+                by_source.setdefault(cell.labels["data.source"], []).append(cell)
+    for source, cells in by_source.items():
+        down, across = [*(axis for axis in cells[0].labels if axis != "data.source"), ""][:2]
+        found: dict[str, dict[str, str]] = {}
+        for cell in cells:
+            column = cell.labels.get(across, "NDCG@10")
+            found.setdefault(cell.labels[down], {})[column] = _in_short(cell)
+        columns = list(dict.fromkeys(column for row in found.values() for column in row))
+        seeds = sorted({seed for cell in cells for seed in cell.rows})
         lines += [
-            f"\n**{facet.title}**, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}\n",
+            f"\n**{source}**, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}\n",
             f"| {_term(down)} | {' | '.join(_columns(across, columns))} |",
             "|---" * (1 + len(columns)) + "|",
             *(
-                f"| {row} | {' | '.join(cells.get(column, '-') for column in columns)} |"
-                for row, cells in found.items()
+                f"| {label} | {' | '.join(row.get(column, '-') for column in columns)} |"
+                for label, row in found.items()
             ),
         ]
     return "\n".join(lines) + "\n"
