@@ -148,3 +148,22 @@ def test_rounds_and_scores_follow_the_schedule() -> None:
     simulation.round = 300
     scorer = simulation.scorer(run.split.train)
     assert scorer._problem.private_optimizer.lr == pytest.approx(rate / 4)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("cached", [1, 1 << 12, 1 << 19])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_catalogue_is_scored_as_each_client_would(
+    backbone: str, cached: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = replace(memory.LIMITS["cpu"], cached=cached)  # one client at a time, several, all
+    monkeypatch.setitem(memory.LIMITS, "cpu", limits)
+    run = run_of(backbone, "lora", "peft", "bpr", "together")
+    simulation = run.simulation()
+    simulation.step()
+    model = copy.deepcopy(simulation.server.backbone)
+    users = torch.tensor([3, 0, 11, 7, 5])
+    scores = simulation.scorer(run.split.train)(users)
+    for user, row in zip(users, scores, strict=True):
+        for name in model.private:
+            model.get_parameter(name).data.copy_(simulation.private[name][user])
+        torch.testing.assert_close(row, model(torch.arange(15)))

@@ -55,7 +55,9 @@ class FedNCF(Backbone):
         return F.linear(vectors, self.mlp.weights[0][:, len(self.user) :])
 
     def score_encoded(self, encoded: Tensor) -> Tensor:
-        offset = self.mlp.weights[0][:, : len(self.user)] @ self.user + self.mlp.biases[0]
+        # mapped over clients, `weight @ user` would have them last, and what is added to it too
+        weight, bias = self.mlp.weights[0][:, : len(self.user)], self.mlp.biases[0]
+        offset = F.linear(self.user, weight, bias)
         return self.mlp.above(encoded + offset)
 
     @property

@@ -14,7 +14,7 @@ from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
 from fedpeft.backbones import Backbone, HistoryBackbone
-from fedpeft.federation.memory import at_once
+from fedpeft.federation.memory import in_cache
 
 Tensors = dict[str, Tensor]
 
@@ -224,7 +224,10 @@ class Scoring:
             scored: Tensor = functional_call(self._score, tensors, (encoded,))
             return scored
 
-        clients = at_once(len(encoded) * self.backbone.activations, encoded.device)
+        clients = in_cache(len(encoded) * self.backbone.activations, encoded.device)
+        if clients == 1:  # a catalogue that fills the cache: mapping costs more than it saves
+            everyone = zip(*private.values(), strict=True)
+            return torch.stack([one(dict(zip(private, own, strict=True))) for own in everyone])
         mapped: Tensor = vmap(one, chunk_size=clients)(private)
         return mapped
 
