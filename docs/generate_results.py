@@ -3,7 +3,8 @@
     python docs/generate_results.py
 
 Every figure on the page comes from a file in ``experiments/results``, made by
-``fedpeft report SWEEP --records experiments/results/NAME.jsonl``.
+``fedpeft report SWEEP --records experiments/results/NAME.jsonl``.  What the project claims is
+judged in ``verdicts.py``, beside this file.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
+from verdicts import RESULTS, claims, count, exceptions, sweep, verdicts
 
-from fedpeft.report.sweeps import CellResult, Facet, Interval, facets, read_records
+from fedpeft.report.sweeps import CellResult, Facet, Interval, read_records
 from fedpeft.report.sweeps.cells import MAIN
 from fedpeft.report.table import floor_label
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "experiments" / "results"
 PAGE = ROOT / "docs" / "results.md"
 PROSE = ROOT / "docs" / "results.md.j2"
 PICTURES = ROOT / "docs" / "img"
@@ -27,12 +28,6 @@ PICTURES = ROOT / "docs" / "img"
 DEFAULTS = ("P-LoRA", "P-Hash", "P-RQ")
 WIDER = ("P-LoRA, k=64", "P-Hash, k=64", "P-RQ, k=64")
 SMALLER = ("P-RQ 170 x 4",)
-
-
-def sweep(name: str) -> list[Facet]:
-    """Return those facets of a committed sweep in which something has run, data set by data set."""
-    found = facets(read_records(RESULTS / f"{name}.jsonl"))
-    return [facet for facet in found if any(cell.rows for cell in facet.cells)]
 
 
 def tables(name: str) -> str:
@@ -107,83 +102,6 @@ def difference(found: Interval | None) -> str:
     return f"{found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f}: {found.verdict})"
 
 
-def allowed(cell: CellResult) -> float:
-    """Return the share of the full table's bytes that the claim allows."""
-    return 0.15 if cell.labels["strategy"].startswith("P-RQ") else 0.125
-
-
-def verdict(cell: CellResult) -> str:
-    """Return how a cell stands to the claim: its bytes, and accuracy within one deviation."""
-    found, share = cell.differences.get(MAIN), cell.share
-    if found is None or share is None or cell.reference is None:
-        return "not run"
-    standard = cell.reference.metric(MAIN)
-    std = standard.std if standard is not None else None
-    told = f"{found.mean:+.4f} at {share:.1%}"
-    if std is None or found.low is None:
-        return f"{told}: one seed"
-    if len(cell.rows) < len(cell.reference.rows):
-        told += f" ({len(cell.rows)} seeds)"
-    missed = [
-        name
-        for name, failed in (
-            ("accuracy", found.mean < -std),
-            ("bytes", share > allowed(cell)),
-        )
-        if failed
-    ]
-    return f"{told}: " + (f"lost ({' and '.join(missed)})" if missed else "**won**")
-
-
-def verdicts(name: str, strategies: Sequence[str]) -> str:
-    """Return the verdict on some strategies, for every backbone and data set of a grid."""
-    lines = [
-        f"| | seeds | Full: NDCG@10 | {' | '.join(strategies)} |",
-        "|---" * (3 + len(strategies)) + "|",
-    ]
-    for facet, told in judged(name, strategies):
-        full = next(cell for cell in facet.cells if cell.labels["strategy"] == "Full")
-        figures = f"{len(full.rows) or '-'} | {full.metric(MAIN) or '-'}"
-        lines.append(f"| {facet.title} | {figures} | {' | '.join(told)} |")
-    return "\n".join(lines) + "\n"
-
-
-def judged(name: str, strategies: Sequence[str]) -> Iterator[tuple[Facet, list[str]]]:
-    """Yield every facet of a grid with the verdict on some strategies."""
-    for facet in facets(read_records(RESULTS / f"{name}.jsonl")):
-        cells = {cell.labels["strategy"]: cell for cell in facet.cells}
-        yield facet, [verdict(cells[strategy]) for strategy in strategies]
-
-
-def count(name: str, strategies: Sequence[str]) -> str:
-    """Return in how many cells of a grid some strategies were run, and how many they won."""
-    told = [verdicts for _, verdicts in judged(name, strategies)]
-    run = [found for found in told if any(each != "not run" for each in found)]
-    single = sum(all(each.endswith(("one seed", "not run")) for each in found) for found in run)
-    won = [[each.endswith("**won**") for each in found] for found in run]
-    return (
-        f"run in {len(run)} of {len(told)} cells ({single} with one seed, so without a verdict), "
-        f"won in {sum(map(any, won))} by at least one of the {len(strategies)}, in "
-        f"{sum(map(all, won))} by each"
-    )
-
-
-def claims(name: str) -> str:
-    """Return, for each P- cell with a reference, how it stands to the claim."""
-    lines = []
-    for facet in sweep(name):
-        for cell in facet.cells:
-            label = cell.labels["strategy"]
-            if not label.startswith("P-") or not cell.differences or cell.reference is None:
-                continue
-            target, full = cell.target_bytes, cell.reference.target_bytes
-            fewer = f"{full / target:.1f} times fewer" if target and full else "not reached"
-            lines.append(
-                f"- {facet.title}, {label}: {verdict(cell)}; bytes to 95 % of Full: {fewer}."
-            )
-    return "\n".join(lines) + "\n"
-
-
 def ablation(name: str) -> str:
     """Return an ablation's test NDCG@10 and share of the bytes: a table for each data set.
 
@@ -232,27 +150,6 @@ def _term(axis: str) -> str:
 def _columns(axis: str, labels: Sequence[str]) -> list[str]:
     """Return column titles, with the axis's name where a label is a number."""
     return [f"{_term(axis)} {label}" if label[:1].isdigit() else label for label in labels]
-
-
-def exceptions(name: str) -> str:
-    """Return where a P- cell is below the popularity floor, or not above its C- cell."""
-    lines, checked = [], 0
-    for facet in sweep(name):
-        cells = {cell.labels["strategy"]: cell for cell in facet.cells if cell.rows}
-        floor = facet.floors()["popularity"][f"test.{MAIN}"]
-        for label, cell in cells.items():
-            if not label.startswith("P-"):
-                continue
-            checked += 1
-            alone = cells.get(f"C-{label[2:]}")
-            said = []
-            if cell.level < floor:
-                said.append(f"{cell.level:.4f} is below popularity, {floor:.4f}")
-            if alone is not None and cell.level <= alone.level:
-                said.append(f"{cell.level:.4f} is not above {alone.level:.4f} of C-{label[2:]}")
-            if said:
-                lines.append(f"- {facet.title}, {label}: {'; '.join(said)}.")
-    return "\n".join(lines or [f"- None, in {checked} cells."]) + "\n"
 
 
 def path_of(name: str, title: str, of: str) -> Path:
