@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
-from verdicts import RESULTS, claims, count, exceptions, sweep, verdicts
 
 from fedpeft.report.sweeps import CellResult, Facet, Interval, read_records
 from fedpeft.report.sweeps.cells import MAIN
 from fedpeft.report.table import floor_label
+from verdicts import RESULTS, claims, count, exceptions, sweep, verdicts
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "results.md"
