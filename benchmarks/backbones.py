@@ -1,17 +1,19 @@
-"""Rounds of every backbone in every plan; part of `make bench`."""
+"""Rounds of every backbone in every plan, and evaluations; part of `make bench`."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import fedpeft
 from fedpeft.federation.plan import Plan
 from fedpeft.files import write_json
 from machine import describe, load
-from timing import interleave
+from timing import Run, interleave
 from workload import Workload, data_name
 
 RESULT = Path(__file__).parent / "results" / "backbones.json"
@@ -27,34 +29,54 @@ PLANS: dict[str, tuple[str, str, Plan, str, tuple[str, ...]]] = {
 }
 """Loss, recipe, plan, encoding, backbones (iALS wants linear scores); each backbone has its own
 settings."""
+EVALUATION = "evaluation of all users"
 
 
 def measure_backbones(work: Workload, repetitions: int) -> dict[str, Any]:
-    """Print and return rounds per second and the paired ratio to FedMF, full table."""
+    """Print and return how long rounds and evaluations take, full table."""
     found: dict[str, Any] = {}
     for name, (loss, recipe, plan, encoding, kinds) in PLANS.items():
         sent = (f"training.encoding={encoding}",)
-        runs = {
+        rounds = {
             kind: work.simulation(loss, recipe=recipe, backbone=kind, plan=plan, settings=sent).step
             for kind in kinds
         }
-        times = interleave(runs, repetitions, warmup=1)
-        print(f"\nBackbones, {name} (load {load()})")
-        print(f"  {'':12s} {'rounds/s':>9s} {'median ms':>10s} {'cpu ms':>8s}  times FedMF (cpu)")
-        found[name] = {}
-        for kind, time in times.items():
-            ratio = time.cpu_ratio_to(times["fedmf"])
-            print(
-                f"  {kind:12s} {1e3 / time.ms:9.1f} {time.ms:10.1f} {time.cpu_ms:8.1f} {ratio:6.2f}"
-            )
-            found[name][kind] = {
-                "rounds_per_second": round(1e3 / time.ms, 2),
-                "median_ms": round(time.ms, 2),
-                "cpu_ms": round(time.cpu_ms, 2),
-                "cpu_ratio": round(ratio, 3),
-                "repetitions": repetitions,
-                "load": load(),
-            }
+        found[name] = compared(name, rounds, repetitions)
+    found[EVALUATION] = compared(
+        EVALUATION, {kind: evaluation(work, kind) for kind in ALL}, -(-repetitions // 3)
+    )
+    return found
+
+
+def evaluation(work: Workload, kind: str) -> Run:
+    """Return sampled and full ranking of all users, with private parameters as they are stored."""
+    simulation = work.simulation("bpr", recipe="paper", backbone=kind)
+    simulation.step()
+
+    def run() -> object:
+        scorer = simulation.scorer(work.split.before("validation"))
+        return fedpeft.evaluate(scorer, work.split, "validation")
+
+    return run
+
+
+def compared(name: str, runs: Mapping[str, Run], repetitions: int) -> dict[str, Any]:
+    """Print and return how often each backbone runs in a second, and the paired ratio to FedMF."""
+    times = interleave(runs, repetitions, warmup=1)
+    print(f"\nBackbones, {name} (load {load()})")
+    print(f"  {'':12s} {'per second':>10s} {'median ms':>10s} {'cpu ms':>8s}  times FedMF (cpu)")
+    found = {}
+    for kind, time in times.items():
+        ratio = time.cpu_ratio_to(times["fedmf"])
+        print(f"  {kind:12s} {1e3 / time.ms:10.2f} {time.ms:10.1f} {time.cpu_ms:8.1f} {ratio:6.2f}")
+        found[kind] = {
+            "per_second": round(1e3 / time.ms, 3),
+            "median_ms": round(time.ms, 2),
+            "cpu_ms": round(time.cpu_ms, 2),
+            "cpu_ratio": round(ratio, 3),
+            "repetitions": repetitions,
+            "load": load(),
+        }
     return found
 
 

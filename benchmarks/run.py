@@ -6,7 +6,6 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,12 @@ from fedpeft.data.config import SplitConfig
 from fedpeft.files import write_json
 from handwritten import federated_round
 from machine import describe, load
-from timing import Times, interleave
+from timing import Run, Times, interleave
 from workload import Workload, data_config, data_name
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "speed.json"
 F32, INT8 = ("training.encoding=float32",), ("training.encoding=int8",)
-Run = Callable[[], object]
 
 
 def rounds_of_full_table(work: Workload) -> dict[str, Run]:

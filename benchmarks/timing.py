@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
+Run = Callable[[], object]
+"""A variant: what is timed when it is called."""
+
 
 @dataclass(frozen=True)
 class Times:
@@ -49,9 +52,7 @@ class Times:
         return median(a / b for a, b in zip(self.cpu, other.cpu, strict=True))
 
 
-def interleave(
-    variants: Mapping[str, Callable[[], object]], repetitions: int, warmup: int = 2
-) -> dict[str, Times]:
+def interleave(variants: Mapping[str, Run], repetitions: int, warmup: int = 2) -> dict[str, Times]:
     """Run every variant once per repetition, in turn, after `warmup` untimed turns.
 
     The order is reversed in every second repetition, so that no variant always follows the same.
