@@ -150,12 +150,14 @@ def test_rounds_and_scores_follow_the_schedule() -> None:
     assert scorer._problem.private_optimizer.lr == pytest.approx(rate / 4)  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("most", [1 << 10, 1 << 19])
 @pytest.mark.parametrize("cached", [1, 1 << 12, 1 << 19])
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_catalogue_is_scored_as_each_client_would(
-    backbone: str, cached: int, monkeypatch: pytest.MonkeyPatch
+    backbone: str, cached: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limits = replace(memory.LIMITS["cpu"], cached=cached)  # one client at a time, several, all
+    # one client at a time, several, all; some of the items, all
+    limits = replace(memory.LIMITS["cpu"], cached=cached, most=most)
     monkeypatch.setitem(memory.LIMITS, "cpu", limits)
     run = run_of(backbone, "lora", "peft", "bpr", "together")
     simulation = run.simulation()

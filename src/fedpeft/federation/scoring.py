@@ -14,7 +14,7 @@ from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
 from fedpeft.backbones import Backbone, HistoryBackbone
-from fedpeft.federation.memory import in_cache
+from fedpeft.federation.memory import at_once, in_cache
 
 Tensors = dict[str, Tensor]
 
@@ -216,20 +216,26 @@ class Scoring:
 
         `whole` is `Contexts.whole`, float (C, k), where the backbone sees histories.
         """
-        if whole is not None:
-            return (private[self._readout] + whole) @ encoded.T
+        if self.backbone.readout is not None:
+            user = private[self._readout]
+            return (user if whole is None else user + whole) @ encoded.T
 
-        def one(own: Tensors) -> Tensor:
+        def one(own: Tensors, rows: Tensor) -> Tensor:
             tensors = {f"backbone.{name}": t for name, t in (own | shared).items()}
-            scored: Tensor = functional_call(self._score, tensors, (encoded,))
+            scored: Tensor = functional_call(self._score, tensors, (rows,))
             return scored
 
-        clients = in_cache(len(encoded) * self.backbone.activations, encoded.device)
-        if clients == 1:  # a catalogue that fills the cache: mapping costs more than it saves
-            everyone = zip(*private.values(), strict=True)
-            return torch.stack([one(dict(zip(private, own, strict=True))) for own in everyone])
-        mapped: Tensor = vmap(one, chunk_size=clients)(private)
-        return mapped
+        values, device = self.backbone.activations, encoded.device
+        clients = in_cache(len(encoded) * values, device)
+        if clients > 1:
+            mapped: Tensor = vmap(one, in_dims=(0, None), chunk_size=clients)(private, encoded)
+            return mapped
+        # a catalogue that fills the cache alone: mapping would cost more than it saves
+        everyone = (
+            dict(zip(private, own, strict=True)) for own in zip(*private.values(), strict=True)
+        )
+        blocks = encoded.split(at_once(values, device))
+        return torch.stack([torch.cat([one(own, rows) for rows in blocks]) for own in everyone])
 
     @property
     def sees_history(self) -> bool:
