@@ -28,6 +28,7 @@ PICTURES = ROOT / "docs" / "img"
 DEFAULTS = ("P-LoRA", "P-Hash", "P-RQ")
 WIDER = ("P-LoRA, k=64", "P-Hash, k=64", "P-RQ, k=64")
 SMALLER = ("P-RQ 170 x 4",)
+HIGHER = ("P-LoRA r=8",)
 
 
 def tables(name: str) -> str:
@@ -202,7 +203,7 @@ def render(*, drawing: bool = False) -> str:
     told = (tables, verdicts, count, claims, ablation, exceptions, picture, overview)
     functions = {f.__name__: f for f in told}
     return page.from_string(PROSE.read_text(encoding="utf-8")).render(
-        **functions, DEFAULTS=DEFAULTS, WIDER=WIDER, SMALLER=SMALLER
+        **functions, DEFAULTS=DEFAULTS, WIDER=WIDER, SMALLER=SMALLER, HIGHER=HIGHER
     )
 
 
