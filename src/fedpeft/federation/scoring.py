@@ -189,12 +189,8 @@ class Scoring:
             dots: Tensor = _Dot.apply(encoded.flatten(1, -2), reader)  # type: ignore[no-untyped-call]
             return dots.view(encoded.shape[:-1])
 
-        def one(own: Tensors, common: Tensors, rows: Tensor) -> Tensor:
-            tensors = {f"backbone.{name}": t for name, t in (own | common).items()}
-            scored: Tensor = functional_call(self._score, tensors, (rows,))
-            return scored
-
-        mapped: Tensor = vmap(one, in_dims=(0, 0 if stacked else None, 0))(private, shared, encoded)
+        dims = (0, 0 if stacked else None, 0)
+        mapped: Tensor = vmap(self._one, in_dims=dims)(private, shared, encoded)
         return mapped
 
     def leave_out(self, scores: Tensor, context: Contexts | None) -> Tensor:
@@ -220,22 +216,26 @@ class Scoring:
             user = private[self._readout]
             return (user if whole is None else user + whole) @ encoded.T
 
-        def one(own: Tensors, rows: Tensor) -> Tensor:
-            tensors = {f"backbone.{name}": t for name, t in (own | shared).items()}
-            scored: Tensor = functional_call(self._score, tensors, (rows,))
-            return scored
-
         values, device = self.backbone.activations, encoded.device
         clients = in_cache(len(encoded) * values, device)
         if clients > 1:
-            mapped: Tensor = vmap(one, in_dims=(0, None), chunk_size=clients)(private, encoded)
+            mapping = vmap(self._one, in_dims=(0, None, None), chunk_size=clients)
+            mapped: Tensor = mapping(private, shared, encoded)
             return mapped
         # a catalogue that fills the cache alone: mapping would cost more than it saves
         everyone = (
             dict(zip(private, own, strict=True)) for own in zip(*private.values(), strict=True)
         )
         blocks = encoded.split(at_once(values, device))
-        return torch.stack([torch.cat([one(own, rows) for rows in blocks]) for own in everyone])
+        return torch.stack(
+            [torch.cat([self._one(own, shared, rows) for rows in blocks]) for own in everyone]
+        )
+
+    def _one(self, own: Tensors, shared: Tensors, encoded: Tensor) -> Tensor:
+        """Return one client's scores, float (...), of encoded items, float (..., e)."""
+        tensors = {f"backbone.{name}": t for name, t in (own | shared).items()}
+        scored: Tensor = functional_call(self._score, tensors, (encoded,))
+        return scored
 
     @property
     def sees_history(self) -> bool:
