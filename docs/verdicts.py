@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fedpeft.report.sweeps import CellResult, Facet, facets, read_records
+from fedpeft.report.sweeps import CellResult, Facet, facets, paired_interval, read_records
 from fedpeft.report.sweeps.cells import MAIN
 
 RESULTS = Path(__file__).resolve().parents[1] / "experiments" / "results"
@@ -95,7 +95,7 @@ def claims(name: str) -> str:
 
 
 def exceptions(name: str) -> str:
-    """Return where a P- cell is below the popularity floor, or not above its C- cell."""
+    """Return where a P- cell is below popularity, or not above its C- cell over the seeds of both."""
     lines, checked = [], 0
     for facet in sweep(name):
         cells = {cell.labels["strategy"]: cell for cell in facet.cells if cell.rows}
@@ -105,11 +105,14 @@ def exceptions(name: str) -> str:
                 continue
             checked += 1
             alone = cells.get(f"C-{label[2:]}")
+            column = f"test.{MAIN}"
+            found = alone and paired_interval(cell.values(column), alone.values(column))
             said = []
             if cell.level < floor:
                 said.append(f"{cell.level:.4f} is below popularity, {floor:.4f}")
-            if alone is not None and cell.level <= alone.level:
-                said.append(f"{cell.level:.4f} is not above {alone.level:.4f} of C-{label[2:]}")
+            if found and found.mean <= 0:
+                seeds = f"{found.seeds} seed{'s' * (found.seeds > 1)}"
+                said.append(f"{found.mean:+.4f} against C-{label[2:]} ({seeds})")
             if said:
                 lines.append(f"- {facet.title}, {label}: {'; '.join(said)}.")
     return "\n".join(lines or [f"- None, in {checked} cells."]) + "\n"
