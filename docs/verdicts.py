@@ -95,7 +95,7 @@ def claims(name: str) -> str:
 
 
 def exceptions(name: str) -> str:
-    """Return where a P- cell is below popularity, or not above its C- cell over the seeds of both."""
+    """Return where a P- cell is below popularity, or on shared seeds not above its C- cell."""
     lines, checked = [], 0
     for facet in sweep(name):
         cells = {cell.labels["strategy"]: cell for cell in facet.cells if cell.rows}
