@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from fedpeft.federation import memory
+from fedpeft.errors import ConfigError
+from fedpeft.federation import TrainingConfig, memory
 from fedpeft.federation.loop import train_client
 from fedpeft.federation.plan import Plan, run_round
 from fedpeft.testing import Toy, assert_plans_agree
@@ -24,6 +25,7 @@ BACKBONES: dict[str, dict[str, Any]] = {
     "pfedrec": {"hidden": [7, 5]},
 }
 PRIVATE_FIRST: dict[str, Any] = {**GRADIENT, "private_optimizer": ADAM}
+INVERSE: dict[str, Any] = {"private": "gradient", "private_schedule": "inverse"}
 RECIPES: dict[str, dict[str, Any]] = {
     "private-first": {**PRIVATE_FIRST, "item_decay": 1e-3},
     "together": {**PRIVATE_FIRST, "private_steps": 0, "joint": True},
@@ -120,15 +122,13 @@ def test_buckets_shrink_with_the_width_of_the_backbone() -> None:
 
 @pytest.mark.parametrize("plan", ["loop", "stacked", "shared"])
 @pytest.mark.parametrize("how", [{"private_steps": 1}, {"private_steps": 0, "joint": True}])
-def test_inverse_schedule_halves_private_steps_by_round_100(
-    plan: Plan, how: dict[str, Any]
-) -> None:
-    settings = {**GRADIENT, **how, "private_optimizer": SGD, "private_schedule": "inverse"}
+def test_inverse_schedule_halves_private_steps(plan: Plan, how: dict[str, Any]) -> None:
+    settings = {**GRADIENT, **how, "private_optimizer": SGD, **INVERSE, "private_halving": 40}
     run = replace(toy("full", "bpr", **settings), backbone=("pfedrec", BACKBONES["pfedrec"]))
     simulation = run.simulation()
     cohort = simulation.sampler.draw(0)
     moved = []
-    for number in (0, 100):
+    for number in (0, 40):
         private = {name: tensor.clone() for name, tensor in simulation.private.items()}
         simulation.problem.begin(number)
         run_round(plan, simulation.problem, private, cohort, [])
@@ -139,7 +139,7 @@ def test_inverse_schedule_halves_private_steps_by_round_100(
 
 
 def test_rounds_and_scores_follow_the_schedule() -> None:
-    run = toy("full", "bpr", **PRIVATE_FIRST, private_schedule="inverse")
+    run = toy("full", "bpr", **PRIVATE_FIRST | INVERSE, private_halving=100)
     simulation = run.simulation()
     rate = simulation.training.private_optimizer.lr
     for _ in range(2):
@@ -148,6 +148,42 @@ def test_rounds_and_scores_follow_the_schedule() -> None:
     simulation.round = 300
     scorer = simulation.scorer(run.split.train)
     assert scorer._problem.private_optimizer.lr == pytest.approx(rate / 4)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("density", "clients", "setting", "halving"),
+    [
+        (0.05, 6000, None, 100.0),  # a third of 300 interactions an item
+        (0.001, 900, None, 1.0),  # at least one round
+        (0.0, 0, None, 1.0),
+        (0.05, 6000, 7.0, 7.0),
+    ],
+)
+def test_rates_fall_later_where_items_have_more_interactions(
+    density: float, clients: int, setting: float | None, halving: float
+) -> None:
+    training = TrainingConfig(**INVERSE, private_halving=setting).fitted(density, clients)
+    assert training.private_halving == pytest.approx(halving)
+
+
+def test_a_schedule_is_fitted_to_the_data() -> None:
+    run = toy("full", "bpr", **PRIVATE_FIRST | INVERSE)
+    simulation = run.simulation()
+    met = len(run.split.train.items) / run.split.n_items
+    assert simulation.training.private_halving == pytest.approx(max(1, met / 3))
+    simulation.problem.begin(4)
+    rate = simulation.training.private_optimizer.lr
+    assert simulation.problem.private_optimizer.lr == pytest.approx(
+        rate / (1 + 4 / max(1, met / 3))
+    )
+    with pytest.raises(ConfigError, match="private_halving"):
+        TrainingConfig(**INVERSE).private_optimizer_at(0)
+
+
+def test_a_constant_rate_has_nothing_to_fit() -> None:
+    training = TrainingConfig()
+    assert training.fitted(0.05, 6000) is training
+    assert training.private_optimizer_at(500) == training.private_optimizer
 
 
 @pytest.mark.parametrize("most", [1 << 10, 1 << 19])

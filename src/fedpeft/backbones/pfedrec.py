@@ -32,7 +32,7 @@ class PFedRec(Backbone):
     recipes: ClassVar = {
         "fedpeft": {
             "private_steps": 1,
-            "private_optimizer": {"lr": 0.01},
+            "private_optimizer": {"lr": 0.02},
             "private_schedule": "inverse",
             "private_decay": 1e-3,
             "item_decay": 0.07,

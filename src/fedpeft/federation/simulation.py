@@ -110,6 +110,7 @@ class Simulation:
         semantic_codes: Codes | None = None,
     ) -> None:
         device = options.torch_device()
+        training = training.fitted(split.density, split.n_users)
         self.training, self.options = training, options
         self.ledger = Ledger(split.n_users)
         self.server = Server(
