@@ -153,10 +153,10 @@ def test_rounds_and_scores_follow_the_schedule() -> None:
 @pytest.mark.parametrize(
     ("density", "clients", "setting", "halving"),
     [
-        (0.05, 6000, None, 100.0),  # a third of 300 interactions an item
+        (0.01, 1600, None, 8.0),  # 16 interactions an item
         (0.001, 900, None, 1.0),  # at least one round
         (0.0, 0, None, 1.0),
-        (0.05, 6000, 7.0, 7.0),
+        (0.01, 1600, 7.0, 7.0),
     ],
 )
 def test_rates_fall_later_where_items_have_more_interactions(
@@ -169,13 +169,12 @@ def test_rates_fall_later_where_items_have_more_interactions(
 def test_a_schedule_is_fitted_to_the_data() -> None:
     run = toy("full", "bpr", **PRIVATE_FIRST | INVERSE)
     simulation = run.simulation()
-    met = len(run.split.train.items) / run.split.n_items
-    assert simulation.training.private_halving == pytest.approx(max(1, met / 3))
+    halving = (len(run.split.train.items) / run.split.n_items) ** 0.75
+    assert halving > 2
+    assert simulation.training.private_halving == pytest.approx(halving)
     simulation.problem.begin(4)
     rate = simulation.training.private_optimizer.lr
-    assert simulation.problem.private_optimizer.lr == pytest.approx(
-        rate / (1 + 4 / max(1, met / 3))
-    )
+    assert simulation.problem.private_optimizer.lr == pytest.approx(rate / (1 + 4 / halving))
     with pytest.raises(ConfigError, match="private_halving"):
         TrainingConfig(**INVERSE).private_optimizer_at(0)
 
