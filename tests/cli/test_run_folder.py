@@ -71,6 +71,16 @@ def test_result(result: dict[str, Any]) -> None:
     assert result["seconds"] > 0
 
 
+def test_a_run_that_leaves_test_unread(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    told = fedpeft("run", *SMALL, "--rounds", "2", "--set", "evaluation.test=false", "--out", out)
+    assert told.code == 0
+    result = json.loads((out / "result.json").read_text())
+    assert result["metrics"].keys() == {"validation"}
+    assert f"{result['metrics']['validation']['sampled']['ndcg@10']:.4f}" in told.out
+    assert (out / "report.html").exists()
+
+
 def test_logs(finished: Path, result: dict[str, Any]) -> None:
     ledger = [json.loads(line) for line in (finished / "ledger.jsonl").read_text().splitlines()]
     metrics = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]

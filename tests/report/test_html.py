@@ -104,6 +104,18 @@ def test_a_run_that_stopped_before_its_first_round_has_a_report(tmp_path: Path) 
     assert "Nothing was recorded." in (tmp_path / "report.html").read_text()
 
 
+def test_tells_which_part_it_is_of(tmp_path: Path, page: str) -> None:
+    values = result(floors={})
+    del values["metrics"]["test"]
+    path = write_run(tmp_path / "run", result=values, metrics=[], ledger=[])
+    write_report([read_run(path)], tmp_path / "report.html")
+    chosen = (tmp_path / "report.html").read_text()
+    assert "Validation part;" in chosen
+    assert "Grey:" not in chosen
+    assert "Test part;" in page
+    assert "Grey:" in page
+
+
 def test_different_splits_are_refused_or_flagged(tmp_path: Path) -> None:
     a = read_run(simulated_run(tmp_path / "a", "A", 10.0, 0.3, rounds=30))
     b = read_run(

@@ -79,11 +79,17 @@ def test_refuses_a_result_that_is_not_text(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [("seed",), ("bytes", "total_per_client_mean"), ("metrics", "test"), ("commit",)]
+    "path", [("seed",), ("bytes", "total_per_client_mean"), ("metrics", "validation"), ("commit",)]
 )
 def test_names_a_missing_key(folder: Path, path: tuple[str, ...]) -> None:
     change(folder, *path, drop=True)
     with pytest.raises(ArtifactError, match=rf"result\.json has no key '{'.'.join(path)}'"):
+        read_run(folder)
+
+
+def test_a_floor_has_both_parts(folder: Path) -> None:
+    change(folder, "floors", "popularity", "test", drop=True)
+    with pytest.raises(ArtifactError, match=r"no key 'floors\.popularity\.test'"):
         read_run(folder)
 
 

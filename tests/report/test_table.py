@@ -139,3 +139,17 @@ def test_json_keeps_bytes_and_says_what_the_target_was(full: Run, lora: Run) -> 
 )
 def test_megabytes(count: float, text: str) -> None:
     assert megabytes(count) == text
+
+
+def test_where_a_run_has_not_read_test_all_are_compared_on_validation(
+    tmp_path: Path, full: Run
+) -> None:
+    values = result(floors={})
+    values["metrics"] = {"validation": values["metrics"]["validation"]}
+    chosen = read_run(write_run(tmp_path / "chosen", result=values, metrics=[], ledger=[]))
+    compared = comparison([full, chosen])
+    assert [row.ndcg10 for row in compared.rows] == [0.42, 0.42]
+    assert [row.ndcg10 for row in compared.floors] == [0.26, 0.415]
+    assert compared.part == as_json(compared)["part"] == "validation"
+    assert "on the validation part" in compared.notes()[0]
+    assert comparison([full]).part == "test"

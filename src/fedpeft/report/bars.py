@@ -7,7 +7,7 @@ from typing import Any
 
 import altair as alt
 
-from fedpeft.report.runs import Run, labels
+from fedpeft.report.runs import Run, common_part, labels
 from fedpeft.report.table import floor_label, require_same_split
 from fedpeft.report.theme import PAGE, Theme, inline, label_margin, styled
 
@@ -26,14 +26,18 @@ def final_accuracy(
     theme: Theme = PAGE,
     allow_different_splits: bool = False,
 ) -> Any:
-    """Draw test HR@10, NDCG@10 and full-ranking NDCG@10 of runs and floors as bars from zero."""
+    """Draw HR@10, NDCG@10 and full-ranking NDCG@10 of runs and floors as bars from zero.
+
+    They are of the test part, or of validation where a run has not read test.
+    """
     same_split = require_same_split(runs, allow_different_splits)
+    part = common_part(runs)
     entries = [
-        (label, run.result.metrics.test, theme.color(i))
+        (label, run.result.metrics.of(part), theme.color(i))
         for i, (run, label) in enumerate(zip(runs, labels(runs), strict=True))
     ]
-    for name, parts in (runs[0].result.floors if same_split else {}).items():
-        entries.append((floor_label(name), parts.test, theme.muted))
+    for name, both in (runs[0].result.floors if same_split else {}).items():
+        entries.append((floor_label(name), both.of(part), theme.muted))
     order = [label for label, _, _ in entries]
     panels: list[Any] = []
     columns = len(_METRICS) if width >= _ONE_ROW else 1

@@ -36,10 +36,26 @@ class Scores(_Record):
     """Against all items."""
 
 
+Part = Literal["validation", "test"]
+
+
 class Parts(_Record):
     """Scores on the two held-out parts."""
 
     validation: Scores
+    test: Scores | None = None
+    """A run with ``evaluation.test = false`` has none."""
+
+    def of(self, part: Part) -> Scores:
+        """Return the scores on a part, which must have been read."""
+        scores = getattr(self, part)
+        assert isinstance(scores, Scores)
+        return scores
+
+
+class Floor(Parts):
+    """Scores of a floor, which is fitted only for runs that read test."""
+
     test: Scores
 
 
@@ -83,7 +99,7 @@ class Result(_Record):
     seconds: float
     plan: str
     metrics: Parts
-    floors: dict[str, Parts]
+    floors: dict[str, Floor]
     bytes: ClientBytes
     items: dict[str, Any]
     """What pretraining reported: reconstruction error, latent variance, and so on."""
@@ -186,6 +202,11 @@ def _curve(evaluations: Sequence[Evaluation]) -> list[Point]:
         Point(line.round, line.bytes_per_client, line.validation.sampled["ndcg@10"])
         for line in evaluations
     ]
+
+
+def common_part(runs: Sequence[Run]) -> Part:
+    """Return the part to compare runs on: test, or validation where one has not read test."""
+    return "validation" if any(run.result.metrics.test is None for run in runs) else "test"
 
 
 def labels(runs: Sequence[Run]) -> list[str]:

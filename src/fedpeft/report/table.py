@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fedpeft.errors import InputError
-from fedpeft.report.runs import Parts, Point, Run, labels
+from fedpeft.report.runs import Part, Point, Run, Scores, common_part, labels
 
 TARGET_SHARE = 0.95
 """The default target, as a share of the reference run's final validation NDCG@10."""
@@ -37,9 +37,9 @@ class Row:
     Attributes
     ----------
     hr10, ndcg10
-        Test metrics against the sampled negatives.
+        Metrics against the sampled negatives.
     ndcg10_full
-        Test NDCG@10 against all items, or None where it was not computed.
+        NDCG@10 against all items, or None where it was not computed.
     round_bytes
         Upload plus download of one client in one adapt round, in bytes.
     total_bytes
@@ -63,10 +63,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows and floors in the order given, and what "target" and "% of full" refer to."""
+    """Rows and floors in the order given, and what "target" and "% of full" refer to.
+
+    Attributes
+    ----------
+    part
+        The part the metrics are of: test, or validation where a run has not read test.
+    """
 
     rows: Sequence[Row]
     floors: Sequence[Row]
+    part: Part
     target: float
     target_source: str
     full_label: str | None
@@ -75,8 +82,8 @@ class Comparison:
     def notes(self) -> list[str]:
         """Return the sentences that belong under the table."""
         said = [
-            "HR@10 and NDCG@10 are on the test part against the sampled negatives, NDCG@10 full "
-            "against all items; 1 MB is 1,000,000 bytes, both directions together.",
+            f"HR@10 and NDCG@10 are on the {self.part} part against the sampled negatives, NDCG@10 "
+            "full against all items; 1 MB is 1,000,000 bytes, both directions together.",
             f"Target: validation NDCG@10 of {self.target:.4f}, {self.target_source}; MB to target "
             "counts to the first evaluation that reached it.",
         ]
@@ -141,9 +148,13 @@ def comparison(
         raise InputError(f"target = {target}: a validation NDCG@10 lies in (0, 1]")
     full_bytes = None if full is None else runs[full].result.bytes.total_per_client_mean
     floors = runs[0].result.floors if same_split else {}
+    part = common_part(runs)
     return Comparison(
-        rows=[_row(run, name, target, full_bytes) for run, name in zip(runs, names, strict=True)],
-        floors=[_scores_row(floor_label(name), parts) for name, parts in floors.items()],
+        rows=[
+            _row(run, part, name, target, full_bytes) for run, name in zip(runs, names, strict=True)
+        ],
+        floors=[_scores_row(floor_label(name), both.of(part)) for name, both in floors.items()],
+        part=part,
         target=target,
         target_source=source,
         full_label=None if full is None else names[full],
@@ -162,13 +173,13 @@ def floor_label(name: str) -> str:
     return known.get(name, name.replace("_", " "))
 
 
-def _scores_row(label: str, parts: Parts) -> Row:
-    sampled = parts.test.sampled
-    return Row(label, sampled["hr@10"], sampled["ndcg@10"], parts.test.full.get("ndcg@10"))
+def _scores_row(label: str, scores: Scores) -> Row:
+    sampled = scores.sampled
+    return Row(label, sampled["hr@10"], sampled["ndcg@10"], scores.full.get("ndcg@10"))
 
 
-def _row(run: Run, label: str, target: float, full_bytes: float | None) -> Row:
-    scores = _scores_row(label, run.result.metrics)
+def _row(run: Run, part: Part, label: str, target: float, full_bytes: float | None) -> Row:
+    scores = _scores_row(label, run.result.metrics.of(part))
     sent = run.result.bytes
     return Row(
         label=label,
@@ -249,6 +260,7 @@ def as_json(compared: Comparison) -> dict[str, Any]:
     return {
         "runs": [asdict(row) for row in compared.rows],
         "floors": [asdict(row) for row in compared.floors],
+        "part": compared.part,
         "target": {"validation_ndcg@10": compared.target, "source": compared.target_source},
         "full": compared.full_label,
         "same_split": compared.same_split,
