@@ -8,6 +8,8 @@ from pathlib import Path
 from fedpeft.report.sweeps import CellResult, Facet, facets, paired_interval, read_records
 from fedpeft.report.sweeps.cells import MAIN
 
+SEEDS = 3
+"""Seeds that a verdict on accuracy should have; with two it is marked."""
 RESULTS = Path(__file__).resolve().parents[1] / "experiments" / "results"
 
 
@@ -29,20 +31,21 @@ def verdict(cell: CellResult) -> str:
         return "not run"
     standard = cell.reference.metric(MAIN)
     std = standard.std if standard is not None else None
+    judged = std is not None and found.low is not None
     told = f"{found.mean:+.4f} at {share:.1%}"
-    if std is None or found.low is None:
-        return f"{told}: one seed"
-    if len(cell.rows) < len(cell.reference.rows):
-        told += f" ({len(cell.rows)} seeds)"
+    if found.seeds < SEEDS:
+        told += f" ({found.seeds} seed{'s' * (found.seeds > 1)})"
     missed = [
         name
         for name, failed in (
-            ("accuracy", found.mean < -std),
-            ("bytes", share > allowed(cell)),
+            ("accuracy", judged and found.mean < -(std or 0.0)),
+            ("bytes", share > allowed(cell)),  # known from one seed
         )
         if failed
     ]
-    return f"{told}: " + (f"lost ({' and '.join(missed)})" if missed else "**won**")
+    if missed:
+        return f"{told}: lost ({' and '.join(missed)})"
+    return f"{told}: **won**" if judged else f"{told}: no verdict"
 
 
 def verdicts(name: str, strategies: Sequence[str]) -> str:
@@ -69,13 +72,16 @@ def count(name: str, strategies: Sequence[str]) -> str:
     """Return in how many cells of a grid some strategies were run, and how many they won."""
     told = [verdicts for _, verdicts in judged(name, strategies)]
     run = [found for found in told if any(each != "not run" for each in found)]
-    single = sum(all(each.endswith(("one seed", "not run")) for each in found) for found in run)
+    open_ = sum(all(each.endswith(("no verdict", "not run")) for each in found) for found in run)
     won = [[each.endswith("**won**") for each in found] for found in run]
-    return (
-        f"run in {len(run)} of {len(told)} cells ({single} with one seed, so without a verdict), "
-        f"won in {sum(map(any, won))} by at least one of the {len(strategies)}, in "
-        f"{sum(map(all, won))} by each"
-    )
+    whole = [each for each, found in zip(won, run, strict=True) if "not run" not in found]
+    text = f"run in {len(run)} of {len(told)} cells"
+    if open_:
+        text += f" ({open_} with one seed, so without a verdict)"
+    text += f", won in {sum(map(any, won))} by at least one of the {len(strategies)}"
+    if whole:
+        text += f"; {len(whole)} have all of them, of which {sum(map(all, whole))} won by each"
+    return text
 
 
 def claims(name: str) -> str:
