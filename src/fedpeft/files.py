@@ -53,7 +53,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArtifactError(f"{path} does not exist") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or absurdly so
         raise ArtifactError(f"{path} is not valid JSON: {error}") from None
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error.strerror}") from None

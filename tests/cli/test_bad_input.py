@@ -122,6 +122,16 @@ CONFIGS: list[Row] = [
      "recipe = 5: must be one of fedpeft, paper"),
     ("kind is a number", None, f"{RUN} --set adapter.kind=5",
      "adapter.kind = 5: must be one of full, hash, lora, rq"),
+    ("kind is a list", None, f"{RUN} --set adapter.kind=[1]",
+     "adapter.kind = [1]: must be one of full, hash, lora, rq"),
+    ("codes from no text", None,
+     f"{RUN} --recipe paper --adapter rq --set items.base=none",
+     "adapter.source = 'text' makes codes from the items' encoded texts, of which items.base = "
+     "'none' has none; use another base, or adapter.source = 'table'"),
+    ("a column without a name", spoilt.table, f"{DATA} --set data.columns.user=",
+     "data.columns.user = '': string should have at least 1 character"),
+    ("data without a name", None, "run --data= --out new",
+     "data.source = '': string should have at least 1 character"),
     ("solve without least squares", None, f"{RUN} --loss bpr --set training.private=solve",
      "training.private = 'solve' needs loss.kind = 'ials', not 'bpr'; use training.private = "
      "'gradient' with it"),
@@ -250,6 +260,9 @@ FOLDERS: list[Row] = [
      "run was made with other data: its split is …, the data now give …"),
     ("other rank", replaced("run/config.toml", b"rank = 4", b"rank = 5"), RECOMMEND,
      f"{CHECKPOINT} was saved with adapter.rank = 4, which is 5 now"),
+    ("other items",
+     both(spoilt.unfinished, replaced("run/config.toml", b"scale = 0.1", b"scale = 0.7")),
+     RESUME, "the table items of run/config.toml was changed after the checkpoint was written; …"),
     ("other loss",
      both(spoilt.unfinished, replaced("run/config.toml", b'"ials"', b'"ials"\nalpha0 = 2')),
      RESUME, "the table loss of run/config.toml was changed after the checkpoint was written; "

@@ -12,7 +12,11 @@ GRID = "axes.recipe = ['paper', 'fedpeft']\n"
 
 BAD = {
     "sweep none.toml": "config file none.toml does not exist",
-    "sweep grid.toml --memory 0": "--memory 0 must be above 0",
+    "sweep grid.toml --memory 0": "--memory 0 must be a number of GB above 0",
+    "sweep grid.toml --memory inf": "--memory inf must be a number of GB above 0",
+    "sweep grid.toml --memory nan": "--memory nan must be a number of GB above 0",
+    "sweep grid.toml --out run": "run is the folder of a run; choose another --out for the sweep",
+    "report run --out s.jsonl --records s.jsonl": "s.jsonl holds records; choose another --out",
     "sweep grid.toml --jobs 0": "--jobs",
     "sweep grid.toml --only other": "--only other: no cell has this label; there are paper, fed",
     "sweep grid.toml --out grid.toml": "grid.toml cannot be a sweep folder because it is a file",

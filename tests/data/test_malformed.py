@@ -133,6 +133,31 @@ def test_damaged_parquet(tmp_path: Path) -> None:
         load(DataConfig(source=str(tmp_path)))
 
 
+@pytest.mark.parametrize(
+    ("name", "column", "values", "settings"),
+    [
+        ("interactions", "user_id", [[1], [1], [2]], {}),
+        ("interactions", "timestamp", [{"a": 1}] * 3, {}),
+        ("items", "title", [[b"x"]] * 3, {}),
+        ("items", "title", [b"\xff"] * 3, {}),
+        ("items", "tags", [["a"], ["b"], ["c"]], {"columns": {"text": ["tags"]}}),
+    ],
+)
+def test_a_column_of_more_than_one_value(
+    name: str, column: str, values: list[Any], settings: dict[str, Any], tmp_path: Path
+) -> None:
+    table(tmp_path)
+    (tmp_path / f"{name}.csv").unlink()
+    plain = {
+        "interactions": {"user_id": [1, 1, 1], "item_id": [1, 2, 3], "timestamp": [1, 2, 3]},
+        "items": {"item_id": [1, 2, 3], "title": ["a", "b", "c"]},
+    }
+    pl.DataFrame({**plain[name], column: values}).write_parquet(tmp_path / f"{name}.parquet")
+    said = rf"{name}\.parquet: the column '{column}' is of type \w+.*; text, numbers and dates"
+    with pytest.raises(DataError, match=said):
+        load(DataConfig.model_validate({"source": str(tmp_path), **settings}))
+
+
 def test_parquet_without_times(tmp_path: Path) -> None:
     table(tmp_path)
     (tmp_path / "interactions.csv").unlink()

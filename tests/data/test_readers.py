@@ -117,6 +117,22 @@ def test_parquet_texts_are_its_text_columns(tmp_path: Path) -> None:
     assert list(data.catalogue.texts) == ["a", "b", "c", "d"]
 
 
+def test_enum_and_empty_columns_of_parquet(tmp_path: Path) -> None:
+    table(tmp_path)
+    (tmp_path / "items.csv").unlink()
+    items = pl.DataFrame(
+        {"item_id": [1, 2, 3, 4], "title": [None] * 4, "genre": list("abcd")},
+        schema_overrides={"genre": pl.Enum(list("abcd"))},
+    )
+    items.write_parquet(tmp_path / "items.parquet")
+    data = load(DataConfig(source=str(tmp_path)))
+    assert list(data.catalogue.texts) == ["a", "b", "c", "d"]
+    assert list(data.catalogue.titles) == ["1", "2", "3", "4"]
+    items.drop("genre").write_parquet(tmp_path / "items.parquet")
+    with pytest.raises(DataError, match="has no text"):
+        load(DataConfig(source=str(tmp_path)))
+
+
 def test_fractional_and_nanosecond_times_keep_their_order(tmp_path: Path) -> None:
     table(tmp_path)
     for times in (("0.5", "0.25", "1e3"), (f"{2**60 + 1}", f"{2**60}", f"{2**60 + 2}")):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from fedpeft import adapters
+from fedpeft.data import load, split
 from fedpeft.errors import ConfigError
 from fedpeft.evaluation import Report, evaluate
 from fedpeft.experiment import (
@@ -22,10 +24,29 @@ from fedpeft.experiment import (
     reopen,
     start,
 )
+from fedpeft.experiment.floors import cached_floors
 from fedpeft.federation import RoundResult, RunOptions, Simulation
 from fedpeft.files import read_tensors
 
 pytestmark = pytest.mark.usefixtures("cache")
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[]", "null", '{"popularity": 1}'])
+def test_a_damaged_floor_in_the_cache_is_made_anew(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEDPEFT_CACHE", str(tmp_path))
+    config = configure(settings=["data.synthetic.users=20", "data.synthetic.items=150"])
+    parts = split(load(config.data), config.evaluation)
+
+    def floors() -> dict[str, Any]:
+        return cached_floors(parts, centralised_mf=False, recency=config.training.recency)
+
+    made = floors()
+    (path,) = (tmp_path / "floors").iterdir()
+    path.write_text(text)
+    assert floors() == made
+    assert json.loads(path.read_text()) == made
 
 
 class Recorder:

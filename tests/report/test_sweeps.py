@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from statistics import mean, stdev
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,6 +56,17 @@ def test_numbers() -> None:
     assert numbers(["2", "4", "Full"]) == [2, 4]
     assert numbers(["Full", "P-LoRA"]) == []
     assert numbers(["8"]) == []
+
+
+def test_a_sweep_with_a_run_that_left_test_unread_is_of_validation(tmp_path: Path) -> None:
+    path = write_sweep(tmp_path / "sweep")
+    assert read_sweep(path).part == "test"
+    table = pl.read_parquet(path / "results.parquet")
+    first = pl.int_range(pl.len()) == 0
+    tests = [name for name in table.columns if "test." in name]
+    unread = table.with_columns(pl.when(~first).then(pl.col(name)) for name in tests)
+    unread.write_parquet(path / "results.parquet")
+    assert read_sweep(path).part == "validation"
 
 
 def test_differences_and_marks(tmp_path: Path) -> None:

@@ -153,3 +153,12 @@ def test_where_a_run_has_not_read_test_all_are_compared_on_validation(
     assert compared.part == as_json(compared)["part"] == "validation"
     assert "on the validation part" in compared.notes()[0]
     assert comparison([full]).part == "test"
+
+
+def test_floors_are_those_of_all_runs(tmp_path: Path, full: Run) -> None:
+    floors = result()["floors"]
+    fewer = make(tmp_path, "Fewer", [(0.3, 1e6)], 1e6, floors={"popularity": floors["popularity"]})
+    none = make(tmp_path, "None", [(0.3, 1e6)], 1e6, floors={})
+    labels = [row.label for row in comparison([none, fewer, full]).floors]
+    assert sorted(labels) == ["Centralised MF", "Popularity"]
+    assert [row.label for row in comparison([none, fewer]).floors] == ["Popularity"]

@@ -129,6 +129,9 @@ BAD = {
     "sedes = [0]": "unknown key 'sedes'; known keys here are axes, base, compare, exclude",
     "axes.seed = [0, 1]": "axes.seed: an axis cannot be called 'seed'; list them in seeds",
     "axes.status = [0]": "an axis cannot be called 'status'; the results table has",
+    "axes.rounds.short = {training.rounds = 1}": "an axis cannot be called 'rounds'; the results",
+    "axes.floor.low = {}": "an axis cannot be called 'floor'",
+    '[axes]\n"adapter.rank" = [2020-01-01]': "names 2020-01-01, which is no setting of a run",
     "axes.recipe = []": "axes.recipe has no values",
     "axes.recipe = 'paper'": "axes.recipe = 'paper': must be a list of values, or settings",
     'axes.recipe = ["paper", "paper"]': "axes.recipe names paper twice",
@@ -148,6 +151,16 @@ BAD = {
     "axes.recipe = ['paper']\ncompare = {axis = 'recipe', reference = 'x'}": (
         "compare.reference = 'x': must be a label of recipe, which has paper"
     ),
+    "axes.recipe = ['paper', 'fedpeft']\ncompare = {axis = 'recipe', reference = 'paper'}\n"
+    "exclude = [{recipe = 'paper'}]": "compare.reference = 'paper': exclude leaves no cell of it",
+    "[search]\ntrials = 1\nkeys.seed = {low = 1, high = 3}": "search.keys.seed: list the seeds in",
+    "[search]\ntrials = 1\n[search.keys]\n'evaluation.test' = {choices = [true]}": (
+        "search.keys.evaluation.test: how runs are measured cannot be searched for"
+    ),
+    "[axes.a.x]\nadapter.rank = 1\n[search]\ntrials = 1\n[search.keys]\n"
+    "'adapter.rank' = {low = 1, high = 3}": "search.keys.adapter.rank: the axis a sets it",
+    "[axes]\nrecipe = ['paper']\n[search]\ntrials = 1\n[search.keys]\n"
+    "recipe = {choices = ['paper']}": "search.keys.recipe: the axis recipe sets it",
     "compare = {axis = 'x', reference = 'x'}": "compare.axis: 'x' is no axis",
     "compare = {axis = 'x'}": "compare.reference is missing",
     "search = {trials = 1, keys = {}}": "search.keys = {}: ",

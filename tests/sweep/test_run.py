@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from cli.tools import fedpeft
-from fedpeft.errors import ConfigError, Interrupted
+from fedpeft.errors import ArtifactError, ConfigError, Interrupted
 from fedpeft.experiment import RunFolder, Schedule, start
 from fedpeft.federation import RunOptions
 from fedpeft.sweep import Summary, read_grid, select, sweep
@@ -168,3 +168,10 @@ def test_two_sweeps_of_one_folder(tmp_path: Path) -> None:
         pass
     with folder.locked():  # free again
         pass
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "null", '{"a": 1}', '{"a": {"x": 1}}'])
+def test_a_damaged_state_is_told(text: str, tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text(text)
+    with pytest.raises(ArtifactError, match=r"state\.json is damaged"):
+        SweepFolder(tmp_path)

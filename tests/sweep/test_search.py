@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 
 from cli.tools import fedpeft
-from fedpeft.errors import ConfigError, MissingExtraError
+from fedpeft.errors import ArtifactError, ConfigError, MissingExtraError
 from fedpeft.sweep import read_grid
 from fedpeft.sweep.folder import Outcome, SweepFolder
-from fedpeft.sweep.search import Search
+from fedpeft.sweep.search import Search, check_search
 
 from .grids import SMALL, STRATEGIES, write_grid
 
@@ -32,6 +32,7 @@ trials = 3
 
 def made(folder: Path, text: str = GRID) -> tuple[Search, SweepFolder]:
     grid = read_grid(write_grid(folder, text), folder)
+    check_search(grid)
     where = SweepFolder(folder / "out")
     return Search(grid, [cell.labels for cell in grid.cells()], where), where
 
@@ -54,6 +55,38 @@ def test_trials_are_taken_up_again(tmp_path: Path) -> None:
         count += len(taken)
     assert count == 2 * 3 * 2
     assert again.best() == []
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        ("base.training.rounds = 10", "base.training.rounds = 11"),
+        ("high = 0.1", "high = 0.2"),
+        ("choices = [0.1, 0.2]", "choices = [0.1, 0.3]"),
+        ("seeds = [0, 1]", "seeds = [2, 3]"),
+    ],
+)
+def test_a_search_of_other_settings_begins_anew(was: str, now: str, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    search, folder = made(tmp_path)
+    taken = search.begin(4)
+    while taken:
+        for job in taken:
+            folder.record(job, Outcome(1, "diverged"))
+        taken = search.follow()
+    assert made(tmp_path)[0].begin(1) == []  # it has had its trials
+    assert made(tmp_path, GRID.replace(was, now))[0].begin(1)
+    assert made(tmp_path)[0].begin(1) == []  # and back
+
+
+@pytest.mark.parametrize("line", ["hello", "{}", "[1, 2]"])
+def test_a_damaged_journal_is_told(line: str, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    made(tmp_path)[0].begin(1)
+    journal = tmp_path / "out" / "search.journal"
+    journal.write_text(f"{line}\n{journal.read_text()}")
+    with pytest.raises(ArtifactError, match=r"search\.journal is damaged"):
+        made(tmp_path)
 
 
 def test_every_end_is_checked_first(tmp_path: Path) -> None:

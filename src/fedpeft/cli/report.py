@@ -57,6 +57,8 @@ def report(
     for path in filter(None, (page, records)):
         if path.is_dir():
             raise ConfigError(f"{path} is a folder; name the file to write")
+    if page.resolve() in {path.resolve() for path in (records, folder) if path is not None}:
+        raise ConfigError(f"{page} holds records; choose another --out for the page")
     if small or is_sweep(folder):
         sweep = read_records(folder) if small else read_sweep(folder)
         if records is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -48,8 +49,8 @@ def sweep(
     from fedpeft.sweep.folder import available_memory
     from fedpeft.sweep.process import How
 
-    if memory is not None and memory <= 0:
-        raise ConfigError(f"--memory {memory:g} must be above 0")
+    if memory is not None and not 0 < 1e9 * memory < math.inf:
+        raise ConfigError(f"--memory {memory:g} must be a number of GB above 0")
     how = How(device, checkpoint_every)
     how.check()
     file = read_grid(grid, data)

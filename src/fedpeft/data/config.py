@@ -12,10 +12,10 @@ from fedpeft.config import ConfigModel
 class ColumnsConfig(ConfigModel):
     """Column names of a table of the user's own; the MovieLens and Amazon readers know theirs."""
 
-    user: str = "user_id"
+    user: str = Field("user_id", min_length=1)
     """User column of the interactions."""
 
-    item: str = "item_id"
+    item: str = Field("item_id", min_length=1)
     """Item column, in the interactions and in the items file."""
 
     timestamp: str | None = "timestamp"
@@ -25,7 +25,7 @@ class ColumnsConfig(ConfigModel):
     rating: str | None = None
     """Rating column of the interactions; needed for `min_rating` only."""
 
-    title: str = "title"
+    title: str = Field("title", min_length=1)
     """Title column of the items file."""
 
     text: tuple[str, ...] = ()
@@ -80,7 +80,7 @@ class SyntheticConfig(ConfigModel):
 class DataConfig(ConfigModel):
     """What is read and how it is cleaned."""
 
-    source: str = "synthetic"
+    source: str = Field("synthetic", min_length=1)
     """The word "synthetic", or the folder of a data set."""
 
     reader: str = "auto"

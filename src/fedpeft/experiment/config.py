@@ -9,6 +9,7 @@ from typing import Any, get_args
 from pydantic import Field
 
 from fedpeft.adapters import AdapterConfig, adapters
+from fedpeft.adapters.rq import RQConfig
 from fedpeft.backbones import backbones
 from fedpeft.config import ConfigModel, merge, parse
 from fedpeft.data import DataConfig, SplitConfig
@@ -132,8 +133,8 @@ def resolve(values: Mapping[str, Any]) -> RunConfig:
     if _least_squares(loss) and isinstance(module, type) and not linear:
         raise no_readout(module.__name__)  # now, not once data are read and items pretrained
     table = values.get("adapter", {})
-    table = {**adapter_defaults(recipe, table.get("kind", "lora")), **table}
-    adapter = _choice(adapters, table, "adapter", "lora")
+    kind = _kind(adapters, table, "adapter", "lora")
+    adapter = _choice(adapters, {**adapter_defaults(recipe, kind), **table}, "adapter", "lora")
     config = RunConfig(
         seed=seed,
         recipe=recipe,
@@ -164,6 +165,12 @@ def _check_start(config: RunConfig) -> None:
             "'solve' never leaves; use another base, or adapter.mode = 'compress', which starts "
             "at random"
         )
+    adapter = config.adapter.config
+    if isinstance(adapter, RQConfig) and adapter.source == "text" and config.items.base == "none":
+        raise ConfigError(
+            "adapter.source = 'text' makes codes from the items' encoded texts, of which "
+            "items.base = 'none' has none; use another base, or adapter.source = 'table'"
+        )
     if training.private == "gradient" and not (training.private_steps or training.joint):
         raise ConfigError(
             "training.private = 'gradient' with private_steps = 0 never trains clients' private "
@@ -172,11 +179,16 @@ def _check_start(config: RunConfig) -> None:
 
 
 def _choice(registry: Registry[Any], table: Mapping[str, Any], name: str, default: str) -> Choice:
-    settings = dict(table)
-    kind = settings.pop("kind", default)
+    kind = _kind(registry, table, name, default)
+    settings = {key: value for key, value in table.items() if key != "kind"}
+    return Choice(kind, parse(registry.get(kind).config, settings, name))
+
+
+def _kind(registry: Registry[Any], table: Mapping[str, Any], name: str, default: str) -> str:
+    kind = table.get("kind", default)
     if not isinstance(kind, str):
         raise ConfigError(f"{name}.kind = {kind!r}: must be one of {', '.join(registry.names())}")
-    return Choice(kind, parse(registry.get(kind).config, settings, name))
+    return kind
 
 
 def _training(

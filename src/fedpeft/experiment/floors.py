@@ -11,17 +11,20 @@ from fedpeft.errors import ArtifactError
 from fedpeft.evaluation import floors
 from fedpeft.files import fingerprint, read_json, write_json
 from fedpeft.items import default_cache
+from fedpeft.report import check_floors
 
 
 def cached_floors(split: Split, *, centralised_mf: bool, recency: RecencyConfig) -> dict[str, Any]:
     """Return the floors of a split, computed once per version and kept in the cache."""
+    names = {"popularity", "centralised_mf"} if centralised_mf else {"popularity"}
     settings = f"centralised_mf={centralised_mf} {recency!r}"
     key = fingerprint(split.fingerprint, __version__, settings)
     path = default_cache() / "floors" / f"{key}.json"
     if path.exists():
         try:
             found: dict[str, Any] = read_json(path)
-            return found
+            if check_floors(found, f"{path}").keys() == names:
+                return found
         except ArtifactError:
             pass  # a damaged cache entry is computed again
     found = floors(split, centralised_mf=centralised_mf, recency=recency)

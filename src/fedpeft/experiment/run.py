@@ -119,7 +119,8 @@ def load_checkpoint(
                 f"the data now give {prepared.split.fingerprint[:12]}"
             )
         for name, now in _model(folder.config()).items():
-            if extra["model"][name] != now:
+            # checkpoints of earlier versions do not know all tables
+            if extra["model"].get(name, now) != now:
                 raise ArtifactError(
                     f"the table {name} of {folder.path / 'config.toml'} was changed after the "
                     f"checkpoint was written; it was {extra['model'][name]}"
@@ -130,7 +131,11 @@ def load_checkpoint(
 
 def _model(config: RunConfig) -> dict[str, Any]:
     """Return the tables, besides those a checkpoint compares itself, that must not change."""
-    return {"backbone": config.backbone.to_dict(), "loss": config.loss.to_dict()}
+    return {
+        "backbone": config.backbone.to_dict(),
+        "loss": config.loss.to_dict(),
+        "items": config.items.model_dump(mode="json"),
+    }
 
 
 def _carry_on(

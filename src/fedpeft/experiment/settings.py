@@ -78,7 +78,7 @@ def _absolute_source(values: dict[str, Any]) -> None:
     """Make the data folder absolute, so that the run folder can be reopened from anywhere."""
     table = values.get("data")
     source = table.get("source") if isinstance(table, dict) else None
-    if not isinstance(source, str) or source == "synthetic":
+    if not isinstance(source, str) or source in ("synthetic", ""):
         return
     folder = Path(source).expanduser()
     if not folder.exists():

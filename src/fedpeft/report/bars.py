@@ -7,7 +7,7 @@ from typing import Any
 
 import altair as alt
 
-from fedpeft.report.runs import Run, common_part, labels
+from fedpeft.report.runs import Run, common_floors, common_part, labels
 from fedpeft.report.table import floor_label, require_same_split
 from fedpeft.report.theme import PAGE, Theme, inline, label_margin, styled
 
@@ -36,7 +36,7 @@ def final_accuracy(
         (label, run.result.metrics.of(part), theme.color(i))
         for i, (run, label) in enumerate(zip(runs, labels(runs), strict=True))
     ]
-    for name, both in (runs[0].result.floors if same_split else {}).items():
+    for name, both in (common_floors(runs) if same_split else {}).items():
         entries.append((floor_label(name), both.of(part), theme.muted))
     order = [label for label, _, _ in entries]
     panels: list[Any] = []

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from fedpeft.report.lines import MEGABYTES, ROUNDS, Line, overlay
-from fedpeft.report.runs import Run, labels
+from fedpeft.report.runs import Run, common_floors, labels
 from fedpeft.report.table import floor_label, require_same_split
 from fedpeft.report.theme import PAGE, Theme, styled
 
@@ -43,7 +43,7 @@ def learning_curves(
     ]
     if not curves:
         return None
-    floors = runs[0].result.floors if same_split else {}
+    floors = common_floors(runs) if same_split else {}
     curves += [
         Line(floor_label(name), theme.muted, [4, 4], [], parts.validation.sampled["ndcg@10"])
         for name, parts in floors.items()

@@ -81,6 +81,8 @@ class ClientBytes(_Record):
     """Both directions, all warm-up rounds, mean over all clients."""
     catch_up_per_client: Bytes
     """Received because folds were missed, mean over all clients."""
+    expansion_per_client: Bytes = 0.0
+    """Messages of graph expansion, mean over all clients; 0 in folders of before it."""
     total_per_client_mean: Bytes
     """Everything over the whole run, both directions, mean over all clients."""
 
@@ -186,10 +188,15 @@ def read_run(path: Path) -> Run:
         raise ArtifactError(f"{path} is not a run folder: there is no such folder")
     return Run(
         folder=path,
-        result=_check(Result, read_json(path / "result.json"), f"{path / 'result.json'}"),
+        result=read_result(path),
         evaluations=_read_lines(Evaluation, path / "metrics.jsonl"),
         ledger=_read_lines(LedgerRound, path / "ledger.jsonl"),
     )
+
+
+def read_result(path: Path) -> Result:
+    """Read the result of a run folder alone; raises `ArtifactError` as `read_run`."""
+    return _check(Result, read_json(path / "result.json"), f"{path / 'result.json'}")
 
 
 def read_curve(path: Path) -> list[Point]:
@@ -207,6 +214,21 @@ def _curve(evaluations: Sequence[Evaluation]) -> list[Point]:
 def common_part(runs: Sequence[Run]) -> Part:
     """Return the part to compare runs on: test, or validation where one has not read test."""
     return "validation" if any(run.result.metrics.test is None for run in runs) else "test"
+
+
+def check_floors(value: Any, where: str) -> dict[str, Floor]:
+    """Return floors as a result has them; raises `ArtifactError` where they are of no use."""
+    if not isinstance(value, dict):
+        raise ArtifactError(f"{where} is no table of floors")
+    return {name: _check(Floor, floor, f"{where}, {name}") for name, floor in value.items()}
+
+
+def common_floors(runs: Sequence[Run]) -> dict[str, Floor]:
+    """Return the floors of runs on one split; each run knows those it was asked for."""
+    found: dict[str, Floor] = {}
+    for run in runs:
+        found = {**run.result.floors, **found}
+    return found
 
 
 def labels(runs: Sequence[Run]) -> list[str]:

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fedpeft.errors import InputError
-from fedpeft.report.runs import Part, Point, Run, Scores, common_part, labels
+from fedpeft.report.runs import Part, Point, Run, Scores, common_floors, common_part, labels
 
 TARGET_SHARE = 0.95
 """The default target, as a share of the reference run's final validation NDCG@10."""
@@ -147,7 +147,7 @@ def comparison(
     elif not 0 < target <= 1:
         raise InputError(f"target = {target}: a validation NDCG@10 lies in (0, 1]")
     full_bytes = None if full is None else runs[full].result.bytes.total_per_client_mean
-    floors = runs[0].result.floors if same_split else {}
+    floors = common_floors(runs) if same_split else {}
     part = common_part(runs)
     return Comparison(
         rows=[

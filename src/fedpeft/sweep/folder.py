@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from fedpeft.errors import ConfigError, FedpeftError
+from pydantic import TypeAdapter, ValidationError
+
+from fedpeft.errors import ArtifactError, ConfigError, FedpeftError
 from fedpeft.experiment import RunConfig, RunFolder
 from fedpeft.files import read_json, write_json
 from fedpeft.sweep.grid import Cell
@@ -54,24 +55,42 @@ class Outcome:
     reason: str | None = None
 
 
+_STATE = TypeAdapter(dict[str, Outcome])
+
+
 class SweepFolder:
-    """Paths and state of one sweep."""
+    """Paths and state of one sweep.
+
+    Raises
+    ------
+    ConfigError
+        If it is a run's folder.
+    ArtifactError
+        If its state is damaged.
+    """
 
     def __init__(self, path: Path) -> None:
+        if (path / "config.toml").exists():
+            raise ConfigError(f"{path} is the folder of a run; choose another --out for the sweep")
         self.path = path
         self.runs = path / "runs"
         self.logs = path / "logs"
-        self.outcomes = {name: Outcome(**values) for name, values in self._read_state().items()}
+        self.outcomes = self._read_state()
         self._existing: dict[str, Path] = {}
         for config in sorted(self.runs.glob("*/config.toml")):
             # one that cannot be read was written with other settings; no cell is equal to it
             with suppress(FedpeftError):
                 self._existing.setdefault(_key(RunFolder(config.parent).config()), config.parent)
 
-    def _read_state(self) -> dict[str, Any]:
+    def _read_state(self) -> dict[str, Outcome]:
         path = self.path / "state.json"
-        found: dict[str, Any] = read_json(path) if path.exists() else {}
-        return found
+        try:
+            return _STATE.validate_python(read_json(path) if path.exists() else {})
+        except (ArtifactError, ValidationError):
+            raise ArtifactError(
+                f"{path} is damaged; without it the sweep goes on, but has to learn anew how much "
+                "memory its runs take"
+            ) from None
 
     @contextmanager
     def locked(self) -> Iterator[int]:

@@ -27,8 +27,11 @@ RESERVED = (
     "version",
     "split",
     "config",
+    "rounds",
+    "curve",
 )
-"""Columns of the results table that no axis may be called."""
+RESERVED_TABLES = ("validation", "test", "floor", "bytes", "dataset")
+"""Columns of the results table that no axis may be called, and what others begin with."""
 
 Labels = Mapping[str, str]
 """One label per axis."""
@@ -152,6 +155,7 @@ def read_grid(path: Path, data: Path) -> Grid:
                 raise ConfigError(f"exclude.{number} fits no cell")
             found = kept
         _check(file, known, found)
+        _check_search(file, axes)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return Grid(path, file, known, found, data)
@@ -163,7 +167,7 @@ def _labels(name: str, axis: Any) -> dict[str, dict[str, Any]]:
         raise ConfigError(
             f"axes.{name} = {axis!r}: must be a list of values, or settings per label"
         )
-    if name in RESERVED:
+    if name in RESERVED or name.partition(".")[0] in RESERVED_TABLES:
         hint = "list them in seeds" if name == "seed" else "the results table has such a column"
         raise ConfigError(f"axes.{name}: an axis cannot be called {name!r}; {hint}")
     if not axis:
@@ -178,11 +182,18 @@ def _labels(name: str, axis: Any) -> dict[str, dict[str, Any]]:
         return axis
     found: dict[str, dict[str, Any]] = {}
     for value in axis:
-        label = value if isinstance(value, str) else json.dumps(value)
+        label = value if isinstance(value, str) else _label(name, value)
         if label in found:
             raise ConfigError(f"axes.{name} names {label} twice")
         found[label] = nested(name, value)
     return found
+
+
+def _label(name: str, value: Any) -> str:
+    try:
+        return json.dumps(value)
+    except TypeError:  # a date
+        raise ConfigError(f"axes.{name} names {value}, which is no setting of a run") from None
 
 
 def nested(key: str, value: Any) -> dict[str, Any]:
@@ -236,10 +247,6 @@ def _check(
         seen.append(labels)
         if "seed" in settings:
             raise ConfigError("seed: list the seeds in seeds, at the top of the file")
-    if file.search is not None:
-        file.search.spaces()
-        if file.compare is not None:
-            raise ConfigError("search and compare do not go together; drop one of them")
     if file.compare is not None:
         _require_axes({file.compare.axis: ""}, axes, "compare.axis")
         labels_there = axes[file.compare.axis]
@@ -248,3 +255,32 @@ def _check(
                 f"compare.reference = {file.compare.reference!r}: must be a label of "
                 f"{file.compare.axis}, which has {', '.join(labels_there)}"
             )
+        if all(labels[file.compare.axis] != file.compare.reference for labels in seen):
+            raise ConfigError(
+                f"compare.reference = {file.compare.reference!r}: exclude leaves no cell of it"
+            )
+
+
+def _check_search(file: GridConfig, axes: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise `ConfigError` for a search of what the rest of the file says."""
+    if file.search is None:
+        return
+    if file.compare is not None:
+        raise ConfigError("search and compare do not go together; drop one of them")
+    for key in file.search.spaces():
+        if key == "seed":
+            raise ConfigError("search.keys.seed: list the seeds in seeds, at the top of the file")
+        if key.partition(".")[0] == "evaluation":
+            raise ConfigError(f"search.keys.{key}: how runs are measured cannot be searched for")
+        for name, labels in axes.items():
+            if name == key or any(_has(settings, key) for settings in labels.values()):
+                raise ConfigError(f"search.keys.{key}: the axis {name} sets it; drop one of them")
+
+
+def _has(settings: Any, key: str) -> bool:
+    """Return whether tables have a dotted key."""
+    for part in key.split("."):
+        if not isinstance(settings, Mapping) or part not in settings:
+            return False
+        settings = settings[part]
+    return True

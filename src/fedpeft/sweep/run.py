@@ -14,7 +14,7 @@ from fedpeft.sweep.grid import Cell, Grid, Labels
 from fedpeft.sweep.memory import Budget
 from fedpeft.sweep.process import How
 from fedpeft.sweep.scheduler import Scheduler, SweepWatcher
-from fedpeft.sweep.search import Search
+from fedpeft.sweep.search import Search, check_search
 from fedpeft.sweep.table import Results
 
 
@@ -66,10 +66,14 @@ def sweep(
     Raises
     ------
     ConfigError
-        If another sweep is running in `out`.
+        If another sweep is running in `out`, or `out` is a run's folder.
+    ArtifactError
+        If what is known of earlier runs is damaged.
     Interrupted
         If a signal asked for an end; the runs wrote checkpoints first.
     """
+    if grid.file.search is not None:
+        check_search(grid)
     folder = SweepFolder(out)
     with folder.locked() as lock:
         search = None

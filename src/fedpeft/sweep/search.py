@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from fedpeft.config import merge
-from fedpeft.errors import MissingExtraError
-from fedpeft.files import read_json
+from fedpeft.errors import ArtifactError, MissingExtraError
+from fedpeft.report import read_result
 from fedpeft.sweep.file import ChoicesConfig, RangeConfig
 from fedpeft.sweep.folder import Job, SweepFolder
 from fedpeft.sweep.grid import Cell, Grid, Labels, nested
@@ -42,8 +43,8 @@ class Search:
     ------
     MissingExtraError
         If optuna is not installed.
-    ConfigError
-        If an end of a range, or a choice, is no setting of a run.
+    ArtifactError
+        If the journal is damaged.
     """
 
     def __init__(self, grid: Grid, combinations: Sequence[Labels], folder: SweepFolder) -> None:
@@ -53,40 +54,33 @@ class Search:
         self._optuna = _import()
         self.cells: list[Cell] = []
         """Those of all trials so far."""
-        for labels, settings in grid.settings:
-            self._check(labels, settings)
-        folder.path.mkdir(parents=True, exist_ok=True)
-        backend = self._optuna.storages.journal.JournalFileBackend(
-            str(folder.path / "search.journal")
-        )
-        storage = self._optuna.storages.JournalStorage(backend)
+        storage = self._storage(folder.path / "search.journal")
         self._studies = [
             self._open(labels, settings, storage)
             for labels, settings in grid.settings
             if labels in combinations
         ]
 
-    def _check(self, labels: Labels, settings: Mapping[str, Any]) -> None:
-        """Resolve both ends of every range, and every choice."""
-        first = {key: _values(space)[0] for key, space in self._spaces.items()}
-        for key, space in self._spaces.items():
-            for value in _values(space):
-                self._resolve(labels, settings, {**first, key: value}, seed=0)
-
-    def _resolve(
-        self, labels: Labels, settings: Mapping[str, Any], values: Mapping[str, Any], seed: int
-    ) -> Cell:
-        tables = merge(settings, {"seed": seed, "evaluation": {"test": False}})
-        for key, value in values.items():
-            tables = merge(tables, nested(key, value))
-        shown = {key: json.dumps(value) for key, value in values.items()}
-        return self._grid.cell({**labels, **shown}, tables)
+    def _storage(self, journal: Path) -> Any:
+        storages = self._optuna.storages
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return storages.JournalStorage(storages.journal.JournalFileBackend(str(journal)))
+        except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
+            raise ArtifactError(
+                f"{journal} is damaged ({error!r}); without it the search begins anew, with the "
+                "runs there are"
+            ) from None
 
     def _open(self, labels: Labels, settings: Mapping[str, Any], storage: Any) -> _Study:
-        """Load or create a study, and take up its trials."""
+        """Load or create a study, and take up its trials.
+
+        A study is one of its settings, keys and seeds: what was tried with others is no trial.
+        """
+        asked = {"settings": settings, "keys": self._config.keys, "seeds": self._grid.file.seeds}
         study = self._optuna.create_study(
             storage=storage,
-            study_name=json.dumps(labels, sort_keys=True),
+            study_name=json.dumps([labels, asked], sort_keys=True),
             direction="maximize",
             load_if_exists=True,
         )
@@ -105,7 +99,7 @@ class Search:
 
     def _jobs(self, study: _Study, trial: Any) -> list[Job]:
         cells = [
-            self._resolve(study.labels, study.settings, _settings(trial), seed)
+            _resolve(self._grid, study.labels, study.settings, _settings(trial), seed)
             for seed in self._grid.file.seeds
         ]
         self.cells += cells
@@ -172,6 +166,36 @@ class Search:
         ]
 
 
+def check_search(grid: Grid) -> None:
+    """Resolve both ends of every searched range, and every choice.
+
+    Raises
+    ------
+    MissingExtraError
+        If optuna is not installed.
+    ConfigError
+        If one is no setting of a run.
+    """
+    assert grid.file.search is not None
+    _import()
+    spaces = grid.file.search.spaces()
+    first = {key: _values(space)[0] for key, space in spaces.items()}
+    for labels, settings in grid.settings:
+        for key, space in spaces.items():
+            for value in _values(space):
+                _resolve(grid, labels, settings, {**first, key: value}, seed=0)
+
+
+def _resolve(
+    grid: Grid, labels: Labels, settings: Mapping[str, Any], values: Mapping[str, Any], seed: int
+) -> Cell:
+    tables = merge(settings, {"seed": seed, "evaluation": {"test": False}})
+    for key, value in values.items():
+        tables = merge(tables, nested(key, value))
+    shown = {key: json.dumps(value) for key, value in values.items()}
+    return grid.cell({**labels, **shown}, tables)
+
+
 def _import() -> Any:
     try:
         import optuna
@@ -192,8 +216,7 @@ def _settings(trial: Any) -> dict[str, Any]:
 
 
 def _objective(job: Job) -> float:
-    result = read_json(job.folder / "result.json")
-    return float(result["metrics"]["validation"]["sampled"][OBJECTIVE])
+    return read_result(job.folder).metrics.validation.sampled[OBJECTIVE]
 
 
 def _values(space: RangeConfig | ChoicesConfig) -> list[Any]:

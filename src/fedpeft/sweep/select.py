@@ -52,7 +52,7 @@ def _find_label(cells: Sequence[Cell], text: str) -> tuple[str, str]:
             f"{fitting[0][0]}={text}"
         )
     if not fitting:
-        known = ", ".join(_sample([label for a, label in pairs if a != "seed"]))
+        known = ", ".join(_sample(list(dict.fromkeys(x for a, x in pairs if a != "seed"))))
         raise ConfigError(f"--only {text}: no cell has this label; there are {known}")
     return fitting[0]
 

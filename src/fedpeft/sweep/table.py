@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from fedpeft.files import atomic_path, read_json
+from fedpeft.files import atomic_path
+from fedpeft.report import Parts, Result, read_result
 from fedpeft.sweep.folder import SweepFolder
 from fedpeft.sweep.grid import Cell
-
-_DATASET = ("name", "users", "items", "interactions")
 
 
 class Results:
@@ -56,31 +55,33 @@ class Results:
 
     def _result(self, folder: Path) -> dict[str, Any]:
         if folder not in self._known:
-            self._known[folder] = columns(read_json(folder / "result.json"))
+            self._known[folder] = columns(read_result(folder))
         return self._known[folder]
 
 
-def columns(result: Mapping[str, Any]) -> dict[str, Any]:
+def columns(result: Result) -> dict[str, Any]:
     """Return what a ``result.json`` adds to a row.
 
     Metrics are called ``part.ranking.metric``, such as ``test.sampled.ndcg@10``; floors the same
     after ``floor.name.``; bytes as in the result, after ``bytes.``.
     """
     found: dict[str, Any] = {}
-    parts = {"": result["metrics"]}
-    parts |= {f"floor.{name}.": floor for name, floor in result["floors"].items()}
-    for prefix, reports in parts.items():
-        for part in ("validation", "test"):
-            for ranking in ("sampled", "full"):
-                for metric, value in reports.get(part, {}).get(ranking, {}).items():
-                    found[f"{prefix}{part}.{ranking}.{metric}"] = float(value)
+    parts: dict[str, Parts] = {"": result.metrics}
+    parts |= {f"floor.{name}.": floor for name, floor in result.floors.items()}
+    for prefix, both in parts.items():
+        for part, scores in (("validation", both.validation), ("test", both.test)):
+            if scores is None:
+                continue
+            for ranking, metrics in (("sampled", scores.sampled), ("full", scores.full)):
+                for metric, value in metrics.items():
+                    found[f"{prefix}{part}.{ranking}.{metric}"] = value
     return {
         **found,
-        **{f"bytes.{name}": float(value) for name, value in result["bytes"].items()},
-        **{f"dataset.{key}": result["dataset"][key] for key in _DATASET},
-        "rounds": result["rounds"],
-        "seconds": result["seconds"],
-        "commit": result["commit"],
-        "version": result["made_by"],
-        "split": result["split_fingerprint"],
+        **{f"bytes.{name}": value for name, value in result.bytes.model_dump().items()},
+        **{f"dataset.{name}": value for name, value in result.dataset.model_dump().items()},
+        "rounds": result.rounds,
+        "seconds": result.seconds,
+        "commit": result.commit,
+        "version": result.made_by,
+        "split": result.split_fingerprint,
     }

@@ -136,11 +136,17 @@ def _locate(path: Path, data: bytes, separator: str, width: int) -> None:
 
 
 def require(table: pl.DataFrame, columns: Iterable[str], path: Path) -> None:
-    """Check that the table has these columns."""
+    """Check that the table has these columns, and that one value of theirs is one value."""
     for column in columns:
         if column not in table.columns:
             raise DataError(
                 f"{path} has no column {column!r}; its columns are {', '.join(table.columns)}"
+            )
+        dtype = table.schema[column]
+        if dtype.is_nested() or dtype in (pl.Binary, pl.Object):
+            raise DataError(
+                f"{path}: the column {column!r} is of type {dtype}; text, numbers and dates are "
+                "allowed"
             )
 
 
@@ -171,6 +177,8 @@ def joined(table: pl.DataFrame, columns: Sequence[str]) -> pl.Series:
 
     Lists written with ``|`` become comma-separated, because encoders read prose.
     """
+    if not columns:
+        return pl.Series("text", [""] * table.height)
     parts = [
         pl.col(column)
         .cast(pl.String)

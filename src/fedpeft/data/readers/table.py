@@ -68,7 +68,7 @@ class TableReader:
         text = names.text or [
             name
             for name, dtype in table.schema.items()
-            if name != names.item and dtype in (pl.String, pl.Categorical)
+            if name != names.item and isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
         ]
         ids = table[names.item].cast(pl.String)
         title = table[names.title].cast(pl.String)

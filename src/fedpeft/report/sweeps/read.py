@@ -66,9 +66,10 @@ class Sweep:
 
     @property
     def part(self) -> str:
-        """The part that figures are of: test, or validation where no run has read test."""
-        tested = any(row.get("test.sampled.ndcg@10") is not None for row in self.rows)
-        return "test" if tested else "validation"
+        """The part that figures are of: test, or validation where a run has not read test."""
+        done = [row for row in self.rows if row["status"] == "done"]
+        unread = any(row.get("test.sampled.ndcg@10") is None for row in done)
+        return "validation" if unread or not done else "test"
 
 
 def is_sweep(path: Path) -> bool:
