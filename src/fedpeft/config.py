@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,7 +37,8 @@ def parse(model: type[M], values: Mapping[str, Any], where: str = "") -> M:
         One sentence: the key, the value, what is allowed.
     """
     try:
-        return model.model_validate(dict(values))
+        # strict, so that true and "6" are no numbers; as JSON, for which a list may be a tuple
+        return model.model_validate_json(json.dumps(dict(values), default=str), strict=True)
     except ValidationError as error:
         raise ConfigError(describe(error, model, where)) from None
 

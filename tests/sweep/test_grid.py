@@ -126,12 +126,15 @@ BAD = {
     "seeds = [0, 0]": "seeds: [0, 0] names a seed twice",
     "seeds = []": "seeds = []: ",
     "seeds = [-1]": "seeds.0 = -1: ",
+    "seeds = [true]": "seeds.0 = True: input should be a valid integer",
     "sedes = [0]": "unknown key 'sedes'; known keys here are axes, base, compare, exclude",
     "axes.seed = [0, 1]": "axes.seed: an axis cannot be called 'seed'; list them in seeds",
     "axes.status = [0]": "an axis cannot be called 'status'; the results table has",
     "axes.rounds.short = {training.rounds = 1}": "an axis cannot be called 'rounds'; the results",
     "axes.floor.low = {}": "an axis cannot be called 'floor'",
-    '[axes]\n"adapter.rank" = [2020-01-01]': "names 2020-01-01, which is no setting of a run",
+    '[axes]\n"adapter.rank" = [2020-01-01]': (
+        "adapter.rank = '2020-01-01': input should be a valid integer"
+    ),
     "axes.recipe = []": "axes.recipe has no values",
     "axes.recipe = 'paper'": "axes.recipe = 'paper': must be a list of values, or settings",
     'axes.recipe = ["paper", "paper"]': "axes.recipe names paper twice",

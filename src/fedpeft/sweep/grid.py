@@ -182,18 +182,11 @@ def _labels(name: str, axis: Any) -> dict[str, dict[str, Any]]:
         return axis
     found: dict[str, dict[str, Any]] = {}
     for value in axis:
-        label = value if isinstance(value, str) else _label(name, value)
+        label = value if isinstance(value, str) else json.dumps(value)
         if label in found:
             raise ConfigError(f"axes.{name} names {label} twice")
         found[label] = nested(name, value)
     return found
-
-
-def _label(name: str, value: Any) -> str:
-    try:
-        return json.dumps(value)
-    except TypeError:  # a date
-        raise ConfigError(f"axes.{name} names {value}, which is no setting of a run") from None
 
 
 def nested(key: str, value: Any) -> dict[str, Any]:
