@@ -37,7 +37,7 @@ def strategies(values: Mapping[str, Any]) -> list[Strategy]:
     Raises
     ------
     ConfigError
-        As `fedpeft.experiment.resolve`.
+        As `fedpeft.experiment.resolve`, and for a setting that would not hold here.
     """
     tables = dict(values)
     own = {name: tables.pop(name) for name in adapters.names() if name in tables}
@@ -45,6 +45,10 @@ def strategies(values: Mapping[str, Any]) -> list[Strategy]:
         if not isinstance(table, Mapping):
             raise ConfigError(f"{name} = {table!r}: must be a table of settings")
         parse(adapters.get(name).config, table, name)  # a mistake is told by the name it has here
+        if "mode" in table:
+            raise ConfigError(f"{name}.mode: all strategies have one mode; set adapter.mode")
+        if name == "hash" and "pooling" in table:
+            raise ConfigError("hash.pooling: both poolings are shown, so there is none to set")
     asked = resolve(tables)
     assert isinstance(asked.adapter.config, AdapterConfig)
     given = dict(tables.get("adapter", {}))
