@@ -30,7 +30,7 @@ class TestFedPerGNNCrossEntropy(BackboneContract):
     kind = "fedpergnn"
     config = OFTEN
     loss = ("bce", {})
-    ndcg_floor = 0.8
+    ndcg_floor = 0.75
 
 
 class TestFedPerGNNLeastSquares(BackboneContract):

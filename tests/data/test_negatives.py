@@ -75,9 +75,23 @@ def test_same_stream_same_draws_and_new_round_new_draws() -> None:
     assert (sampler.sample(users, 2, np.random.default_rng(5)) == first).all()
 
 
+def test_draws_of_streams_of_their_own_depend_on_nobody_else() -> None:
+    sampler = TrainNegatives(histories([[0, 1, 2], [], [4, 5], [3]]), 6)
+
+    def drawn(*users: int) -> list[list[int]]:
+        rngs = [np.random.default_rng(user) for user in users]
+        return sampler.sample(np.array(users, np.int64), 4, *rngs).tolist()
+
+    assert drawn(3, 0, 1, 2) == drawn(3) + drawn(0) + drawn(1) + drawn(2)
+    assert drawn() == []
+
+
 def test_user_with_the_whole_catalogue() -> None:
-    with pytest.raises(DataError, match=r"user 1 has all 3 items"):
-        TrainNegatives(histories([[0], [2, 0, 1]]), 3)
+    sampler, rng = TrainNegatives(histories([[0], [2, 0, 1]]), 3), np.random.default_rng(0)
+    for refused in (sampler.check, lambda users: sampler.sample(users, 1, rng)):
+        with pytest.raises(DataError, match=r"user 1 has all 3 items"):
+            refused(np.arange(2))
+    assert sampler.sample(np.zeros(1, np.int64), 1, rng).size == 1  # the other can be scored
 
 
 def test_user_with_one_item_left() -> None:

@@ -85,7 +85,7 @@ def test_personalised_inference_is_what_each_client_would_do(
         scores = scorer(users)
     assert same(everything(simulation), before)
 
-    cohort = scorer._sampler.prepare(users.numpy(), "inference", "negatives")  # type: ignore[attr-defined]
+    cohort = scorer._sampler.each(users.numpy(), "inference", "negatives")  # type: ignore[attr-defined]
     for position, user in enumerate(cohort.users):
         model = copy.deepcopy(simulation.server.backbone)
         for name in model.private:
@@ -95,6 +95,20 @@ def test_personalised_inference_is_what_each_client_would_do(
         train_client(simulation.problem, model, items, weight)
         place = users.tolist().index(user)
         torch.testing.assert_close(scores[place], model(torch.arange(15)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("backbone", ["fedmf", "fedpergnn", "pfedrec"])
+@pytest.mark.parametrize("inference", ["fit", "personalise"])
+def test_scores_do_not_depend_on_who_else_is_scored(backbone: str, inference: str) -> None:
+    run = toy("lora", "bpr", **{**PRIVATE_FIRST, "inference": inference})
+    run = replace(run, backbone=(backbone, BACKBONES.get(backbone, {})))
+    simulation = run.simulation()
+    simulation.step()
+    scorer = simulation.scorer(run.split.train)
+    users = torch.tensor([7, 2, 9, 4, 0, 11])
+    together = scorer(users)
+    for row, user in zip(together, users, strict=True):
+        torch.testing.assert_close(scorer(user.view(1))[0], row, rtol=1e-4, atol=1e-5)
 
 
 def test_personalised_inference_uses_what_was_received() -> None:

@@ -243,6 +243,21 @@ def test_masked_uploads_touch_pseudo_items_too() -> None:
         assert 0.3 < sizes[0] / sizes[1] < 3
 
 
+def test_masks_leave_pseudo_rows_where_they_are_in_the_mean() -> None:
+    run = graph(toy("full", "bpr", **RECIPES["private-first"]), mask_upload=True)
+    simulation = run.simulation()
+    mask = simulation.mask
+    assert mask is not None
+    change = {"item.weight": torch.zeros(1, 15, 6)}
+    change["item.weight"][0, 0] = 1.0  # one touched row: no spread, a mean of 1
+    moved = torch.zeros(15, 6)
+    for number in range(400):
+        mask.begin(number, simulation.server.item)
+        moved += mask.on_user(change, torch.tensor([0]))["item.weight"][0] / 400
+    assert moved[1:].any()
+    assert moved[1:].abs().max() < 0.25  # five standard errors
+
+
 def test_masks_differ_between_rounds_and_clients() -> None:
     run = graph(toy("full", "bpr", **RECIPES["private-first"]), mask_upload=True)
     mask = run.simulation().mask

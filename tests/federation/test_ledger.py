@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from fedpeft.federation.encoding import CODECS
 from fedpeft.federation.ledger import Entry, Ledger, Prices
 from fedpeft.testing import Toy
+from fedpeft.testing.toy import GRADIENT
 
 from .toys import ADAPTERS, made_split, toy
 
@@ -25,20 +28,20 @@ def charge(ledger: Ledger, number: int, users: list[int], prices: Prices) -> Ent
 
 def test_newcomers_pay_once_and_stragglers_catch_up() -> None:
     ledger = Ledger(4)
-    prices = Prices(10, 10, base=100, encoded_base=50, subspace=3)
+    prices = Prices(10, 10, 10, base=100, encoded_base=50, subspace=3)
     ledger.open_version(prices, None)
     entry = charge(ledger, 0, [0, 1], prices)
     assert (entry.upload, entry.download, entry.one_off, entry.catch_up) == (20, 20, 206, 0)
     entry = charge(ledger, 1, [0], prices)
     assert (entry.one_off, entry.catch_up) == (0, 0)
 
-    ledger.close_version(10)
+    ledger.close_version(prices)
     ledger.open_version(prices, "fold")
     entry = charge(ledger, 2, [0, 2], prices)  # 0 steps once: folded payload + new subspace
     assert (entry.one_off, entry.catch_up) == (103, 13)
 
     for _ in range(2):
-        ledger.close_version(10)
+        ledger.close_version(prices)
         ledger.open_version(prices, "fold")
     entry = charge(ledger, 3, [1, 2, 3], prices)  # 1 missed three folds, 2 missed two
     assert (entry.one_off, entry.catch_up) == (103, 39 + 26)
@@ -51,13 +54,13 @@ def test_newcomers_pay_once_and_stragglers_catch_up() -> None:
 
 def test_the_base_is_fetched_where_it_is_smaller_than_what_was_missed() -> None:
     ledger = Ledger(1)
-    prices = Prices(10, 10, base=30, encoded_base=15, subspace=2)
+    prices = Prices(10, 10, 10, base=30, encoded_base=15, subspace=2)
     ledger.open_version(prices, None)
     charge(ledger, 0, [0], prices)
     paid = []
     for missed in (1, 2, 3, 4):
         for _ in range(missed):
-            ledger.close_version(10)
+            ledger.close_version(prices)
             ledger.open_version(prices, "fold")
         paid.append(charge(ledger, missed, [0], prices).catch_up)
     assert paid == [12, 24, 32, 32]
@@ -66,11 +69,11 @@ def test_the_base_is_fetched_where_it_is_smaller_than_what_was_missed() -> None:
 def test_a_newcomer_starts_from_the_cheapest_table() -> None:
     """After a warm-up that is the narrow one of version 0, until too much was folded since."""
     ledger = Ledger(9)
-    prices = Prices(10, 10, base=100, encoded_base=50, subspace=2)
+    prices = Prices(10, 10, 10, base=100, encoded_base=50, subspace=2)
     ledger.open_version(prices, "warmup_end")
     paid = [charge(ledger, 0, [0], prices).one_off]
     for user in range(1, 6):
-        ledger.close_version(10)
+        ledger.close_version(prices)
         ledger.open_version(prices, "fold")
         paid.append(charge(ledger, user, [user], prices).one_off)
     assert paid == [52, 64, 76, 88, 100, 102]
@@ -80,19 +83,26 @@ def test_a_newcomer_starts_from_the_cheapest_table() -> None:
 
 def test_subspaces_of_different_sizes_are_each_counted() -> None:
     ledger = Ledger(1)
-    first, last = Prices(10, 10, 1000, 1000, 1), Prices(20, 20, 1000, 1000, 7)
+    first, last = Prices(10, 10, 9, 1000, 1000, 1), Prices(20, 20, 19, 1000, 1000, 7)
     ledger.open_version(first, None)
     charge(ledger, 0, [0], first)
-    ledger.close_version(10)
-    ledger.open_version(Prices(20, 20, 1000, 1000, 5), "fold")
-    ledger.close_version(20)
+    ledger.close_version(first)
+    ledger.open_version(Prices(20, 20, 19, 1000, 1000, 5), "fold")
+    ledger.close_version(last)
     ledger.open_version(last, "fold")
-    assert charge(ledger, 1, [0], last).catch_up == 10 + 5 + 20 + 7
+    assert charge(ledger, 1, [0], last).catch_up == 9 + 5 + 19 + 7  # no backbone tensors
+
+
+def test_who_was_away_needs_no_old_tensors_of_the_backbone() -> None:
+    run = replace(toy("lora", "bpr", **GRADIENT), backbone=("fedncf", {"hidden": [7, 5]}))
+    prices = run.simulation().server.prices
+    shapes = {"A": torch.Size((15, 3)), "B": torch.Size((3, 6))}
+    assert prices.folded == CODECS["float32"]().size(shapes) < prices.download
 
 
 def test_warm_up_is_priced_apart() -> None:
     ledger = Ledger(5)
-    prices = Prices(100, 100, base=0, encoded_base=0, subspace=0)
+    prices = Prices(100, 100, 100, base=0, encoded_base=0, subspace=0)
     entry = ledger.charge(0, "warmup", np.array([0, 3]), prices, None)
     assert (entry.phase, entry.upload, entry.one_off) == ("warmup", 200, 0)
     assert ledger.totals.warmup == 400
@@ -102,7 +112,7 @@ def test_warm_up_is_priced_apart() -> None:
 
 def test_an_expansion_is_part_of_the_total() -> None:
     ledger = Ledger(2)
-    prices = Prices(10, 10, base=0, encoded_base=0, subspace=0)
+    prices = Prices(10, 10, 10, base=0, encoded_base=0, subspace=0)
     entry = ledger.charge(0, "warmup", np.array([1]), prices, None, expansion=600)
     assert (entry.upload, entry.expansion, entry.bytes_per_client) == (10, 600, 310)
     assert ledger.summary(prices)["expansion_per_client"] == 300
@@ -113,16 +123,16 @@ def test_an_expansion_is_part_of_the_total() -> None:
 
 
 def test_nobody_costs_nothing() -> None:
-    ledger, prices = Ledger(0), Prices(10, 10, 100, 50, 3)
+    ledger, prices = Ledger(0), Prices(10, 10, 10, 100, 50, 3)
     ledger.open_version(prices, None)
     assert charge(ledger, 0, [], prices).bytes_per_client == 0
 
 
 def test_state_round_trip() -> None:
-    ledger, prices = Ledger(2), Prices(10, 10, 100, 50, 3)
+    ledger, prices = Ledger(2), Prices(10, 10, 10, 100, 50, 3)
     ledger.open_version(prices, "warmup_end")
     charge(ledger, 0, [0], prices)
-    ledger.close_version(10)
+    ledger.close_version(prices)
     ledger.open_version(prices, "fold")
     again = Ledger(2)
     again.restore(ledger.state(), ledger.held)
@@ -202,7 +212,7 @@ def test_lora_with_warm_up_refresh_and_absent_clients_by_hand() -> None:
 )
 def test_prices(adapter: str, mode: str, payload: int, base: int, subspace: int) -> None:
     simulation = toy(adapter, mode=mode).simulation()
-    assert simulation.server.prices == Prices(payload, payload, base, base, subspace)
+    assert simulation.server.prices == Prices(payload, payload, payload, base, base, subspace)
     entry = simulation.step().entry
     assert entry.upload == entry.download == 6 * payload
     assert entry.one_off == 6 * (base + subspace)
@@ -241,7 +251,7 @@ def test_totals_are_the_sums_of_the_entries(adapter: str, encoding: str) -> None
 def test_encoded_payloads_are_priced_as_encoded(encoding: str, payload: int) -> None:
     """LoRA's A has 45 values and B 18: one scale each as int8."""
     entries, _, simulation = run(toy("lora", encoding=encoding, refresh_every=2, cohort=1.0), 4)
-    assert simulation.server.prices == Prices(payload, payload, BASE, START[encoding], 0)
+    assert simulation.server.prices == Prices(payload, payload, payload, BASE, START[encoding], 0)
     assert entries[0].upload == 12 * payload
     assert entries[2].catch_up == 12 * payload  # everybody fetches the one folded payload
 
@@ -251,8 +261,8 @@ def test_download_may_be_narrower_than_upload() -> None:
     entries, _, simulation = run(toy("lora", **training), 4)
     narrow = 63 + 4 * (1 + 1)
     assert simulation.plan == "shared", "one rounded broadcast needs no copy per client"
-    assert simulation.server.prices == Prices(LORA, narrow, BASE, START["int8"], 0)
+    assert simulation.server.prices == Prices(LORA, narrow, narrow, BASE, START["int8"], 0)
     assert (entries[0].upload, entries[0].download) == (12 * LORA, 12 * narrow)
     assert entries[2].catch_up == 12 * narrow
     same = run(toy("lora", **training, encoding="int8"), 4)[2].server
-    assert same.prices == Prices(narrow, narrow, BASE, START["int8"], 0)
+    assert same.prices == Prices(narrow, narrow, narrow, BASE, START["int8"], 0)

@@ -36,6 +36,11 @@ class AdapterConfig(ConfigModel):
         """Return whether the adapter declares `ItemEmbedding.columns` under these settings."""
         return False
 
+    @property
+    def renews(self) -> bool:
+        """Return whether a refresh has a point: whether it opens another subspace."""
+        return True
+
     def label(self) -> str:
         """Return what tables and plots call an adapter of these settings, without the mode."""
         return type(self).__name__.removesuffix("Config")

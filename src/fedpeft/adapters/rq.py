@@ -34,6 +34,10 @@ class RQConfig(AdapterConfig):
     def linear(self) -> bool:
         return True
 
+    @property
+    def renews(self) -> bool:
+        return self.source == "table"  # an item's text stays, and so do its codes
+
     def label(self) -> str:
         return f"RQ {self.codes} x {self.levels}"
 

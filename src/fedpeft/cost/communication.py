@@ -159,7 +159,7 @@ def account(
         if event == "warmup_end":
             phase = "adapt"
         elif event == "fold":
-            ledger.close_version(prices[phase].download)
+            ledger.close_version(prices[phase])
         if event:
             ledger.open_version(prices[phase], event)
         ledger.charge(number, phase, users, prices[phase], event)

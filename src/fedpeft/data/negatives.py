@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,27 +30,25 @@ class TrainNegatives:
     max_bitmap_bytes
         Membership is looked up in a byte table of cohort x n_items where that pays and stays below
         this size, and by binary search elsewhere; the draws are the same.
-
-    Raises
-    ------
-    DataError
-        If a user's train history holds the whole catalogue, so that no negative exists.
     """
 
     def __init__(
         self, train: Histories, n_items: int, *, max_bitmap_bytes: int = 256 * 2**20
     ) -> None:
-        full = np.flatnonzero(train.lengths() >= n_items)
-        if len(full):
-            raise DataError(
-                f"user {full[0]} has all {n_items} items in the train part, so no negative exists; "
-                "drop the user or use a larger catalogue"
-            )
         self._train = sort_rows(train, n_items)
         self._n = n_items
         self._max_bitmap_bytes = max_bitmap_bytes
 
-    def sample(self, users: Ints, per_positive: int, rng: np.random.Generator) -> Ints:
+    def check(self, users: Ints) -> None:
+        """Raise `DataError` if a user's history holds the whole catalogue: no negative exists."""
+        full = users[self._train.lengths()[users] >= self._n]
+        if len(full):
+            raise DataError(
+                f"user {full[0]} has all {self._n} items in the train part, so no negative exists; "
+                "drop the user or use a larger catalogue"
+            )
+
+    def sample(self, users: Ints, per_positive: int, *rngs: np.random.Generator) -> Ints:
         """Draw `per_positive` negatives for every train positive of `users`.
 
         Parameters
@@ -57,23 +57,37 @@ class TrainNegatives:
             int64 of shape (cohort,).
         per_positive
             Negatives per positive, at least 1.
-        rng
-            The round's stream; a call consumes it in the same way whatever the lookup.
+        rngs
+            One stream for all, such as a round's, or one for each user, which makes the draws of a
+            user the same whoever else is asked for.  A call consumes them in the same way whatever
+            the lookup.
 
         Returns
         -------
         int64 of shape (sum of train lengths of `users`, per_positive), aligned with their
         concatenated train positives.
+
+        Raises
+        ------
+        DataError
+            As `check`.
         """
+        self.check(users)
         rows = take(self._train, users)
         lengths = rows.lengths()
         row = np.repeat(row_of(lengths), per_positive)
-        drawn = rng.integers(0, self._n, size=len(row))
+        ends = np.cumsum(per_positive * lengths) if len(rngs) == len(users) else [len(row)]
+        sizes = np.diff(ends, prepend=0)
+        drawn = _joined(
+            [rng.integers(0, self._n, size=n) for rng, n in zip(rngs, sizes, strict=True)]
+        )
         hits = np.flatnonzero(self._holds(rows, row, drawn))
         if len(hits):  # uniform given a miss; a hit is replaced by an exact draw, so no third try
             missing = Complement(rows, self._n)
             hit_rows = row[hits]
-            drawn[hits] = missing.at(hit_rows, rng.integers(0, missing.sizes[hit_rows]))
+            left = np.split(missing.sizes[hit_rows], np.searchsorted(hits, ends[:-1]))
+            replaced = [rng.integers(0, each) for rng, each in zip(rngs, left, strict=True)]
+            drawn[hits] = missing.at(hit_rows, _joined(replaced))
         return drawn.reshape(-1, per_positive)
 
     def _holds(self, rows: Histories, row: Ints, item: Ints) -> NDArray[np.bool_]:
@@ -90,3 +104,8 @@ class TrainNegatives:
             closed = np.append(owned, np.iinfo(np.int64).max)  # every search ends on a key
             found = closed[np.searchsorted(closed, asked)] == asked
         return found
+
+
+def _joined(parts: Sequence[Ints]) -> Ints:
+    """Return the parts as one array, of which there may be none."""
+    return np.concatenate([np.empty(0, np.int64), *parts])

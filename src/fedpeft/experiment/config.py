@@ -225,6 +225,13 @@ def _training(
         merged["warmup_rounds"] = min(warmup, rounds // 5)
     if adapter.config.mode == "compress":
         merged |= {"sparse_eps": settings.get("sparse_eps", 0.0), "warmup_optimizer": None}
+    if not adapter.config.renews:
+        if settings.get("refresh_every", 0) != 0:
+            raise ConfigError(
+                f"training.refresh_every = {settings['refresh_every']} has nothing to renew with "
+                "codes from text, which stay as they are; set it to 0, or adapter.source = 'table'"
+            )
+        merged["refresh_every"] = 0
     for key in ("warmup_rounds", "refresh_every"):
         if adapter.kind == "full":
             merged[key] = 0

@@ -210,17 +210,32 @@ class CohortSampler:
     def draw(self, round_number: int) -> Cohort:
         """Return the cohort of a round: a uniform sample without replacement."""
         rng = numpy_rng(self._seed, "round", round_number, "cohort")
-        users = rng.choice(self._train.n_users, self.size, replace=False, shuffle=False)
-        return self.prepare(users, "round", round_number, "negatives")
+        users = self._sorted(
+            rng.choice(self._train.n_users, self.size, replace=False, shuffle=False)
+        )
+        return self._cohort(users, numpy_rng(self._seed, "round", round_number, "negatives"))
 
-    def prepare(self, users: Ints, *stream: str | int) -> Cohort:
-        """Return the given users as a cohort, with negatives from the named stream."""
-        order = np.lexsort((users, self._lengths[users]))
-        users = users[order]
+    def each(self, users: Ints, *stream: str | int) -> Cohort:
+        """Return the given users as a cohort, each with negatives from a named stream of its own.
+
+        What a user draws does not depend on who else is asked for.
+        """
+        users = self._sorted(users)
+        return self._cohort(users, *(numpy_rng(self._seed, *stream, int(user)) for user in users))
+
+    def check(self) -> None:
+        """Raise `DataError` if negatives are to be drawn for a user who has every item."""
+        if self._negatives is not None:
+            self._negatives.check(np.arange(self._train.n_users))
+
+    def _sorted(self, users: Ints) -> Ints:
+        """Return users by ascending history length."""
+        ordered: Ints = users[np.lexsort((users, self._lengths[users]))]
+        return ordered
+
+    def _cohort(self, users: Ints, *rngs: np.random.Generator) -> Cohort:
         items = take(self._train, users).items[:, None]
         if self._negatives is not None:
-            drawn = self._negatives.sample(
-                users, self._per_positive, numpy_rng(self._seed, *stream)
-            )
+            drawn = self._negatives.sample(users, self._per_positive, *rngs)
             items = np.concatenate([items, drawn], axis=1)
         return Cohort(users, self._lengths[users], items, self._recency)

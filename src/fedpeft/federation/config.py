@@ -111,9 +111,11 @@ class TrainingConfig(ConfigModel):
     """Learning rate of the server over the rounds; `cosine` falls to a tenth."""
     item_decay: float | None = Field(0.0, ge=0)
     """L2 penalty on item vectors, added by the server: item_decay * density / 2 * sum over items
-    ||v||^2.  The density is an item's mean share in the clients' loss, so the penalty weighs as
-    much as item_decay of its interactions.  None: from the data, 150 / c^2 but at most .5, with c
-    an item's mean number of train interactions; 0 if c is 100 or more."""
+    ||v||^2.  With a loss that sums over a client's items (`ials`) the density is an item's mean
+    share in the clients' loss, so the penalty weighs as much as item_decay of its interactions;
+    with one that takes their mean, as much as item_decay times the mean length of a history.
+    None: from the data, 150 / c^2 but at most .5, with c an item's mean number of train
+    interactions; 0 if c is 100 or more."""
     inference: Literal["fit", "stored", "personalise"] = "fit"
     """What a client scores with: private parameters fitted afresh to the payload it holds (a local
     computation), those stored when it last took part, or all it would have after taking part now:
@@ -203,8 +205,8 @@ class TrainingConfig(ConfigModel):
             raise ValueError("private = 'solve' needs private_decay > 0, got 0")
         if self.private == "solve" and self.private_steps:
             raise ValueError("private = 'solve' takes no private_steps; set private = 'gradient'")
-        if self.warmup_rounds > self.rounds:
+        if self.warmup_rounds >= self.rounds and self.warmup_rounds:
             raise ValueError(
-                f"warmup_rounds ({self.warmup_rounds}) must not exceed rounds ({self.rounds})"
+                f"warmup_rounds ({self.warmup_rounds}) must be below rounds ({self.rounds})"
             )
         return self

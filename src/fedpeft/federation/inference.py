@@ -41,7 +41,7 @@ class Inference:
         how = self._problem.training.inference
         own, whole = select(self._private, users.to(self._encoded.device)), None
         if how != "stored" or self._problem.sees_history:
-            cohort = self._sampler.prepare(users.cpu().numpy(), "inference", "negatives")
+            cohort = self._sampler.each(users.cpu().numpy(), "inference", "negatives")
             place = _places(users, cohort).to(self._encoded.device)
             if how == "personalise":
                 return personal_scores(self._problem, self._private, cohort)[place.argsort()]

@@ -47,6 +47,8 @@ class Prices:
     ----------
     upload, download
         One payload, in either direction.
+    folded
+        What a client that was away needs of a payload that was folded: its item tensors.
     base, encoded_base
         The frozen base table, as float32 and in the encoding of the broadcast.  The latter is
         exact for the table that a warm-up ends with: it is the last broadcast of the warm-up.
@@ -56,6 +58,7 @@ class Prices:
 
     upload: int
     download: int
+    folded: int
     base: int
     encoded_base: int
     subspace: int
@@ -82,7 +85,7 @@ class Ledger:
     held
         int64 (clients,): the version of the base a client holds; -1 is none.
     folded
-        Bytes of the payload folded at the end of each version.
+        Bytes of what was folded at the end of each version.
     bases, subspaces
         Bytes of the table, and of the codes or seeds, of each version.
     """
@@ -101,9 +104,9 @@ class Ledger:
         self.bases.append(prices.encoded_base if event == "warmup_end" else prices.base)
         self.subspaces.append(prices.subspace)
 
-    def close_version(self, payload: int) -> None:
-        """End a version: its last payload, of so many bytes, is folded into the base."""
-        self.folded.append(payload)
+    def close_version(self, prices: Prices) -> None:
+        """End a version: its last payload is folded into the base."""
+        self.folded.append(prices.folded)
 
     def charge(
         self,

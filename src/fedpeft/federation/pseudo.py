@@ -19,8 +19,8 @@ class PseudoRows(UpdateTransform):
 
     In tensors with one row per item the server sees which rows moved.  Each client therefore moves
     the rows of its pseudo items by Gaussian values with the mean and the spread of its own touched
-    rows; in the mean they stay, as noise.  Tensors whose rows many items share (hash rows,
-    codebooks) are left alone.
+    rows, this way or the opposite one at random; so in the mean they stay, as noise.  Tensors whose
+    rows many items share (hash rows, codebooks) are left alone.
 
     Parameters
     ----------
@@ -61,7 +61,9 @@ class PseudoRows(UpdateTransform):
             items = torch.from_numpy(self._pseudo.of(user)).to(delta.device)
             rng = numpy_rng(self._seed, "round", self._round, "pseudo rows", name, user)
             noise = rng.standard_normal((len(items), delta.shape[-1]), dtype=np.float32)
+            sign = rng.choice(np.array([-1, 1], np.float32), (len(items), 1))
             moved = mean[row] + spread[row].sqrt() * torch.from_numpy(noise).to(delta)
+            moved *= torch.from_numpy(sign).to(delta)
             items, moved = items[~touched[row, items]], moved[~touched[row, items]]
             masked[row, items] = moved
         return masked

@@ -30,6 +30,7 @@ def price(up: Codec, down: Codec, backbone: Backbone) -> Prices:
     return Prices(
         upload=up.size(shapes),
         download=down.size(shapes),
+        folded=down.size({n: shape for n, shape in shapes.items() if n.startswith("item.")}),
         base=item.base_bytes,
         encoded_base=down.size(base),
         subspace=item.subspace_bytes,
@@ -160,7 +161,7 @@ class Server:
         if event == "warmup_end":
             self.phase = "adapt"
         elif event == "fold":
-            self._ledger.close_version(self.prices.download)
+            self._ledger.close_version(self.prices)
         if event:
             self._fold(event)
         return event

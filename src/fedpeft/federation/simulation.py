@@ -156,6 +156,7 @@ class Simulation:
             recency=training.recency,
             seed=options.seed,
         )
+        self.sampler.check()
         self.round = 0
 
     def step(self) -> RoundResult:
