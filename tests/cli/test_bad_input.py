@@ -156,7 +156,7 @@ CONFIGS: list[Row] = [
      "training.refresh_every = 5 needs a base, which adapter.mode = 'compress' does not have; set "
      "it to 0 or use mode 'peft'"),
     ("more warm-up than rounds", None, f"{RUN} --set training.warmup_rounds=3",
-     "training: warmup_rounds (3) must not exceed rounds (2)"),
+     "training: warmup_rounds (3) must be below rounds (2)"),
     ("shared plan for the paper's recipe", None, f"{RUN} --recipe paper --plan shared",
      "plan 'shared' cannot be used because clients take more than one payload step; use 'stacked'"),
     ("more topics than items", None, f"{RUN} --set data.synthetic.items=40 "

@@ -178,3 +178,17 @@ def test_unknown_keys_of_an_optional_table_name_those_of_the_table() -> None:
 def test_unknown_keys_name_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="known keys here are adapter, backbone, data"):
         resolve({"adaptor": {}})
+
+
+def test_codes_from_text_have_nothing_to_refresh() -> None:
+    text = {"kind": "rq", "source": "text"}
+    assert resolve({"adapter": text}).training.refresh_every == 0
+    assert resolve({"adapter": {"kind": "rq"}}).training.refresh_every == 25
+    with pytest.raises(ConfigError, match="has nothing to renew with codes from text"):
+        resolve({"adapter": text, "training": {"refresh_every": 25}})
+
+
+def test_a_warm_up_ends_before_the_run() -> None:
+    assert resolve({"training": {"rounds": 0}}).training.warmup_rounds == 0
+    with pytest.raises(ConfigError, match=r"warmup_rounds \(20\) must be below rounds \(20\)"):
+        resolve({"training": {"rounds": 20, "warmup_rounds": 20}})
