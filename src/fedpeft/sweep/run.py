@@ -72,8 +72,7 @@ def sweep(
     Interrupted
         If a signal asked for an end; the runs wrote checkpoints first.
     """
-    if grid.file.search is not None:
-        check_search(grid)
+    check_search(grid)
     folder = SweepFolder(out)
     with folder.locked() as lock:
         search = None

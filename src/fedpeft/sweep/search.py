@@ -167,7 +167,7 @@ class Search:
 
 
 def check_search(grid: Grid) -> None:
-    """Resolve both ends of every searched range, and every choice.
+    """Resolve both ends of every searched range, and every choice, if the grid has any.
 
     Raises
     ------
@@ -176,7 +176,8 @@ def check_search(grid: Grid) -> None:
     ConfigError
         If one is no setting of a run.
     """
-    assert grid.file.search is not None
+    if grid.file.search is None:
+        return
     _import()
     spaces = grid.file.search.spaces()
     first = {key: _values(space)[0] for key, space in spaces.items()}
