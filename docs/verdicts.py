@@ -24,13 +24,17 @@ def allowed(cell: CellResult) -> float:
     return 0.15 if cell.labels["strategy"].startswith("P-RQ") else 0.125
 
 
-def verdict(cell: CellResult) -> str:
-    """Return how a cell stands to the claim: its bytes, and accuracy within one deviation."""
-    found, share = cell.differences.get(MAIN), cell.share
-    if found is None or share is None or cell.reference is None:
+def verdict(cell: CellResult, full: CellResult) -> str:
+    """Return how a cell stands to the claim: its bytes, and accuracy within one deviation.
+
+    `full` is the full table that it is held against, of any width of vectors or values.
+    """
+    column = f"test.{MAIN}"
+    found = paired_interval(cell.values(column), full.values(column))
+    standard = full.metric(MAIN)
+    if found is None or standard is None or cell.total_bytes is None or full.total_bytes is None:
         return "not run"
-    standard = cell.reference.metric(MAIN)
-    std = standard.std if standard is not None else None
+    share, std = cell.total_bytes / full.total_bytes, standard.std
     judged = std is not None and found.low is not None
     told = f"{found.mean:+.4f} at {share:.1%}"
     if found.seeds < SEEDS:
@@ -48,29 +52,32 @@ def verdict(cell: CellResult) -> str:
     return f"{told}: **won**" if judged else f"{told}: no verdict"
 
 
-def verdicts(name: str, strategies: Sequence[str]) -> str:
+def verdicts(name: str, strategies: Sequence[str], full: str = "Full") -> str:
     """Return the verdict on some strategies, for every backbone and data set of a grid."""
     lines = [
-        f"| | seeds | Full: NDCG@10 | {' | '.join(strategies)} |",
+        f"| | seeds | {full}: NDCG@10 | {' | '.join(strategies)} |",
         "|---" * (3 + len(strategies)) + "|",
     ]
-    for facet, told in judged(name, strategies):
-        full = next(cell for cell in facet.cells if cell.labels["strategy"] == "Full")
-        figures = f"{len(full.rows) or '-'} | {full.metric(MAIN) or '-'}"
-        lines.append(f"| {facet.title} | {figures} | {' | '.join(told)} |")
+    for facet, cells in _cells(name):
+        standard = cells[full]
+        figures = f"{len(standard.rows) or '-'} | {standard.metric(MAIN) or '-'}"
+        told = " | ".join(verdict(cells[strategy], standard) for strategy in strategies)
+        lines.append(f"| {facet.title} | {figures} | {told} |")
     return "\n".join(lines) + "\n"
 
 
-def judged(name: str, strategies: Sequence[str]) -> Iterator[tuple[Facet, list[str]]]:
-    """Yield every facet of a grid with the verdict on some strategies."""
+def _cells(name: str) -> Iterator[tuple[Facet, dict[str, CellResult]]]:
+    """Yield every facet of a grid with its cells by strategy."""
     for facet in facets(read_records(RESULTS / f"{name}.jsonl")):
-        cells = {cell.labels["strategy"]: cell for cell in facet.cells}
-        yield facet, [verdict(cells[strategy]) for strategy in strategies]
+        yield facet, {cell.labels["strategy"]: cell for cell in facet.cells}
 
 
-def count(name: str, strategies: Sequence[str]) -> str:
+def count(name: str, strategies: Sequence[str], full: str = "Full") -> str:
     """Return in how many cells of a grid some strategies were run, and how many they won."""
-    told = [verdicts for _, verdicts in judged(name, strategies)]
+    told = [
+        [verdict(cells[strategy], cells[full]) for strategy in strategies]
+        for _, cells in _cells(name)
+    ]
     run = [found for found in told if any(each != "not run" for each in found)]
     open_ = sum(all(each.endswith(("no verdict", "not run")) for each in found) for found in run)
     won = [[each.endswith("**won**") for each in found] for found in run]
@@ -94,9 +101,8 @@ def claims(name: str) -> str:
                 continue
             target, full = cell.target_bytes, cell.reference.target_bytes
             fewer = f"{full / target:.1f} times fewer" if target and full else "not reached"
-            lines.append(
-                f"- {facet.title}, {label}: {verdict(cell)}; bytes to 95 % of Full: {fewer}."
-            )
+            told = verdict(cell, cell.reference)
+            lines.append(f"- {facet.title}, {label}: {told}; bytes to 95 % of Full: {fewer}.")
     return "\n".join(lines) + "\n"
 
 
