@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fedpeft.errors import ConfigError, RunError
-from fedpeft.evaluation import evaluate, rank_users
+from fedpeft.evaluation import evaluate, evaluate_sampled, rank_users
 
 
 @st.composite
@@ -45,6 +45,52 @@ def test_ranks_equal_the_slow_oracle(case, part, chunk) -> None:  # type: ignore
         lambda users: torch.from_numpy(scores)[users], split, part, chunk_users=chunk
     )
     assert (ranks.sampled.tolist(), ranks.full.tolist()) == slow_ranks(scores, split, part)
+
+
+@settings(deadline=None, max_examples=150)
+@given(case=scored_splits(), part=st.sampled_from(["validation", "test"]))
+def test_lists_alone_are_ranked_as_with_the_catalogue(case, part) -> None:  # type: ignore[no-untyped-def]
+    scores, split = case
+    table = torch.from_numpy(scores)
+    if not len(split.eval_users):
+        with pytest.raises(RunError):
+            evaluate_sampled(lambda users, items: table[users].gather(1, items), split, part)
+        return
+    report = evaluate_sampled(lambda users, items: table[users].gather(1, items), split, part)
+    both = evaluate(lambda users: table[users], split, part)
+    alone = {"full": {}, "standard_error": {"sampled": both.standard_error["sampled"]}}
+    assert report == dataclasses.replace(both, **alone)
+
+
+@pytest.mark.parametrize("bad", ["shape", "nan", "part"])
+def test_wrong_lists_are_refused(bad: str) -> None:
+    split = random_split(12, 130, 8)
+
+    def scorer(users: Tensor, items: Tensor) -> Tensor:
+        scores = items.float()
+        if bad == "nan":
+            scores[3, 7] = torch.nan
+        return scores[:, :-1] if bad == "shape" else scores
+
+    said = {"shape": "shape", "nan": "user 3 hold NaN", "part": "must be 'validation' or 'test'"}
+    with pytest.raises((RunError, ConfigError), match=said[bad]):
+        evaluate_sampled(scorer, split, "train" if bad == "part" else "test")  # type: ignore[arg-type]
+
+
+def test_many_users_are_ranked_in_chunks() -> None:
+    split = random_split(2500, 130, 4)
+    sizes: list[int] = []
+
+    def scorer(users: Tensor, items: Tensor) -> Tensor:
+        sizes.append(len(users))
+        return items.float()
+
+    report = evaluate_sampled(scorer, split)
+    assert sizes == [1024, 1024, 452]
+    everything = torch.arange(130.0)
+    assert (
+        report.sampled == evaluate(lambda users: everything.expand(len(users), -1), split).sampled
+    )
 
 
 def test_report_equals_the_ranks_and_is_plain_json() -> None:

@@ -105,6 +105,19 @@ def test_watcher_is_told_everything(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "new" / "result.json").read_text()) == result
 
 
+@pytest.mark.parametrize("backbone", ["fedmf", "pfedrec"])
+def test_the_catalogue_is_ranked_while_training_only_where_it_is_cheap(
+    backbone: str, tmp_path: Path
+) -> None:
+    config = small(backbone__kind=backbone)
+    result = start(config, tmp_path / "new", RunOptions(), Recorder(), Schedule())
+    *_, last = map(json.loads, (tmp_path / "new" / "metrics.jsonl").read_text().splitlines())
+    final = result["metrics"]["validation"]
+    assert final["full"]
+    assert last["validation"]["sampled"] == final["sampled"]
+    assert last["validation"]["full"] == ({} if backbone == "pfedrec" else final["full"])
+
+
 @pytest.mark.parametrize(
     ("device", "folder"), [("tpu", "new"), ("cpu", "full")], ids=["device", "folder"]
 )

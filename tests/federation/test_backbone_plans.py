@@ -218,3 +218,21 @@ def test_a_catalogue_is_scored_as_each_client_would(
         for name in model.private:
             model.get_parameter(name).data.copy_(simulation.private[name][user])
         torch.testing.assert_close(row, model(torch.arange(15)))
+
+
+@pytest.mark.parametrize("most", [1 << 10, 1 << 19])
+@pytest.mark.parametrize("inference", ["stored", "fit", "personalise"])
+@pytest.mark.parametrize("backbone", [*BACKBONES, "fedmf", "fedpergnn"])
+def test_listed_items_are_scored_as_in_the_catalogue(
+    backbone: str, inference: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(memory.LIMITS, "cpu", replace(memory.LIMITS["cpu"], most=most))
+    run = toy("lora", "bpr", inference=inference, **PRIVATE_FIRST)
+    run = replace(run, backbone=(backbone, BACKBONES.get(backbone, {})))
+    simulation = run.simulation()
+    simulation.step()
+    users = torch.tensor([3, 0, 11, 7, 5])
+    items = torch.randint(15, (5, 4), generator=torch.Generator().manual_seed(0))
+    scorer = simulation.scorer(run.split.train)
+    torch.testing.assert_close(scorer.listed(users, items), scorer(users).gather(1, items))
+    assert scorer.listed(users[:0], items[:0]).shape == (0, 4)

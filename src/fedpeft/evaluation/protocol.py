@@ -27,9 +27,13 @@ Scorer: TypeAlias = Callable[[Tensor], Tensor]
 Higher is better.  The scores are only read, so a broadcast view will do.
 """
 
+ListScorer: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""Maps user indices, int64 (b,), and a list of items for each, int64 (b, c), to float32 (b, c)."""
+
 Part: TypeAlias = Literal["validation", "test"]
 
 _CHUNK_BYTES = 8 * 2**20  # of float32 scores at once: stays in a CPU's last-level cache
+_CHUNK_LISTS = 1024  # users whose lists are scored at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +65,8 @@ class Report:
         part of the sampled means, ranked against what there is, down to rank 1 of 1; where this
         is not 0, the sampled metrics flatter the model and full ranking is the one to read.
     sampled, full
-        Means over users: ``hr@K``, ``ndcg@K``, ``mrr``, ``median_rank``.
+        Means over users: ``hr@K``, ``ndcg@K``, ``mrr``, ``median_rank``.  `full` is empty where
+        only lists were ranked.
     standard_error
         For ``sampled`` and ``full``: the standard error over users of ``hr@10`` and ``ndcg@10``.
     split
@@ -106,18 +111,62 @@ def evaluate(
         If there is no user to evaluate, a score is NaN, or the scorer returns another shape.
     """
     ranks = rank_users(scorer, split, part, chunk_users=chunk_users)
+    return _report(split, part, sampled=ranks.sampled, full=ranks.full)
+
+
+@torch.inference_mode()
+def evaluate_sampled(scorer: ListScorer, split: Split, part: Part = "validation") -> Report:
+    """Rank the held-out items against the sampled negatives alone, as `evaluate` does it.
+
+    Where a score is a network's, a catalogue of thousands costs as many times what a hundred
+    negatives cost, so this is for looking at a run that goes on.
+
+    Parameters
+    ----------
+    scorer
+        See `ListScorer`.  Called on consecutive chunks of ``split.eval_users``; each list is the
+        held-out item and the negatives.  Padding of a short list is asked for as item 0.
+
+    Raises
+    ------
+    ConfigError
+        If `part` is unknown.
+    RunError
+        If there is no user to evaluate, a score is NaN, or the scorer returns another shape.
+    """
+    _check_part(part)
+    held_out = split.validation if part == "validation" else split.test
+    found = np.empty(len(split.eval_users), dtype=np.int64)
+    for start in range(0, len(found), _CHUNK_LISTS):
+        chunk = slice(start, start + _CHUNK_LISTS)
+        users, negatives = split.eval_users[chunk], torch.from_numpy(split.negatives[chunk])
+        targets = torch.from_numpy(held_out[users]).unsqueeze(1)
+        lists = torch.cat([targets, negatives.clamp(min=0)], 1)
+        scores = _checked(scorer(torch.tensor(users), lists), users, lists.shape[1])
+        places = torch.arange(1, lists.shape[1]).expand_as(negatives)
+        places = places.masked_fill(negatives < 0, -1).to(scores.device)
+        ranks = rank_in_list(scores, places.new_zeros(len(users)), places)
+        found[chunk] = ranks.cpu().numpy()
+    return _report(split, part, sampled=found)
+
+
+def _report(split: Split, part: Part, **ranks: Ints) -> Report:
+    """Return the report on ranks, by kind of ranking."""
+    means = {kind: summarise(found) for kind, found in ranks.items()}
     return Report(
         part=part,
         n_users=len(split.eval_users),
         short_users=int((split.negatives < 0).any(axis=1).sum()),
-        sampled=summarise(ranks.sampled),
-        full=summarise(ranks.full),
-        standard_error={
-            "sampled": standard_errors(ranks.sampled),
-            "full": standard_errors(ranks.full),
-        },
+        sampled=means["sampled"],
+        full=means.get("full", {}),
+        standard_error={kind: standard_errors(found) for kind, found in ranks.items()},
         split=split.fingerprint,
     )
+
+
+def _check_part(part: str) -> None:
+    if part not in ("validation", "test"):
+        raise ConfigError(f"part = {part!r}: must be 'validation' or 'test'")
 
 
 @torch.inference_mode()
@@ -128,8 +177,7 @@ def rank_users(
 
     The ranks of two models on one split are paired, so they serve significance tests too.
     """
-    if part not in ("validation", "test"):
-        raise ConfigError(f"part = {part!r}: must be 'validation' or 'test'")
+    _check_part(part)
     if chunk_users is None:
         chunk_users = max(1, _CHUNK_BYTES // (4 * max(1, split.n_items)))
     if chunk_users < 1:
@@ -164,9 +212,9 @@ def _questions(split: Split, part: Part, users: Ints) -> tuple[Tensor, Tensor, T
     return torch.from_numpy(targets), torch.from_numpy(rows), torch.from_numpy(items)
 
 
-def _checked(scores: Tensor, users: Ints, n_items: int) -> Tensor:
+def _checked(scores: Tensor, users: Ints, items: int) -> Tensor:
     """Return `scores` if they have the promised shape and hold no NaN."""
-    expected = (len(users), n_items)
+    expected = (len(users), items)
     if tuple(scores.shape) != expected or not scores.is_floating_point():
         raise RunError(
             f"the scorer returned {scores.dtype} scores of shape {tuple(scores.shape)}; "

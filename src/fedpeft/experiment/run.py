@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fedpeft import __version__, adapters
+from fedpeft.data.dataset import Split
 from fedpeft.errors import ArtifactError, Interrupted
-from fedpeft.evaluation import Part, Report, evaluate
+from fedpeft.evaluation import Part, Report, evaluate, evaluate_sampled
 from fedpeft.experiment.assemble import Prepared, build, prepare
 from fedpeft.experiment.config import RunConfig
 from fedpeft.experiment.costs import run_costs
@@ -167,7 +168,7 @@ def _carry_on(
             folder.log("ledger.jsonl", asdict(result.entry))
             watcher.round(result)
             if simulation.round % config.evaluation.every == 0 or simulation.round == rounds:
-                report = evaluate(simulation.scorer(split.before("validation")), split)
+                report = _watch(simulation, split)
                 watcher.evaluated(simulation.round, report)
                 folder.log(
                     "metrics.jsonl",
@@ -189,6 +190,18 @@ def _carry_on(
     write_adapter(simulation, folder.adapter)
     write_json(folder.result, outcome)
     return outcome
+
+
+def _watch(simulation: Simulation, split: Split) -> Report:
+    """Evaluate on validation in the course of training, which ranks everything only if it is cheap.
+
+    With a readout the scores of a whole catalogue are one product of matrices; else each is a
+    network's, and they would take as long as the training (ml-1m: 22 million).
+    """
+    scorer = simulation.scorer(split.before("validation"))
+    if simulation.server.backbone.readout is None:
+        return evaluate_sampled(scorer.listed, split)
+    return evaluate(scorer, split)
 
 
 @contextmanager

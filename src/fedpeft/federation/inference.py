@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from fedpeft.federation.cohort import Cohort, CohortSampler
 from fedpeft.federation.local import LocalProblem, select, store
+from fedpeft.federation.memory import at_once
 from fedpeft.federation.scoring import Tensors
 from fedpeft.federation.stacked import personal_scores
 
@@ -37,17 +38,52 @@ class Inference:
             self._encoded = problem.encode(self._shared, table, stacked=False)
 
     def __call__(self, users: Tensor) -> Tensor:
-        """Return the scores, float (b, n), of users, int64 (b,), each of them once."""
-        how = self._problem.training.inference
-        own, whole = select(self._private, users.to(self._encoded.device)), None
-        if how != "stored" or self._problem.sees_history:
-            cohort = self._sampler.each(users.cpu().numpy(), "inference", "negatives")
-            place = _places(users, cohort).to(self._encoded.device)
-            if how == "personalise":
-                return personal_scores(self._problem, self._private, cohort)[place.argsort()]
-            own, whole = self._fit(cohort, place, own)
+        """Return the scores of all items, float (b, n), of users, int64 (b,), each of them once."""
+        if self._problem.training.inference == "personalise":
+            return self._personal(users)
+        own, whole = self._own(users)
         with torch.no_grad():
             return self._problem.catalogue_scores(own, self._shared, self._encoded, whole)
+
+    def listed(self, users: Tensor, items: Tensor) -> Tensor:
+        """Return what `__call__` gives for each user's list of items, int64 (b, c): float (b, c).
+
+        Only these are scored, where a client scores with what it has stored or fitted.
+        """
+        items = items.to(self._encoded.device)
+        if self._problem.training.inference == "personalise" or self._problem.sees_history:
+            return self(users).gather(1, items)
+        own, _ = self._own(users)
+        lists = at_once(items.shape[1] * self._problem.backbone.activations, items.device)
+        with torch.no_grad():
+            found = [
+                self._problem.scores(
+                    {name: tensor[start : start + lists] for name, tensor in own.items()},
+                    self._shared,
+                    F.embedding(items[start : start + lists], self._encoded),
+                    None,
+                    stacked=False,
+                )
+                for start in range(0, len(items), lists)
+            ]
+        return torch.cat(found) if found else self._encoded.new_empty(items.shape)
+
+    def _personal(self, users: Tensor) -> Tensor:
+        """Return the scores of all items with each user's own copy of the payload."""
+        cohort = self._cohort(users)
+        place = _places(users, cohort).to(self._encoded.device)
+        return personal_scores(self._problem, self._private, cohort)[place.argsort()]
+
+    def _own(self, users: Tensor) -> tuple[Tensors, Tensor | None]:
+        """Return what `_fit` does, or the private parameters that clients have stored."""
+        own = select(self._private, users.to(self._encoded.device))
+        if self._problem.training.inference == "stored" and not self._problem.sees_history:
+            return own, None
+        cohort = self._cohort(users)
+        return self._fit(cohort, _places(users, cohort).to(self._encoded.device), own)
+
+    def _cohort(self, users: Tensor) -> Cohort:
+        return self._sampler.each(users.cpu().numpy(), "inference", "negatives")
 
     def _fit(self, cohort: Cohort, place: Tensor, own: Tensors) -> tuple[Tensors, Tensor | None]:
         """Bring the private parameters `own` to the payload.

@@ -207,7 +207,7 @@ class Simulation:
         with self.server.as_received(final=True):
             return self.server.item.merge()
 
-    def scorer(self, histories: Histories) -> Callable[[Tensor], Tensor]:
+    def scorer(self, histories: Histories) -> Inference:
         """Return a function from user indices, int64 (b,), to scores of all items, float (b, n).
 
         Users score as their own device would: with the payload as received now, and what
