@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from fedpeft.cost import AS_SET, costs
-from fedpeft.experiment.costs import scale_of, strategy
+from fedpeft.cost.table import as_rich
+from fedpeft.experiment.costs import scale_of, strategies, strategy
 from fedpeft.report.sweeps import read_records
 from fedpeft.sweep import read_grid
 
@@ -38,9 +41,20 @@ def told(*words: str) -> dict[str, Any]:
 def test_side_by_side(here: Path) -> None:
     done = fedpeft("cost", *QUICK)
     assert done.code == 0, done.err
-    for label in LABELS:
-        assert done.out.count(label) == 4
+    for name in ("Full", "P-LoRA", "P-Hash ", "P-Hash-SENet", "P-RQ", "256 x 4"):
+        assert done.out.count(name) == 4
     assert "n = 50 items of k = 4 values" in done.err
+
+
+@pytest.mark.parametrize("items", [1, 3706, 10_000_000])
+def test_tables_fit_a_terminal(items: int) -> None:
+    scale = scale_of({}, items=items)
+    out = StringIO()
+    console = Console(file=out, width=80)
+    for shown in as_rich(costs(strategies({}), scale, measured=False), scale):
+        console.print(shown)
+    assert "…" not in out.getvalue()
+    assert "512 x 2" in out.getvalue()
 
 
 def test_measured(here: Path) -> None:
@@ -61,6 +75,13 @@ def test_defaults(here: Path) -> None:
     first = found["strategies"][-1]["communication"][0]
     assert (first["upload_encoding"], first["download_encoding"]) == ("int8", "int8")
     assert (first["upload_round"], first["download_round"]) == (34_816, 34_816)
+
+
+def test_a_small_share_of_many_clients(here: Path) -> None:
+    """Ten clients in each of 5 rounds: half a ten-thousandth of a round for each of a million."""
+    words = ("--clients", "1000000", "--set", "training.cohort=0.00001", "--items", "50")
+    sent = told(*words)["strategies"][0]["communication"][0]
+    assert sent["upload"] == pytest.approx(5e-5 * sent["upload_round"])
 
 
 @pytest.mark.parametrize("dim", [32, 64])
@@ -144,6 +165,12 @@ def test_alternatives_of_a_run(adapter: str, here: Path) -> None:
          "unknown key 'lora.rnk'; known keys here are init_std, mode, rank, zero"),
         (["--set", "lora.rank=0"],
          "lora.rank = 0: input should be greater than or equal to 1"),
+        (["--items", "10", "--set", "hash.rows=10000000000"],
+         "P-Hash 10000000000 x 2 takes 1,280.0 GB with 10 items, too much to measure …"),
+        (["--no-measure", "--dim", "1" + "0" * 24],
+         "costs cannot be told from shapes: TypeError: …"),
+        (["--set", "training.rounds=1000001"],
+         "training.rounds = 1000001: input should be less than or equal to 1000000"),
         (["--set", "lora=3"], "lora = 3: must be a table of settings"),
         (["--set", "lora.mode=compress"],
          "lora.mode: all strategies have one mode; set adapter.mode"),

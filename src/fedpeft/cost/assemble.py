@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -16,11 +16,18 @@ from fedpeft.cost.communication import AS_SET, Communication, cohorts, communica
 from fedpeft.cost.compute import Computation, Timing, computation, timing
 from fedpeft.cost.storage import Storage, artifact_bytes, storage
 from fedpeft.cost.strategy import Scale, Strategy, shapes_only
+from fedpeft.errors import ConfigError
 from fedpeft.federation.encoding import CODECS
 from fedpeft.seeding import torch_rng
 
 TABLE_BYTES = 1 << 28
 """Tables of one row per item are measured with at most so many bytes; larger ones are cut."""
+
+MEASURED_BYTES = 1 << 31
+"""A module of more bytes than this is not built."""
+
+CHOSEN_ROWS = 1 << 26
+"""Choices are compared for so many rows at most, of all items together."""
 
 DERIVED_ITEMS = 1 << 15
 """Codes of so many items at most are derived, from a table drawn at random; of more, drawn."""
@@ -39,7 +46,8 @@ class Measurement:
     timing
         Milliseconds.
     choices
-        Distinct choices of rows among all items; None for codes that were drawn, not derived.
+        Distinct choices of rows among all items; None for codes that were drawn, not derived, and
+        for more than `CHOSEN_ROWS` rows.
     rank
         Rank of the corrections of a sample of items, all tensors drawn at random.
     """
@@ -96,7 +104,8 @@ def costs(
     Raises
     ------
     ConfigError
-        If an adapter of another package cannot be built from shapes.
+        If an adapter of another package cannot be built from shapes, or a strategy is too large to
+        be measured.
     """
     drawn = cache(lambda rounds, share: cohorts(rounds, share, scale))
     return [
@@ -120,13 +129,7 @@ def costs(
 
 def as_json(found: Sequence[Cost], scale: Scale) -> dict[str, Any]:
     """Return costs ready for JSON."""
-    return {
-        "scale": asdict(scale),
-        "strategies": [
-            {**asdict(cost), "communication": [asdict(entry) for entry in cost.communication]}
-            for cost in found
-        ],
-    }
+    return {"scale": asdict(scale), "strategies": [asdict(cost) for cost in found]}
 
 
 def _storage(strategy: Strategy, scale: Scale) -> Storage:
@@ -142,6 +145,7 @@ def _parameters(strategy: Strategy, scale: Scale) -> int:
 def _measure(strategy: Strategy, scale: Scale) -> Measurement:
     """Return what real tensors show, of as many items as fit."""
     rows = max(1, min(scale.items, TABLE_BYTES // (4 * scale.dim)))
+    _check_size(strategy, scale, rows)
     whole, derive = rows == scale.items, rows <= DERIVED_ITEMS
     base = torch.randn(rows, scale.dim, generator=torch_rng(scale.seed, "cost", "base"))
     backbone = strategy.build(base, scale.seed, derive=derive)
@@ -156,11 +160,32 @@ def _measure(strategy: Strategy, scale: Scale) -> Measurement:
     )
 
 
+def _check_size(strategy: Strategy, scale: Scale, rows: int) -> None:
+    with shapes_only():
+        sketch = strategy.sketch(replace(scale, items=rows))
+        needed = storage(sketch, strategy.training).client.total
+    if needed > MEASURED_BYTES:
+        raise ConfigError(
+            f"{strategy.label} takes {needed / 1e9:,.1f} GB with {rows:,} items, too much to "
+            f"measure (the most is {MEASURED_BYTES / 1e9:.1f} GB); --no-measure counts only"
+        )
+
+
 def _choices(strategy: Strategy, scale: Scale, item: ItemEmbedding | None) -> Choices | None:
     """Return the choices of all items; `item` is their module, where it was built."""
     if isinstance(strategy.adapter, RQConfig) and scale.items > DERIVED_ITEMS:
+        return None
+    if item is None and scale.items * _rows_of_an_item(strategy, scale) > CHOSEN_ROWS:
         return None
     if item is None:  # which rows an item has does not depend on how long they are
         thin = torch.zeros(scale.items, 1)
         item = strategy.build(thin, scale.seed).item
     return choices(item)
+
+
+def _rows_of_an_item(strategy: Strategy, scale: Scale) -> int:
+    """Return how many rows an item looks up, in all tensors together."""
+    with shapes_only():
+        item = strategy.sketch(replace(scale, items=1)).item
+        found = item.lookups(torch.zeros(1, dtype=torch.int64))
+        return sum(index.numel() for index in found.values())

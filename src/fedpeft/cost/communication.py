@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,9 @@ AS_SET = "as set"
 """Names the strategy's own setting among encodings: either direction as its training has it."""
 
 MAX_CLIENTS = 20_000
-"""A larger population is represented by so many: bytes are means over clients."""
+"""A larger population is represented by so many, as bytes are means over clients, or by as many as
+a cohort of `LEAST_COHORT` takes."""
+LEAST_COHORT = 10
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,14 @@ class Communication:
     total: float
 
 
+def stand_ins(share: float, scale: Scale) -> int:
+    """Return how many clients represent the population, of which a share takes part in a round."""
+    return min(scale.clients, max(MAX_CLIENTS, math.ceil(LEAST_COHORT / share)))
+
+
 def cohorts(rounds: int, share: float, scale: Scale) -> list[Ints]:
     """Return who takes part in each round of a run: the draws that a simulation would make."""
-    clients = min(scale.clients, MAX_CLIENTS)
+    clients = stand_ins(share, scale)
     nothing = Histories(np.zeros(clients + 1, np.int64), np.zeros(0, np.int64))
     sampler = CohortSampler(
         nothing,
@@ -106,7 +114,7 @@ def communication(
             }
             for encoding, (up, down) in ways.items()
         }
-    clients = min(scale.clients, MAX_CLIENTS)
+    clients = stand_ins(strategy.training.cohort, scale)
     return tuple(
         _summarised(
             encoding, ways[encoding], found, account(strategy.training, found, drawn, clients)

@@ -108,6 +108,7 @@ def shapes_only() -> Iterator[None]:
     except FedpeftError:
         raise
     except Exception as error:  # whatever foreign code does with a tensor that has no values
+        said = (str(error).splitlines() or [""])[0]
         raise ConfigError(
-            f"costs cannot be told from shapes: {type(error).__name__}: {error}"
+            f"costs cannot be told from shapes: {type(error).__name__}: {said}"
         ) from error

@@ -1,30 +1,52 @@
-"""Costs as tables for a terminal."""
+"""Costs as tables for a terminal of 80 columns: a column for each strategy."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
 from fedpeft.cost.assemble import Cost
+from fedpeft.cost.capacity import Capacity
+from fedpeft.cost.communication import Communication
 from fedpeft.cost.strategy import Scale
+
+Row = tuple[str, Callable[[Cost], str]]
+"""What a line is called, and what it says of a strategy."""
 
 
 def as_rich(found: Sequence[Cost], scale: Scale) -> list[Table]:
-    """Return one table each for bytes sent, bytes kept, computation and capacity."""
-    return [_sent(found), _kept(found), _computed(found, scale), _expressed(found, scale)]
+    """Return one table each for bytes that travel, bytes kept, computation and capacity."""
+    return [
+        _table("Bytes of one client", found, _sent(found)),
+        _table("Bytes kept between rounds", found, _kept()),
+        _table(
+            "Computation on the item embedding; a step touches "
+            f"{min(scale.touched, scale.items):,} items",
+            found,
+            _computed(),
+        ),
+        _table(f"What corrections of {scale.items:,} items can express", found, _expressed()),
+    ]
 
 
 def notes(found: Sequence[Cost], scale: Scale) -> list[str]:
     """Return what a reader of the tables must know."""
     said = [
         f"n = {scale.items:,} items of k = {scale.dim} values; a run's bytes are means over clients"
-        f" ({scale.clients:,}), both directions, warm-up, one-off and catch-up included",
-        "storage is that of the adapt phase; a client's history, and payloads that a server keeps "
-        "for clients that were away at a fold, come on top",
+        f" ({scale.clients:,}), both directions, warm-up, one-off and catch-up included; a graph "
+        "expansion (FedPerGNN) comes on top",
+        "storage is that of the adapt phase, in the warm-up a server holds the full table; a "
+        "client's history, and payloads that a server keeps for clients that were away at a fold, "
+        "come on top",
     ]
+    if scale.touched < scale.items:
+        said.append(
+            "a step of a pairwise loss touches a client's items; ials moves the rows of all items, "
+            f"which --touched {scale.items} counts"
+        )
     measured = [cost.measured for cost in found if cost.measured is not None]
     if any(entry.rows < scale.items for entry in measured):
         rows = measured[0].rows
@@ -32,136 +54,148 @@ def notes(found: Sequence[Cost], scale: Scale) -> list[str]:
             f"milliseconds and rank were measured on tables of {rows:,} items, not {scale.items:,};"
             " memory and disk were not"
         )
+    if any(cost.kind == "rq" and cost.measured and cost.measured.choices for cost in found):
+        said.append("codes of rq were derived from a random base; real items are more alike")
     return said
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("Strategy")
-    for column in columns:
-        table.add_column(column, justify="right")
+def amount(number: float) -> str:
+    """Return a number of bytes in a unit that leaves at most three digits before the point."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 999.5:
+            return f"{number:,.0f} {unit}" if unit == "B" else f"{number:,.1f} {unit}"
+        number /= 1000
+    return f"{number:,.1f} TB"
+
+
+def count(number: float) -> str:
+    """Return how many there are of something; from a million on four digits at most."""
+    if number < 999_999.5:
+        return f"{number:,.0f}"
+    for unit in ("M", "G", "T"):
+        number /= 1000 if unit != "M" else 1e6
+        if number < 999.5:
+            return f"{number:.4g} {unit}"
+    return f"{1e12 * number:.3g}"
+
+
+def _table(title: str, found: Sequence[Cost], rows: Sequence[Row]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for cost in found:
+        # "P-Hash 512 x 2" on two lines
+        table.add_column(escape(cost.label.replace(" ", "\n", 1)), justify="right", no_wrap=True)
+    for name, tell in rows:
+        table.add_row(name, *(tell(cost) for cost in found))
     return table
 
 
-def _sent(found: Sequence[Cost]) -> Table:
+def _sent(found: Sequence[Cost]) -> list[Row]:
     encodings = [entry.encoding for entry in found[0].communication]
-    table = _table(
-        "Bytes sent by one client",
-        "Values, up / down",
-        "Up, round",
-        "Down, round",
-        "Up, warm-up round",
-        "Down, warm-up round",
-        "One-off",
-        "Catch-up, run",
-        *(f"MB, run, {encoding}" for encoding in encodings),
-        "% of full",
-    )
-    first = encodings[0]
-    whole = next((c.sent_as(first).total for c in found if c.kind == "full"), None)
-    for cost in found:
-        sent = cost.sent_as(first)
-        table.add_row(
-            escape(cost.label),
-            f"{sent.upload_encoding} / {sent.download_encoding}",
-            f"{sent.upload_round:,}",
-            f"{sent.download_round:,}",
-            "-" if sent.warmup_upload_round is None else f"{sent.warmup_upload_round:,}",
-            "-" if sent.warmup_download_round is None else f"{sent.warmup_download_round:,}",
-            f"{sent.base + sent.subspace:,}",
-            f"{sent.catch_up:,.0f}",
-            *(f"{entry.total / 1e6:,.3f}" for entry in cost.communication),
-            f"{100 * sent.total / whole:.1f}" if whole else "-",
-        )
-    return table
+    full = next((cost for cost in found if cost.kind == "full"), None)
+
+    def first(tell: Callable[[Communication], str]) -> Callable[[Cost], str]:
+        return lambda cost: tell(cost.communication[0])
+
+    def share(encoding: str) -> Callable[[Cost], str]:
+        if full is None:
+            return lambda cost: "-"
+        whole = full.sent_as(encoding).total
+        return lambda cost: _percent(cost.communication[0].total, whole)
+
+    return [
+        ("values up", first(lambda sent: sent.upload_encoding)),
+        ("values down", first(lambda sent: sent.download_encoding)),
+        ("up, round", first(lambda sent: amount(sent.upload_round))),
+        ("down, round", first(lambda sent: amount(sent.download_round))),
+        ("up, warm-up round", first(lambda sent: _or_none(sent.warmup_upload_round))),
+        ("down, warm-up round", first(lambda sent: _or_none(sent.warmup_download_round))),
+        ("one-off", first(lambda sent: amount(sent.base + sent.subspace))),
+        ("catch-up, run", first(lambda sent: amount(sent.catch_up))),
+        *((f"run, {name}", _total(name)) for name in encodings),
+        ("run, % of full", share(encodings[0])),
+        *([("% of full as int8", share("int8"))] if "int8" in encodings else []),
+    ]
 
 
-def _kept(found: Sequence[Cost]) -> Table:
-    table = _table(
-        "Bytes kept",
-        "Base",
-        "Codes, seeds",
-        "Adapter",
-        "Shared",
-        "Private",
-        "Client, all",
-        "Server's optimiser",
-        "Server, all",
-        "Artifact on disk",
-    )
-    for cost in found:
-        client, server = cost.storage.client, cost.storage.server
-        artifact = cost.measured.artifact if cost.measured else None
-        sizes = (
-            client.base,
-            client.subspace,
-            client.adapter,
-            client.shared,
-            client.private,
-            client.total,
-            server.optimizer,
-            server.total,
-        )
-        table.add_row(
-            escape(cost.label),
-            *(f"{size:,}" for size in sizes),
-            "-" if artifact is None else f"{artifact:,}",
-        )
-    return table
+def _percent(part: float, whole: float) -> str:
+    if not whole:
+        return "-"
+    share = 100 * part / whole
+    return f"{share:.1f} %" if share < 999.95 else f"{count(share)} %"
 
 
-def _computed(found: Sequence[Cost], scale: Scale) -> Table:
-    touched = min(scale.touched, scale.items)
-    table = _table(
-        f"Computation on the item embedding; a step touches {touched:,} items",
-        "FLOPs, vector",
-        "Integer operations",
-        "FLOPs, step",
-        "ms, vector",
-        "ms, vectors of a step",
-        "ms, step",
-    )
-    for cost in found:
-        vector, step = cost.computation.vector, cost.computation.step
-        took = cost.measured.timing if cost.measured else None
-        times = (took.vector_ms, took.batch_ms, took.step_ms) if took else ()
-        table.add_row(
-            escape(cost.label),
-            f"{vector.flops:,}",
-            f"{vector.integer:,}",
-            f"{step.flops:,}",
-            *(f"{ms:.4f}" for ms in times),
-            *("-" for _ in range(3 - len(times))),
-        )
-    return table
+def _total(encoding: str) -> Callable[[Cost], str]:
+    return lambda cost: amount(cost.sent_as(encoding).total)
 
 
-def _expressed(found: Sequence[Cost], scale: Scale) -> Table:
-    table = _table(
-        f"What corrections of {scale.items:,} items can express",
-        "Parameters",
-        "Rank, at most",
-        "Rank, measured",
-        "Choices of rows",
-        "Distinct, expected",
-        "Distinct, measured",
-        "Items alone",
-    )
-    for cost in found:
-        can, measured = cost.capacity, cost.measured
-        seen = measured.choices if measured else None
-        table.add_row(
-            escape(cost.label),
-            f"{can.parameters:,}",
-            "-" if can.rank is None else f"{can.rank:,}",
-            f"{measured.rank:,}" if measured else "-",
-            "one each" if can.reachable is None else _large(can.reachable),
-            "-" if can.expected_distinct is None else f"{can.expected_distinct:,.1f}",
-            f"{seen.distinct:,}" if seen else "-",
-            f"{seen.alone:,}" if seen else "-",
-        )
-    return table
+def _or_none(size: int | None) -> str:
+    return "-" if size is None else amount(size)
 
 
-def _large(number: int) -> str:
-    return f"{number:,}" if number < 10**12 else f"{float(number):.3g}"
+def _kept() -> list[Row]:
+    return [
+        ("base", lambda cost: amount(cost.storage.client.base)),
+        ("codes, seeds", lambda cost: amount(cost.storage.client.subspace)),
+        ("adapter", lambda cost: amount(cost.storage.client.adapter)),
+        ("shared", lambda cost: amount(cost.storage.client.shared)),
+        ("private", lambda cost: amount(cost.storage.client.private)),
+        ("client, all", lambda cost: amount(cost.storage.client.total)),
+        ("server's optimiser", lambda cost: amount(cost.storage.server.optimizer)),
+        ("server's residual", lambda cost: amount(cost.storage.server.feedback)),
+        ("server, all", lambda cost: amount(cost.storage.server.total)),
+        (
+            "adapter on disk",
+            lambda cost: _or_none(cost.measured.artifact if cost.measured else None),
+        ),
+    ]
+
+
+def _computed() -> list[Row]:
+    def took(name: str) -> Callable[[Cost], str]:
+        return lambda cost: f"{getattr(cost.measured.timing, name):.4f}" if cost.measured else "-"
+
+    return [
+        ("FLOPs, vector", lambda cost: count(cost.computation.vector.flops)),
+        ("integer, vector", lambda cost: count(cost.computation.vector.integer)),
+        ("FLOPs, step", lambda cost: count(cost.computation.step.flops)),
+        ("ms, vector", took("vector_ms")),
+        ("ms, step's vectors", took("batch_ms")),
+        ("ms, step", took("step_ms")),
+    ]
+
+
+def _expressed() -> list[Row]:
+    def seen(name: str) -> Callable[[Cost], str]:
+        def tell(cost: Cost) -> str:
+            choices = cost.measured.choices if cost.measured else None
+            return count(getattr(choices, name)) if choices else "-"
+
+        return tell
+
+    return [
+        ("parameters", lambda cost: count(cost.capacity.parameters)),
+        (
+            "rank, at most",
+            lambda cost: "-" if cost.capacity.rank is None else count(cost.capacity.rank),
+        ),
+        ("rank, measured", lambda cost: f"{cost.measured.rank:,}" if cost.measured else "-"),
+        ("choices of rows", lambda cost: _reachable(cost.capacity)),
+        (
+            "distinct, expected",
+            lambda cost: (
+                "-"
+                if cost.capacity.expected_distinct is None
+                else count(cost.capacity.expected_distinct)
+            ),
+        ),
+        ("distinct, measured", seen("distinct")),
+        ("items alone", seen("alone")),
+    ]
+
+
+def _reachable(can: Capacity) -> str:
+    """Return how many choices of rows there are; an adapter that is not known here has no bound."""
+    if can.reachable is not None:
+        return count(can.reachable)
+    return "-" if can.expected_distinct is None else "one each"

@@ -64,7 +64,7 @@ EncodingName = Literal["float32", "float16", "int8"]
 class TrainingConfig(ConfigModel):
     """How a federated run trains."""
 
-    rounds: int = Field(1000, ge=0)
+    rounds: int = Field(1000, ge=0, le=1_000_000)
     """Rounds in all, warm-up included."""
     cohort: float = Field(0.1, gt=0, le=1)
     """Share of all clients sampled for a round, without replacement (at least one client)."""
