@@ -61,7 +61,7 @@ def sent(found: dict[str, Cost]) -> str:
     """Return the bytes at MovieLens 1M's size."""
     head = ["", "values, up / down", "up, round", "down, round", "up, warm-up round",
             "down, warm-up round", "one-off", "catch-up, run", "MB, run, as set", "float32",
-            "float16", "int8", "% of full"]  # fmt: skip
+            "float16", "int8", "int4", "% of full"]  # fmt: skip
     whole = found["Full"].communication[0].total
     rows = []
     for label, cost in found.items():

@@ -47,7 +47,7 @@ def resumed_equals_whole(run: Toy, done: int, path: Path) -> None:
 
 @pytest.mark.parametrize("done", PHASES.values(), ids=PHASES)
 @pytest.mark.parametrize("adapter", ADAPTERS)
-@pytest.mark.parametrize("encoding", ["float32", "int8"])
+@pytest.mark.parametrize("encoding", ["float32", "int8", "int4"])
 def test_resumes_exactly(adapter: str, encoding: str, done: int, tmp_path: Path) -> None:
     resumed_equals_whole(phased(adapter, encoding=encoding), done, tmp_path / "checkpoint")
 

@@ -18,7 +18,12 @@ from .toys import ADAPTERS, made_split, toy
 
 N, K = 15, 6
 BASE = 4 * N * K
-START = {"float32": 4 * N * K, "float16": 2 * N * K, "int8": N * K + 4 * 2}  # 90 values: 2 scales
+START = {
+    "float32": 4 * N * K,
+    "float16": 2 * N * K,
+    "int8": N * K + 4 * 2,
+    "int4": N * K // 2 + 4 * 2,
+}  # 90 values: 2 scales
 LORA = 4 * (N * 3 + 3 * K)
 
 
@@ -226,7 +231,7 @@ def test_code_bytes_are_whole_bits_per_code(codes: int, bytes_: int) -> None:
     assert run_.simulation().server.prices.subspace == bytes_
 
 
-@pytest.mark.parametrize("encoding", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("encoding", CODECS)
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_totals_are_the_sums_of_the_entries(adapter: str, encoding: str) -> None:
     phased = toy(adapter, cohort=0.25, warmup_rounds=2, refresh_every=2, encoding=encoding)

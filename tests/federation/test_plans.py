@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from fedpeft.data import Split
 from fedpeft.errors import ConfigError
 from fedpeft.federation import TrainingConfig, memory
-from fedpeft.federation.encoding import Encoding, Float16, Int8
+from fedpeft.federation.encoding import Codec, Encoding, Float16, Int4, Int8
 from fedpeft.federation.plan import choose, run_round
 from fedpeft.testing import Toy, assert_plans_agree, hand_split
 from fedpeft.testing.toy import GRADIENT, LEAST_SQUARES, PAPER
@@ -177,10 +177,10 @@ def test_sparse_cohort_of_a_large_catalogue() -> None:
         assert_plans_agree(run.with_training(server_optimizer=ADAM, refresh_every=0), rounds=2)
 
 
-@pytest.mark.parametrize("codec", [Float16(), Int8()], ids=["float16", "int8"])
+@pytest.mark.parametrize("codec", [Float16(), Int8(), Int4()], ids=["float16", "int8", "int4"])
 @pytest.mark.parametrize("loss", ["bpr", "ials"])
 @pytest.mark.parametrize("adapter", ADAPTERS)
-def test_plans_agree_through_an_encoding(adapter: str, loss: str, codec: Float16 | Int8) -> None:
+def test_plans_agree_through_an_encoding(adapter: str, loss: str, codec: Codec) -> None:
     """Rounding turns a float32 whisker into a step where a value lies on the edge, but rarely."""
     outcomes = []
     for plan in ("loop", "stacked"):

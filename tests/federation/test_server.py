@@ -21,7 +21,7 @@ from fedpeft.testing.toy import GRADIENT, PAPER
 
 from .toys import ADAPTERS, SGD, everything, toy
 
-LOSSLESS_AND_NOT = ["float32", "float16", "int8"]
+LOSSLESS_AND_NOT = [*CODECS]
 
 
 @pytest.mark.parametrize("encoding", LOSSLESS_AND_NOT)

@@ -13,7 +13,7 @@ from torch import Tensor
 from fedpeft import adapters
 from fedpeft.backbones import Backbone
 from fedpeft.federation.config import TrainingConfig
-from fedpeft.federation.encoding import CODECS, Int8
+from fedpeft.federation.encoding import CODECS, Blocks
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Memory:
     optimizer
         Moments of the server's optimiser.
     feedback
-        What rounding to int8 lost of the broadcast, kept by the server for the next one.
+        What rounding to 8 or 4 bits lost of the broadcast, kept by the server for the next one.
     """
 
     base: int
@@ -67,7 +67,7 @@ def storage(backbone: Backbone, training: TrainingConfig) -> Storage:
     base = 0 if item.base is None else nbytes([item.base])
     subspace = nbytes(buffer for name, buffer in item.named_buffers() if name != "base")
     adapter, shared = nbytes(item.parameters()), nbytes(backbone.shared().values())
-    narrow = issubclass(CODECS[training.broadcast_encoding], Int8)
+    narrow = issubclass(CODECS[training.broadcast_encoding], Blocks)
     feedback = adapter + shared if narrow else 0
     moments = optimizer_bytes(backbone, training)
     return Storage(

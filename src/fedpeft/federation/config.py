@@ -58,7 +58,7 @@ class OptimizerConfig(ConfigModel):
         )
 
 
-EncodingName = Literal["float32", "float16", "int8"]
+EncodingName = Literal["float32", "float16", "int8", "int4"]
 
 
 class TrainingConfig(ConfigModel):
@@ -124,8 +124,8 @@ class TrainingConfig(ConfigModel):
     """What happens to each client's update before it is encoded, in this order: one table of
     settings per transform, by its registered name (``clip``, or one of another package)."""
     encoding: EncodingName = "float32"
-    """How values cross the network.  With int8 a client rounds at random, so that the mean over
-    clients is right in expectation; the server keeps what its broadcast lost for the next one."""
+    """How values cross the network.  With int8 and int4 a client rounds at random, so that the mean
+    over clients is right in expectation; the server keeps what its broadcast lost for the next."""
     download_encoding: EncodingName | None = None
     """How values cross it from the server to the clients; None: as `encoding` says.  Rounding the
     one broadcast costs a simulation nothing; rounding every client's upload needs all of them."""

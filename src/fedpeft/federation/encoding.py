@@ -1,4 +1,4 @@
-"""How tensors become bytes: float32, float16, and int8 with a scale per block of 64 values.
+"""How tensors become bytes: float32, float16, and 8 or 4 bits with a scale per block of 64 values.
 
 The wire format is the values themselves, little-endian, tensor after tensor in the order of their
 names; names and shapes are agreed once, so no header travels.  Every size the ledger counts is the
@@ -14,6 +14,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from fedpeft.adapters import ItemEmbedding
 from fedpeft.errors import ArtifactError
@@ -36,8 +37,8 @@ class Codec(ABC):
         """Return what travels for C tensors of N values, float32 (C, N), as tensors (C, ...)."""
 
     @abstractmethod
-    def join(self, parts: list[Tensor]) -> Tensor:
-        """Undo `parts`, float32 (C, N)."""
+    def join(self, parts: list[Tensor], values: int) -> Tensor:
+        """Undo `parts`, float32 (C, N) with N = `values`."""
 
     @abstractmethod
     def layout(self, values: int) -> list[tuple[torch.dtype, int]]:
@@ -71,7 +72,7 @@ class Codec(ABC):
                 raw = np.frombuffer(data, np.uint8, dtype.itemsize * length, start).copy()
                 parts.append(torch.from_numpy(raw).view(dtype).unsqueeze(0))
                 start += len(raw)
-            tensors[name] = self.join(parts).reshape(shapes[name])
+            tensors[name] = self.join(parts, shapes[name].numel()).reshape(shapes[name])
         return tensors
 
     def through(self, stacked: Mapping[str, Tensor]) -> Tensors:
@@ -79,10 +80,11 @@ class Codec(ABC):
 
         Equals encoding and decoding client by client.
         """
-        return {
-            name: self.join(self.parts(tensor.unsqueeze(-1).flatten(1))).reshape(tensor.shape)
-            for name, tensor in stacked.items()
-        }
+        arrived = {}
+        for name, tensor in stacked.items():
+            flat = tensor.unsqueeze(-1).flatten(1)
+            arrived[name] = self.join(self.parts(flat), flat.shape[1]).reshape(tensor.shape)
+        return arrived
 
 
 class Float32(Codec):
@@ -93,7 +95,7 @@ class Float32(Codec):
     def parts(self, stacked: Tensor) -> list[Tensor]:
         return [stacked]
 
-    def join(self, parts: list[Tensor]) -> Tensor:
+    def join(self, parts: list[Tensor], values: int) -> Tensor:
         return parts[0]
 
     def layout(self, values: int) -> list[tuple[torch.dtype, int]]:
@@ -107,24 +109,40 @@ class Float16(Codec):
         limit = torch.finfo(torch.float16).max
         return [stacked.clamp(-limit, limit).half()]
 
-    def join(self, parts: list[Tensor]) -> Tensor:
+    def join(self, parts: list[Tensor], values: int) -> Tensor:
         return parts[0].float()
 
     def layout(self, values: int) -> list[tuple[torch.dtype, int]]:
         return [(torch.float16, values)]
 
 
-class Int8(Codec):
-    """Each block of 64 values as 8-bit integers times one float32 scale (largest value / 127)."""
+class Blocks(Codec):
+    """Each block of 64 values as small integers times one float32 scale.
+
+    Attributes
+    ----------
+    most
+        The largest integer; the scale is the block's largest value divided by it.
+    """
+
+    most: ClassVar[int]
+
+    @abstractmethod
+    def pack(self, whole: Tensor) -> Tensor:
+        """Return what travels for integers, int8 (C, N)."""
+
+    @abstractmethod
+    def unpack(self, packed: Tensor, values: int) -> Tensor:
+        """Undo `pack`, int8 (C, N) with N = `values`."""
 
     def parts(self, stacked: Tensor) -> list[Tensor]:
         blocks = _blocks(stacked)
-        scales = [_scales(block) for block in blocks]
+        scales = [self._scales(block) for block in blocks]
         whole = [
             (block / _divisor(scale)).round_().flatten(1)
             for block, scale in zip(blocks, scales, strict=True)
         ]
-        return [torch.cat(scales, 1), torch.cat(whole, 1).to(torch.int8)]
+        return [torch.cat(scales, 1), self.pack(torch.cat(whole, 1).to(torch.int8))]
 
     def dithered(self, stacked: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Return what arrives of values that are rounded up or down as a dither has it.
@@ -148,18 +166,51 @@ class Int8(Codec):
             dither = (rows[part].unsqueeze(1) + columns).frac_()
             blocks = (_blocks(tensor) for tensor in (stacked[part], dither, arrived[part]))
             for block, added, out in zip(*blocks, strict=True):
-                scale = _scales(block)
+                scale = self._scales(block)
                 # what `parts` would send, without the cast
                 torch.div(block, _divisor(scale), out=out)
-                out.add_(added).floor_().clamp_(-127, 127).mul_(scale.unsqueeze(-1))
+                out.add_(added).floor_().clamp_(-self.most, self.most).mul_(scale.unsqueeze(-1))
         return arrived
 
-    def join(self, parts: list[Tensor]) -> Tensor:
-        scales, whole = parts
-        return whole * scales.repeat_interleave(BLOCK, dim=1)[:, : whole.shape[1]]
+    def join(self, parts: list[Tensor], values: int) -> Tensor:
+        scales, packed = parts
+        return self.unpack(packed, values) * scales.repeat_interleave(BLOCK, dim=1)[:, :values]
+
+    def _scales(self, block: Tensor) -> Tensor:
+        """Return the scales of blocks, (C, B) of (C, B, size)."""
+        return torch.maximum(block.amax(-1), -block.amin(-1)) / self.most
+
+
+class Int8(Blocks):
+    """Each block of 64 values as integers from -127 to 127."""
+
+    most = 127
+
+    def pack(self, whole: Tensor) -> Tensor:
+        return whole
+
+    def unpack(self, packed: Tensor, values: int) -> Tensor:
+        return packed
 
     def layout(self, values: int) -> list[tuple[torch.dtype, int]]:
         return [(torch.float32, -(-values // BLOCK)), (torch.int8, values)]
+
+
+class Int4(Blocks):
+    """Each block of 64 values as integers from -7 to 7, two to a byte, low bits first."""
+
+    most = 7
+
+    def pack(self, whole: Tensor) -> Tensor:
+        halves = F.pad(whole, (0, whole.shape[1] % 2)).view(torch.uint8) & 15
+        return halves[:, ::2] | (halves[:, 1::2] << 4)
+
+    def unpack(self, packed: Tensor, values: int) -> Tensor:
+        halves = torch.stack([packed & 15, packed >> 4], -1).flatten(1)[:, :values]
+        return (halves.view(torch.int8) ^ 8) - 8  # the sign of four bits
+
+    def layout(self, values: int) -> list[tuple[torch.dtype, int]]:
+        return [(torch.float32, -(-values // BLOCK)), (torch.uint8, -(-values // 2))]
 
 
 def _blocks(stacked: Tensor) -> list[Tensor]:
@@ -169,17 +220,17 @@ def _blocks(stacked: Tensor) -> list[Tensor]:
     return [whole, stacked[:, blocks * BLOCK :].unsqueeze(1)] if rest else [whole]
 
 
-def _scales(block: Tensor) -> Tensor:
-    """Return the scales of blocks, (C, B) of (C, B, size)."""
-    return torch.maximum(block.amax(-1), -block.amin(-1)) / 127
-
-
 def _divisor(scale: Tensor) -> Tensor:
     """Return what turns values into steps, (C, B, 1); a block of zeros stays one."""
     return scale.clamp(min=1e-30).unsqueeze(-1)
 
 
-CODECS: dict[str, type[Codec]] = {"float32": Float32, "float16": Float16, "int8": Int8}
+CODECS: dict[str, type[Codec]] = {
+    "float32": Float32,
+    "float16": Float16,
+    "int8": Int8,
+    "int4": Int4,
+}
 
 
 class ErrorFeedback:
@@ -209,8 +260,8 @@ class ErrorFeedback:
 class Encoding(UpdateTransform):
     """The transform that sends each client's update through a lossy codec.
 
-    A client rounds to 8 bits at random, up or down in proportion to what is nearer, so that the
-    mean over the clients is right in expectation (QSGD, Alistarh et al. 2017; Reisizadeh et al.
+    To 8 or 4 bits a client rounds at random, up or down in proportion to what is nearer, so that
+    the mean over the clients is right in expectation (QSGD, Alistarh et al. 2017; Reisizadeh et al.
     2020).  Nothing has to be kept from one message to the next.
 
     Notes
@@ -222,7 +273,7 @@ class Encoding(UpdateTransform):
 
     def __init__(self, codec: Codec, clients: int, seed: int) -> None:
         self._codec, self._clients, self._seed = codec, clients, seed
-        self.dense = isinstance(codec, Int8)  # a block spans rows, so untouched ones count
+        self.dense = isinstance(codec, Blocks)  # a block spans rows, so untouched ones count
 
     def begin(self, round_number: int, item: ItemEmbedding) -> None:
         """Begin a round, with a dither of its own."""
@@ -232,7 +283,7 @@ class Encoding(UpdateTransform):
 
     def on_user(self, change: Tensors, users: Tensor) -> Tensors:
         """Return what the server receives of the stacked changes."""
-        if not isinstance(self._codec, Int8):
+        if not isinstance(self._codec, Blocks):
             return self._codec.through(change)
         arrived = {}
         rows = self._of_clients[users.cpu()].to(users.device)

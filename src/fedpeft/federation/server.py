@@ -12,7 +12,7 @@ from fedpeft.adapters import AdapterConfig, ItemContext, ItemEmbedding, adapters
 from fedpeft.backbones import Backbone
 from fedpeft.errors import ConfigError
 from fedpeft.federation.config import Event, Phase, TrainingConfig
-from fedpeft.federation.encoding import CODECS, Codec, ErrorFeedback, Int8
+from fedpeft.federation.encoding import CODECS, Blocks, Codec, ErrorFeedback
 from fedpeft.federation.ledger import Ledger, Prices
 from fedpeft.federation.loop import payload_of
 from fedpeft.federation.scoring import Tensors
@@ -84,7 +84,7 @@ class Server:
         self._seed = seed
         self._semantic_codes = semantic_codes
         self._codec = CODECS[training.broadcast_encoding]()
-        self.feedback = ErrorFeedback(self._codec) if isinstance(self._codec, Int8) else None
+        self.feedback = ErrorFeedback(self._codec) if isinstance(self._codec, Blocks) else None
         self.version = 0
         self.phase: Phase = "warmup" if training.warmup_rounds else "adapt"
         self.backbone = make_backbone(self.build(self.phase, self.version, base))
