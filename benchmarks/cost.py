@@ -1,13 +1,13 @@
 """What each strategy costs against the size of the catalogue: `python benchmarks/cost.py`.
 
-Counts and measures with one thread for n from 1,000 to 10,000,000 items, MovieLens 1M's clients and
-the default settings; writes results/cost.json and draws it (`--plot` draws it alone).
+Measures with one thread for n from 1,000 to 10,000,000 items, MovieLens 1M's clients and the
+default settings, and writes results/cost.json; then draws bytes, which are counted anew (`--plot`
+does only that).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from cost_plot import draw
-from fedpeft.cost import as_json, costs
+from fedpeft.cost import Cost, as_json, costs
 from fedpeft.experiment.costs import scale_of, strategies
 from fedpeft.files import write_json
 from machine import describe, load, peak_bytes
@@ -34,9 +34,23 @@ def measure() -> dict[str, Any]:
         scale = scale_of({}, items=items)
         found = as_json(costs(strategies({}), scale, measured=True), scale)
         seconds = time.perf_counter() - began
-        points.append({**found, "load": load()})
+        taken = [
+            {"label": each["label"], "measured": each["measured"]} for each in found["strategies"]
+        ]
+        points.append({"scale": found["scale"], "strategies": taken, "load": load()})
         print(f"{items:,} items in {seconds:.0f} s, peak {peak_bytes() / 1e9:.2f} GB", flush=True)
     return {"machine": describe(threads=1), "points": points}
+
+
+def warmups() -> str:
+    """Return how many rounds adapters warm up for."""
+    rounds = {each.training.warmup_rounds for each in strategies({}) if each.kind != "full"}
+    return " or ".join(map(str, sorted(rounds)))
+
+
+def count() -> list[list[Cost]]:
+    """Return the costs at every size, counted."""
+    return [costs(strategies({}), scale_of({}, items=items), measured=False) for items in ITEMS]
 
 
 def main() -> None:
@@ -46,7 +60,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.plot:
         write_json(FILE, measure())
-    draw(json.loads(FILE.read_text())["points"], RESULTS)
+    draw(dict(zip(ITEMS, count(), strict=True)), warmups(), RESULTS)
 
 
 if __name__ == "__main__":

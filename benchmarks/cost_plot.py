@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import altair as alt
 
-from fedpeft.cost import AS_SET
+from fedpeft.cost import AS_SET, Cost
 from fedpeft.files import atomic_path
 from fedpeft.report.theme import PICTURE, inline, save_png, styled
 
@@ -17,28 +17,28 @@ LINES = {
     "Full, int8": ("Full", "int8"),
     "P-LoRA r=4": ("P-LoRA r=4", AS_SET),
     "P-RQ 256 x 4": ("P-RQ 256 x 4", AS_SET),
-    "P-Hash 512 x 2, mean or SENet": ("P-Hash 512 x 2", AS_SET),
+    "P-Hash 512 x 2": ("P-Hash 512 x 2", AS_SET),
+    "P-Hash-SENet 512 x 2": ("P-Hash-SENet 512 x 2", AS_SET),
 }
-"""Name in the picture -> label and encoding; SENet adds 16 bytes to a payload: the same line."""
-COLORS = (*PICTURE.series[:1], PICTURE.muted, *PICTURE.series[1:4])
+"""Name in the picture -> label and encoding."""
+COLORS = (*PICTURE.series[:1], PICTURE.muted, *PICTURE.series[1:5])
 PANELS = {"round": "Bytes of a round, both directions", "total": "Bytes of a run, both directions"}
 
 
-def draw(points: Sequence[dict[str, Any]], folder: Path) -> None:
-    """Write cost.svg and cost.png."""
+def draw(points: Mapping[int, Sequence[Cost]], warmup: str, folder: Path) -> None:
+    """Write cost.svg and cost.png: costs by number of items, with warm-ups of so many rounds."""
     rows = [
         {
-            "items": point["scale"]["items"],
+            "items": items,
             "line": line,
-            "round": sent["upload_round"] + sent["download_round"],
-            "total": sent["total"],
+            "round": sent.upload_round + sent.download_round,
+            "total": sent.total,
         }
-        for point in points
+        for items, found in points.items()
         for line, (label, encoding) in LINES.items()
-        for cost in point["strategies"]
-        if cost["label"] == label
-        for sent in cost["communication"]
-        if sent["encoding"] == encoding
+        for cost in found
+        if cost.label == label
+        for sent in [cost.sent_as(encoding)]
     ]
     chart = alt.hconcat(*(_panel(rows, measure, title) for measure, title in PANELS.items()))
     chart = styled(
@@ -46,8 +46,8 @@ def draw(points: Sequence[dict[str, Any]], folder: Path) -> None:
             title=alt.Title(
                 "What one client sends and receives",
                 subtitle=[
-                    "k = 32; a run is 1000 rounds with 10 % of the clients each, 20 of them "
-                    "warm-up; mean over clients, one-off and catch-up included",
+                    "k = 32; a run is 1000 rounds with 10 % of the clients each, with adapters "
+                    f"{warmup} of them warm-up; mean over clients, one-off and catch-up included",
                     "values as the recipe sends them, but for the dashed line: int8 both ways",
                 ],
             )
@@ -82,7 +82,7 @@ def _panel(rows: list[dict[str, Any]], measure: str, title: str) -> Any:
                 legend=alt.Legend(
                     title=None,
                     orient="bottom",
-                    columns=5,
+                    columns=6,
                     labelLimit=260,
                     symbolType="stroke",
                     symbolStrokeWidth=2,
