@@ -18,15 +18,15 @@ from jinja2 import Environment, StrictUndefined
 from fedpeft.cost import AS_SET, Cost, Scale, costs
 from fedpeft.cost.formulas import FORMULAS
 from fedpeft.experiment.costs import scale_of, strategies
-from fedpeft.report.sweeps import Spread, facets, read_records
 from fedpeft.report.sweeps.cells import MAIN
+from verdicts import sweep, verdict
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "costs.md"
 TEMPLATE = ROOT / "docs" / "costs.md.j2"
 MEASURED = ROOT / "benchmarks" / "results" / "cost.json"
-ACCURACY = ROOT / "experiments" / "results" / "headline.jsonl"
 ITEMS = tuple(10**power for power in range(3, 8))
+ADAPTERS = ("P-LoRA", "P-Hash", "P-RQ")
 LABELS = ("Full", "P-LoRA r=4", "P-Hash 512 x 2", "P-Hash-SENet 512 x 2", "P-RQ 256 x 4")
 
 
@@ -176,32 +176,40 @@ def accuracy() -> dict[str, Callable[..., Any]]:
     """Return what the committed runs on MovieLens 1M reached and paid, as functions."""
     cells = {
         (cell.labels["variant"], cell.labels["strategy"]): cell
-        for facet in facets(read_records(ACCURACY))
+        for facet in sweep("headline")
         for cell in facet.cells
         if cell.rows
     }
 
-    def score(name: str, variant: str) -> Spread:
-        found = cells[variant, name].metric(MAIN)
-        assert found is not None
-        return found
+    def reached(name: str, variant: str = "ours") -> str:
+        found = cells[variant, name]
+        seeds = len(found.rows)
+        return f"{found.metric(MAIN)} ({seeds} seed{'s' * (seeds > 1)})"
 
-    def seeds(variant: str) -> str:
-        number = len(cells[variant, "P-LoRA r=4"].rows)
-        return f"{number} seed{'s' * (number > 1)}"
-
-    def near(variant: str) -> str:
-        full = score("Full", variant)
-        known = [label for label in LABELS[1:] if (variant, label) in cells]
-        gaps = {label: full.mean - score(label, variant).mean for label in known}
-        return ", ".join(name for name, gap in gaps.items() if gap <= (full.std or 0)) or "none"
+    def against(name: str, variant: str = "ours") -> str:
+        return verdict(cells[variant, name], cells[variant, "Full"])
 
     return {
-        "reached": lambda name, variant="ours": str(score(name, variant)),
+        "reached": reached,
+        "against": against,
         "paid": lambda name: f"{(cells['ours', name].total_bytes or 0) / 1e6:.1f} MB",
-        "near": near,
-        "seeds": seeds,
+        "by_backbone": by_backbone,
     }
+
+
+def by_backbone() -> str:
+    """Return what the claim's verdicts are, default settings: backbones down, adapters across."""
+    found: dict[str, list[list[str]]] = {}
+    for facet in sweep("grid-fedpeft"):
+        cells = {cell.labels["strategy"]: cell for cell in facet.cells}
+        told = [verdict(cells[name], cells["Full"]) for name in ADAPTERS]
+        data, _, backbone = facet.title.partition(", ")
+        found.setdefault(backbone, []).append([f"{data} {said}" for said in told])
+    rows = [
+        [backbone, *("; ".join(said) for said in zip(*by_data, strict=True))]
+        for backbone, by_data in found.items()
+    ]
+    return table(["", *ADAPTERS], rows)
 
 
 def megabytes(cost: Cost, encoding: str = AS_SET) -> float:
@@ -216,6 +224,13 @@ def render() -> str:
     by_items = {n: count(scale_of({}, items=n)) for n in (3706, *ITEMS)}
     small, swept = by_items[3706], {n: by_items[n] for n in ITEMS}
     whole = megabytes(small["Full"])
+    cold = {
+        (n, kind): megabytes(
+            count(scale_of({}, items=n), {"training": {"warmup_rounds": 0}})[label]
+        )
+        for n in (3706, ITEMS[-1])
+        for kind, label in (("lora", LABELS[1]), ("hash", LABELS[2]))
+    }
     bare = count(scale_of({}, items=ITEMS[-1]), {"adapter": {"kind": "hash", "mode": "compress"}})
     loads = sorted(point["load"] for point in points)
     million = next(point for point in points if point["scale"]["items"] == 1_000_000)
@@ -238,6 +253,14 @@ def render() -> str:
         narrow=f"{100 * megabytes(small['Full'], 'int8') / whole:.0f} %",
         halved=f"{100 * megabytes(small['Full'], 'float16') / whole:.0f} %",
         adapted=f"{100 * megabytes(small['P-LoRA r=4']) / whole:.0f} %",
+        cold=lambda n, kind: (
+            f"{cold[n, kind]:,.1f} MB" if n < 10**6 else f"{cold[n, kind]:,.0f} MB"
+        ),
+        touched=f"{166 * (4 * 32 + 4):,} bytes",
+        all_items=", ".join(
+            f"{label} {cost.computation.step.flops / 1e6:.2f} million"
+            for label, cost in count(scale_of({}, items=3706, touched=3706)).items()
+        ),
         compressed=f"{megabytes(bare['C-Hash 512 x 2']):.0f} MB",
         **accuracy(),
     )

@@ -71,7 +71,7 @@ def test_defaults(here: Path) -> None:
     assert found["scale"] == {"items": 3706, "dim": 32, "clients": 6040, "touched": 166, "seed": 0}
     for cost in found["strategies"]:
         names = [sent["encoding"] for sent in cost["communication"]]
-        assert names == ["as set", "float32", "float16", "int8"]
+        assert names == ["as set", "float32", "float16", "int8", "int4"]
     first = found["strategies"][-1]["communication"][0]
     assert (first["upload_encoding"], first["download_encoding"]) == ("int8", "int8")
     assert (first["upload_round"], first["download_round"]) == (34_816, 34_816)
@@ -142,12 +142,15 @@ def test_a_run_paid_what_its_cost_says(finished: Path) -> None:
 
 @pytest.mark.parametrize("adapter", ["full", "rq"])
 def test_alternatives_of_a_run(adapter: str, here: Path) -> None:
-    """A run of the full table compares itself with adapters that warm up and refresh."""
+    """A run of the full table compares itself with adapters as their recipe has them."""
     words = ("--rounds", "10", "--adapter", adapter, "--set", "adapter.mode=peft", "--out", "new")
     assert fedpeft("run", *SMALL, *words).code == 0
     cost = json.loads((here / "new" / "result.json").read_text())["cost"]
     sent = {c["label"]: c["communication"][0] for c in cost["strategies"]}
-    assert sent["P-LoRA r=4"]["warmup_upload_round"] == sent["Full"]["upload_round"]
+    lora, full = sent["P-LoRA r=4"], sent["Full"]
+    assert (lora["warmup_upload_round"] == full["upload_round"]) == (adapter == "rq")
+    assert lora["upload_encoding"] == "int8"
+    assert full["upload_encoding"] == ("float32" if adapter == "full" else "int8")
 
 
 @pytest.mark.parametrize(

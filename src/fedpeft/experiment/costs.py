@@ -21,6 +21,7 @@ PAPER: tuple[tuple[str, dict[str, Any]], ...] = (
     ("rq", {}),
 )
 """Registered names and what tells two of one name apart."""
+ENCODINGS = ("encoding", "download_encoding")
 ML_1M = {"items": 3706, "clients": 6040, "touched": 166}
 """MovieLens 1M, whose sizes stand in where no data set is named; 166 is its mean history."""
 
@@ -117,11 +118,14 @@ def run_costs(config: RunConfig, dataset: Dataset) -> dict[str, Any] | None:
 
     None if its adapter's costs cannot be told: a run that is done must not fail for that.  The
     alternatives have the run's encodings and schedule; but a run of the full table has neither
-    warm-up nor refresh, so its alternatives have the recipe's.
+    warm-up nor refresh, and its recipe no narrow values, so its alternatives have their recipe's.
     """
     values = config.to_dict()
     if config.adapter.kind == "full":
-        for key in ("warmup_rounds", "refresh_every", "server_optimizer"):
+        own = ("warmup_rounds", "refresh_every", "server_optimizer")
+        recipe = resolve({**values, "training": {}}).training
+        same = [key for key in ENCODINGS if getattr(recipe, key) == getattr(config.training, key)]
+        for key in (*own, *same):
             del values["training"][key]
     scale = Scale(dim=config.items.dim, seed=config.seed, **_sizes(dataset))
     try:

@@ -18,7 +18,8 @@ class Entry:
     Attributes
     ----------
     one_off
-        Base tables, codes and seeds sent to clients that joined the adapt phase in this round.
+        What clients that joined the adapt phase in this round fetched: a base table, codes or
+        seeds, and folded payloads where these with an older table were cheaper than the current.
     catch_up
         What clients that were away at a fold fetched: folded payloads, or a base if smaller.
     expansion

@@ -51,7 +51,9 @@ def cost_table(runs: Sequence[Run]) -> CostTable | None:
         names = [entry.label for entry in costs.strategies]
         own = names.index(costs.strategy) if costs.strategy in names else None
         rows = [_cells(entry.label, entry) for entry in costs.strategies]
-        return CostTable(rows, own, _note(costs))
+        shared = "their recipe's" if runs[0].is_full else "this"
+        told = f"; the alternatives have {shared} schedule and encodings"
+        return CostTable(rows, own, _note(costs, told))
     rows, noted = [], None
     for name, run in zip(labels(runs), runs, strict=True):
         costs = run.result.cost
@@ -82,15 +84,15 @@ def _cells(label: str, cost: StrategyCost) -> list[str]:
     ]
 
 
-def _note(costs: Costs) -> str:
+def _note(costs: Costs, alternatives: str = "") -> str:
     """Return what a reader of the table must know."""
     scale = costs.scale
     return (
-        f"Counted for {scale.items:,} items of {scale.dim} values and {scale.clients:,} clients; "
-        "the alternatives have this schedule and these encodings. A run's bytes are a mean over "
-        "clients, both directions, everything included. Storage is that of the adapt phase. "
-        f"Operations are the item embedding's own, a step touches "
-        f"{min(scale.touched, scale.items):,} items. Distinct corrections: how many of the items "
-        "can be told apart by the rows they read, if rows fall at random. `fedpeft cost` measures "
-        "all of this."
+        f"Counted for {scale.items:,} items of {scale.dim} values and {scale.clients:,} "
+        f"clients{alternatives}. A run's bytes are a mean over clients, both directions, warm-up, "
+        "one-off and catch-up included; a graph expansion (FedPerGNN) comes on top. Storage is "
+        "that of the adapt phase. Operations are the item embedding's own, for a step that touches "
+        f"{min(scale.touched, scale.items):,} items, the mean history; ials moves all. Distinct "
+        "corrections: how many of the items can be told apart by the rows they read, if rows fall "
+        "at random. `fedpeft cost` measures all of this."
     )
