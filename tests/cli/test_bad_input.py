@@ -133,6 +133,14 @@ CONFIGS: list[Row] = [
      f"{RUN} --recipe paper --adapter rq --set items.base=none",
      "adapter.source = 'text' makes codes from the items' encoded texts, of which items.base = "
      "'none' has none; use another base, or adapter.source = 'table'"),
+    ("a coded base beside a warm-up", None,
+     f"{RUN} --adapter lora --set items.base_codes.levels=2 --set training.warmup_rounds=1",
+     "items.base_codes make the download of the base smaller, but with training.warmup_rounds = 1 "
+     "clients download the table that the warm-up ends with; set it to 0"),
+    ("codes of no base", None,
+     f"{RUN} --loss bpr --set items.base=none --set items.base_codes.levels=2",
+     "items.base_codes need a base to stand for, which items.base = 'none' is not; use another "
+     "base, or leave them out"),
     ("a column without a name", spoilt.table, f"{DATA} --set data.columns.user=",
      "data.columns.user = '': string should have at least 1 character"),
     ("data without a name", None, "run --data= --out new",

@@ -118,6 +118,23 @@ def test_the_catalogue_is_ranked_while_training_only_where_it_is_cheap(
     assert last["validation"]["full"] == ({} if backbone == "pfedrec" else final["full"])
 
 
+@pytest.mark.parametrize("adapter", ["lora", "hash", "rq"])
+def test_a_coded_base_is_charged_as_codes(adapter: str, tmp_path: Path) -> None:
+    settings = {
+        "adapter__kind": adapter,
+        "items__base_codes__levels": "2",
+        "items__base_codes__codes": "4",
+        "training__warmup_rounds": "0",
+        "training__refresh_every": "2",
+    }
+    result = start(small(**settings), tmp_path / "new", RunOptions(), Recorder(), Schedule())
+    own = next(e for e in result["cost"]["strategies"] if e["label"] == result["cost"]["strategy"])
+    told = own["communication"][0]
+    assert told["base"] == 40 * 2 * 2 // 8 + 4 * 2 * 4 * 4
+    assert result["bytes"]["one_off_per_client"] == told["base"] + told["subspace"]
+    assert result["bytes"]["total_per_client_mean"] == told["total"]
+
+
 @pytest.mark.parametrize(
     ("device", "folder"), [("tpu", "new"), ("cpu", "full")], ids=["device", "folder"]
 )

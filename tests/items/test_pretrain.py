@@ -13,7 +13,15 @@ import torch
 from fedpeft.data import Catalogue
 from fedpeft.errors import ArtifactError, CollapseError, ConfigError, DataError
 from fedpeft.files import fingerprint
-from fedpeft.items import Items, ItemsConfig, default_cache, pretrain, semantic_codes
+from fedpeft.items import (
+    BaseCodesConfig,
+    Items,
+    ItemsConfig,
+    default_cache,
+    pretrain,
+    residual_kmeans,
+    semantic_codes,
+)
 from fedpeft.items.encoders.tfidf import TfidfEncoder
 
 from .conftest import catalogue_of
@@ -57,6 +65,20 @@ def test_base_is_normalised_and_follows_topics(
     assert items.report["text_dim"] == 40
     assert items.report["unexplained"] < 0.9
     json.dumps(items.report, allow_nan=False)
+
+
+def test_a_coded_base_is_what_its_codes_stand_for(catalogue: Catalogue, small: ItemsConfig) -> None:
+    plain = pretrain(catalogue, small)
+    coding = BaseCodesConfig(levels=2, codes=8)
+    coded = pretrain(catalogue, small.model_copy(update={"base_codes": coding}))
+    chosen, books = residual_kmeans(plain.base, levels=2, codes=8, seed=small.seed)
+    assert torch.equal(coded.base, books[0][chosen[:, 0]] + books[1][chosen[:, 1]])
+    assert plain.base_bytes is None
+    assert coded.base_bytes == 60 * 2 * 3 // 8 + 4 * 2 * 8 * 8
+    lost = (plain.base - coded.base).square().sum() / plain.base.square().sum()
+    assert coded.report["lost_to_codes"] == pytest.approx(float(lost))
+    assert 0 < float(lost) < 0.5
+    assert coded.fingerprint == fingerprint(coded.base) != plain.fingerprint
 
 
 def test_no_base_needs_no_text(small: ItemsConfig, encoded: list[int]) -> None:

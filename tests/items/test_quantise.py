@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedpeft.errors import InputError
 from fedpeft.items import residual_kmeans
-from fedpeft.items.quantise import nearest_entry, revive
+from fedpeft.items.quantise import coded_bytes, nearest_entry, revive
 
 
 def rebuild(codes: Tensor, books: Tensor) -> Tensor:
@@ -149,3 +149,9 @@ def test_bad_input_is_refused(vectors: Tensor, counts: tuple[int, int, int], wor
     levels, codes, iterations = counts
     with pytest.raises(InputError, match=word):
         residual_kmeans(vectors, levels, codes, 0, iterations)
+
+
+def test_bytes_of_a_coded_table_by_hand() -> None:
+    """18 bits of codes, and two codebooks of five rows of two float32 values."""
+    assert coded_bytes(items=3, dim=2, levels=2, codes=5) == 3 + 80
+    assert coded_bytes(items=1_000_000, dim=32, levels=4, codes=256) == 4_000_000 + 131_072

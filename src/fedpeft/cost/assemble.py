@@ -129,7 +129,14 @@ def costs(
 
 def as_json(found: Sequence[Cost], scale: Scale) -> dict[str, Any]:
     """Return costs ready for JSON."""
-    return {"scale": asdict(scale), "strategies": [asdict(cost) for cost in found]}
+    return {
+        "scale": asdict(scale),
+        "strategies": [
+            # a list, as JSON reads it back
+            {**asdict(cost), "communication": [asdict(entry) for entry in cost.communication]}
+            for cost in found
+        ],
+    }
 
 
 def _storage(strategy: Strategy, scale: Scale) -> Storage:

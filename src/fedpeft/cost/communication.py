@@ -117,7 +117,10 @@ def communication(
     clients = stand_ins(strategy.training.cohort, scale)
     return tuple(
         _summarised(
-            encoding, ways[encoding], found, account(strategy.training, found, drawn, clients)
+            encoding,
+            ways[encoding],
+            found,
+            account(strategy.training, found, drawn, clients, strategy.base_bytes(scale)),
         )
         for encoding, found in prices.items()
     )
@@ -155,13 +158,17 @@ def _summarised(
 
 
 def account(
-    training: TrainingConfig, prices: Mapping[Phase, Prices], drawn: Sequence[Ints], clients: int
+    training: TrainingConfig,
+    prices: Mapping[Phase, Prices],
+    drawn: Sequence[Ints],
+    clients: int,
+    base_bytes: int | None = None,
 ) -> Ledger:
     """Return the ledger after a whole run at these prices."""
     ledger = Ledger(clients)
     phase: Phase = "warmup" if training.warmup_rounds else "adapt"
     if phase == "adapt":
-        ledger.open_version(prices[phase], None)
+        ledger.open_version(prices[phase].first(base_bytes), None)
     for number, users in enumerate(drawn):
         event = training.event_at(number)
         if event == "warmup_end":

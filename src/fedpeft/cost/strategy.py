@@ -15,6 +15,8 @@ from fedpeft.adapters.rq import RQConfig
 from fedpeft.backbones import Backbone
 from fedpeft.errors import ConfigError, FedpeftError
 from fedpeft.federation import TrainingConfig
+from fedpeft.items import BaseCodesConfig
+from fedpeft.items.quantise import coded_bytes
 from fedpeft.seeding import torch_rng
 
 
@@ -55,6 +57,8 @@ class Strategy:
         Rounds, warm-up, refresh, server optimiser.
     make_backbone
         Builds the one-client module around an item embedding.
+    base_codes
+        How the pretrained base is coded, if it is.
     """
 
     label: str
@@ -62,6 +66,13 @@ class Strategy:
     adapter: AdapterConfig
     training: TrainingConfig
     make_backbone: Callable[[ItemEmbedding], Backbone]
+    base_codes: BaseCodesConfig | None = None
+
+    def base_bytes(self, scale: Scale) -> int | None:
+        """Return the bytes of the pretrained base where codes stand for it."""
+        if self.base_codes is None:
+            return None
+        return coded_bytes(scale.items, scale.dim, self.base_codes.levels, self.base_codes.codes)
 
     def build(
         self, base: Tensor, seed: int, *, warmup: bool = False, derive: bool = False

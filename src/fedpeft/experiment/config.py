@@ -171,6 +171,17 @@ def _check_start(config: RunConfig) -> None:
             "adapter.source = 'text' makes codes from the items' encoded texts, of which "
             "items.base = 'none' has none; use another base, or adapter.source = 'table'"
         )
+    if config.items.base_codes is not None and config.items.base == "none":
+        raise ConfigError(
+            "items.base_codes need a base to stand for, which items.base = 'none' is not; use "
+            "another base, or leave them out"
+        )
+    if config.items.base_codes is not None and training.warmup_rounds:
+        raise ConfigError(
+            "items.base_codes make the download of the base smaller, but with "
+            f"training.warmup_rounds = {training.warmup_rounds} clients download the table that "
+            "the warm-up ends with; set it to 0"
+        )
     if training.private == "gradient" and not (training.private_steps or training.joint):
         raise ConfigError(
             "training.private = 'gradient' with private_steps = 0 never trains clients' private "

@@ -79,6 +79,7 @@ def strategy(config: RunConfig) -> Strategy:
         config.adapter.config,
         config.training,
         lambda item: backbone.build(config.backbone.config, item),
+        config.items.base_codes,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,10 @@ class Prices:
     base: int
     encoded_base: int
     subspace: int
+
+    def first(self, base_bytes: int | None) -> Prices:
+        """Return the prices of the pretrained base, where it is sent in so many bytes."""
+        return replace(self, base=base_bytes) if self.base and base_bytes is not None else self
 
 
 @dataclass

@@ -52,6 +52,8 @@ class Server:
         Share of all user-item pairs in the train data, from the clients' counts.
     semantic_codes
         Codes from item text, for adapters that want them.
+    base_bytes
+        Bytes of the pretrained base as it is sent; None: float32 rows.
 
     Raises
     ------
@@ -71,6 +73,7 @@ class Server:
         density: float,
         seed: int,
         semantic_codes: Codes | None = None,
+        base_bytes: int | None = None,
     ) -> None:
         if config.mode == "compress" and training.refresh_every:
             raise ConfigError(
@@ -89,7 +92,9 @@ class Server:
         self.phase: Phase = "warmup" if training.warmup_rounds else "adapt"
         self.backbone = make_backbone(self.build(self.phase, self.version, base))
         self._draw_shared()
-        self._start_subspace(None)
+        self._prepare()
+        if self.phase == "adapt":
+            self._ledger.open_version(self.prices.first(base_bytes), None)
 
     @property
     def item(self) -> ItemEmbedding:
@@ -115,12 +120,6 @@ class Server:
         shared = self.backbone.shared()
         for name, start in self.backbone.initial_shared(torch_rng(self._seed, "shared")).items():
             shared[name].copy_(start)
-
-    def _start_subspace(self, event: Event | None) -> None:
-        """Open a new version of the base in the ledger, with what its payload needs."""
-        self._prepare()
-        if self.phase == "adapt":
-            self._ledger.open_version(self.prices, event)
 
     def _prepare(self) -> None:
         """Set up what an item embedding needs: an optimiser, an empty residual, its prices."""
@@ -173,7 +172,8 @@ class Server:
         self.version += 1
         device = self.item.device
         self.backbone.item = self.build(self.phase, self.version, base.cpu()).to(device)
-        self._start_subspace(event)
+        self._prepare()
+        self._ledger.open_version(self.prices, event)
 
     @contextmanager
     def as_received(self, *, final: bool = False) -> Iterator[None]:

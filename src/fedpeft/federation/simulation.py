@@ -108,6 +108,7 @@ class Simulation:
         options: RunOptions,
         *,
         semantic_codes: Codes | None = None,
+        base_bytes: int | None = None,
     ) -> None:
         device = options.torch_device()
         training = training.fitted(split.density, split.n_users)
@@ -123,6 +124,7 @@ class Simulation:
             density=split.density,
             seed=options.seed,
             semantic_codes=semantic_codes,
+            base_bytes=base_bytes,
         )
         self.server.backbone.to(device)
         self.problem = LocalProblem(self.server.backbone, loss, training)

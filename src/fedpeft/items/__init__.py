@@ -1,7 +1,7 @@
 """Items: text to input vectors, to a base embedding and to semantic codes; no user data."""
 
 from fedpeft.items.cache import default_cache
-from fedpeft.items.config import ItemsConfig, RQVAEConfig, TrainingConfig
+from fedpeft.items.config import BaseCodesConfig, ItemsConfig, RQVAEConfig, TrainingConfig
 from fedpeft.items.encoders import Encoder, encoders
 from fedpeft.items.networks import Progress
 from fedpeft.items.pretrain import Items, pretrain, semantic_codes
@@ -9,6 +9,7 @@ from fedpeft.items.quantise import residual_kmeans
 from fedpeft.items.rqvae import SemanticCodes
 
 __all__ = [
+    "BaseCodesConfig",
     "Encoder",
     "Items",
     "ItemsConfig",

@@ -37,6 +37,18 @@ class RQVAEConfig(TrainingConfig):
     codes in use."""
 
 
+class BaseCodesConfig(ConfigModel):
+    """The base as sums of codewords: l codebooks of d rows, and l codes for each item.
+
+    What a client downloads once is then l log2(d) bits an item and the codebooks, about a thirtieth
+    of float32 rows where items are many."""
+
+    levels: int = Field(default=4, ge=1, le=16)
+    """l, codewords summed per item."""
+    codes: int = Field(default=256, ge=2, le=65536)
+    """d, rows of each codebook."""
+
+
 class ItemsConfig(ConfigModel):
     """How item texts become input vectors, a base embedding and semantic codes."""
 
@@ -52,6 +64,9 @@ class ItemsConfig(ConfigModel):
     """Hidden layers between the input vectors and the latents, mirrored in the decoder."""
     scale: float = Field(default=0.1, gt=0)
     """Standard deviation of the entries of the base embedding."""
+    base_codes: BaseCodesConfig | None = None
+    """Send the base as codes and codebooks, found by residual k-means over its rows, and use what
+    they stand for as the base; none: send rows.  Only without a warm-up, which sends the table."""
     autoencoder: TrainingConfig = TrainingConfig()
     """Training of the autoencoder."""
     rqvae: RQVAEConfig = RQVAEConfig()

@@ -21,7 +21,8 @@ from fedpeft.items.cache import Entry, cached
 from fedpeft.items.config import ItemsConfig
 from fedpeft.items.encoders import encoders
 from fedpeft.items.networks import Progress
-from fedpeft.items.rqvae import SemanticCodes, train_rqvae
+from fedpeft.items.quantise import coded_bytes, residual_kmeans
+from fedpeft.items.rqvae import SemanticCodes, sum_entries, train_rqvae
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,17 +35,21 @@ class Items:
         Input vectors, float32 of shape (n, D); None when the base is 'none', or to save memory.
     base
         Base embedding, float32 of shape (n, k); rows of items without text are zero.
+    base_bytes
+        Bytes of the base as a client downloads it, where codes stand for its rows; None: rows.
     fingerprint
         SHA-256 of the base; adapter artifacts name it.
     report
         JSON-able: encoder, text_dim, items_without_text, and of the base the fields of
-        `fedpeft.items.autoencoder.LatentReport`.
+        `fedpeft.items.autoencoder.LatentReport`, and where the base is coded the share of its sum
+        of squares that this loses.
     """
 
     inputs: Tensor | None
     base: Tensor
     fingerprint: str
     report: dict[str, Any]
+    base_bytes: int | None = None
 
 
 def pretrain(
@@ -89,7 +94,20 @@ def pretrain(
         "base": config.base,
         **told,
     }
-    return Items(inputs, tensors["base"], fingerprint(tensors["base"]), about)
+    base = tensors["base"]
+    if config.base_codes is None:
+        return Items(inputs, base, fingerprint(base), about)
+    levels, codes = config.base_codes.levels, config.base_codes.codes
+    chosen, books = residual_kmeans(base, levels, codes, config.seed)
+    coded = sum_entries(books, chosen)
+    lost = float((base - coded).square().sum() / base.square().sum())
+    return Items(
+        inputs,
+        coded,
+        fingerprint(coded),
+        {**about, "lost_to_codes": lost},
+        base_bytes=coded_bytes(n, config.dim, levels, codes),
+    )
 
 
 def semantic_codes(
