@@ -225,12 +225,11 @@ def render() -> str:
     small, swept = by_items[3706], {n: by_items[n] for n in ITEMS}
     whole = megabytes(small["Full"])
     cold = {
-        (n, kind): megabytes(
-            count(scale_of({}, items=n), {"training": {"warmup_rounds": 0}})[label]
-        )
-        for n in (3706, ITEMS[-1])
-        for kind, label in (("lora", LABELS[1]), ("hash", LABELS[2]))
+        (n, label): count(scale_of({}, items=n), {"training": {"warmup_rounds": 0}})[label]
+        for n, label in ((3706, LABELS[1]), (ITEMS[-1], LABELS[2]))
     }
+    as_codes = {"training": {"warmup_rounds": 0}, "items": {"base_codes": {}}}
+    coded = count(scale_of({}, items=ITEMS[-1]), as_codes)
     bare = count(scale_of({}, items=ITEMS[-1]), {"adapter": {"kind": "hash", "mode": "compress"}})
     loads = sorted(point["load"] for point in points)
     million = next(point for point in points if point["scale"]["items"] == 1_000_000)
@@ -253,9 +252,9 @@ def render() -> str:
         narrow=f"{100 * megabytes(small['Full'], 'int8') / whole:.0f} %",
         halved=f"{100 * megabytes(small['Full'], 'float16') / whole:.0f} %",
         adapted=f"{100 * megabytes(small['P-LoRA r=4']) / whole:.0f} %",
-        cold=lambda n, kind: (
-            f"{cold[n, kind]:,.1f} MB" if n < 10**6 else f"{cold[n, kind]:,.0f} MB"
-        ),
+        cold_small=f"{megabytes(cold[3706, LABELS[1]]):.1f} MB",
+        cold_large=f"{megabytes(cold[ITEMS[-1], LABELS[2]]):,.0f} MB",
+        coded_large=f"{megabytes(coded[LABELS[2]]):,.0f} MB",
         touched=f"{166 * (4 * 32 + 4):,} bytes",
         all_items=", ".join(
             f"{label} {cost.computation.step.flops / 1e6:.2f} million"
