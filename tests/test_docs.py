@@ -62,25 +62,12 @@ def toml_blocks(*, grids: bool) -> list[str]:
     return [block for block in found if "[project" not in block and ("[axes" in block) == grids]
 
 
-def test_configuration_page_is_up_to_date() -> None:
-    script = runpy.run_path(str(ROOT / "docs" / "generate_configuration.py"))
-    assert script["PAGE"].read_text("utf-8") == script["render"](), (
-        "run: python docs/generate_configuration.py"
-    )
-
-
-def test_cost_page_is_up_to_date() -> None:
-    script = runpy.run_path(str(ROOT / "docs" / "generate_costs.py"))
-    assert script["PAGE"].read_text("utf-8") == script["render"](), (
-        "run: python docs/generate_costs.py"
-    )
-
-
-def test_results_page_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["configuration", "costs", "results"])
+def test_generated_page_is_up_to_date(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "docs")  # as for a script that lies there
-    script = runpy.run_path(str(ROOT / "docs" / "generate_results.py"))
+    script = runpy.run_path(str(ROOT / "docs" / f"generate_{name}.py"))
     assert script["PAGE"].read_text("utf-8") == script["render"](), (
-        "run: python docs/generate_results.py"
+        f"run: python docs/generate_{name}.py"
     )
 
 
