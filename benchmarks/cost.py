@@ -48,9 +48,9 @@ def warmups() -> str:
     return " or ".join(map(str, sorted(rounds)))
 
 
-def count() -> list[list[Cost]]:
-    """Return the costs at every size, counted."""
-    return [costs(strategies({}), scale_of({}, items=items), measured=False) for items in ITEMS]
+def count() -> dict[int, list[Cost]]:
+    """Return the costs by number of items, counted."""
+    return {n: costs(strategies({}), scale_of({}, items=n), measured=False) for n in ITEMS}
 
 
 def main() -> None:
@@ -60,7 +60,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.plot:
         write_json(FILE, measure())
-    draw(dict(zip(ITEMS, count(), strict=True)), warmups(), RESULTS)
+    draw(count(), warmups(), RESULTS)
 
 
 if __name__ == "__main__":

@@ -182,9 +182,10 @@ def _choices(strategy: Strategy, scale: Scale, item: ItemEmbedding | None) -> Ch
     """Return the choices of all items; `item` is their module, where it was built."""
     if isinstance(strategy.adapter, RQConfig) and scale.items > DERIVED_ITEMS:
         return None
-    if item is None and scale.items * _rows_of_an_item(strategy, scale) > CHOSEN_ROWS:
-        return None
-    if item is None:  # which rows an item has does not depend on how long they are
+    if item is None:
+        if scale.items * _rows_of_an_item(strategy, scale) > CHOSEN_ROWS:
+            return None
+        # which rows an item has does not depend on how long they are
         thin = torch.zeros(scale.items, 1)
         item = strategy.build(thin, scale.seed).item
     return choices(item)

@@ -114,6 +114,7 @@ def load_checkpoint(
     """
 
     def accept(extra: dict[str, Any]) -> None:
+        """Refuse what was made with other data or another model."""
         if extra["split"] != prepared.split.fingerprint:
             raise ArtifactError(
                 f"{folder.path} was made with other data: its split is {extra['split'][:12]}, "

@@ -34,7 +34,8 @@ class Items:
     inputs
         Input vectors, float32 of shape (n, D); None when the base is 'none', or to save memory.
     base
-        Base embedding, float32 of shape (n, k); rows of items without text are zero.
+        Base embedding, float32 of shape (n, k); rows of items without text are zero, or nearly so
+        where codes stand for them.
     base_bytes
         Bytes of the base as a client downloads it, where codes stand for its rows; None: rows.
     fingerprint
