@@ -153,6 +153,16 @@ def test_alternatives_of_a_run(adapter: str, here: Path) -> None:
     assert full["upload_encoding"] == ("float32" if adapter == "full" else "int8")
 
 
+def test_alternatives_of_a_full_table_have_its_coded_base(here: Path) -> None:
+    words = ("--rounds", "10", "--adapter", "full", "--out", "new")
+    coded = ("--set", "items.base_codes.levels=2", "--set", "items.base_codes.codes=2")
+    assert fedpeft("run", *SMALL, *words, *coded).code == 0
+    cost = json.loads((here / "new" / "result.json").read_text())["cost"]
+    sent = {c["label"]: c["communication"][0] for c in cost["strategies"]}
+    assert sent["Full"]["base"] == 0
+    assert 0 < sent["P-LoRA r=4"]["base"] < sent["Full"]["upload_round"]
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -123,7 +123,9 @@ def run_costs(config: RunConfig, dataset: Dataset) -> dict[str, Any] | None:
     """
     values = config.to_dict()
     if config.adapter.kind == "full":
-        own = ("warmup_rounds", "refresh_every", "server_optimizer")
+        own = ["refresh_every", "server_optimizer"]
+        if config.items.base_codes is None:  # which go without a warm-up
+            own.append("warmup_rounds")
         recipe = resolve({**values, "training": {}}).training
         same = [key for key in ENCODINGS if getattr(recipe, key) == getattr(config.training, key)]
         for key in (*own, *same):
