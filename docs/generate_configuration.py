@@ -323,6 +323,8 @@ def _by_adapter(values: Mapping[str, Any]) -> str:
     return "; ".join([f"{', '.join(kinds)}: {value}" for value, kinds in few] + [f"else {common}"])
 
 
+PAGES = {PAGE: render}
+
 if __name__ == "__main__":
     PAGE.write_text(render(), encoding="utf-8")
     print(PAGE)

@@ -265,10 +265,7 @@ def render() -> str:
     )
 
 
-def main() -> None:
-    """Write the page."""
-    PAGE.write_text(render(), encoding="utf-8")
-
+PAGES = {PAGE: render}
 
 if __name__ == "__main__":
-    main()
+    PAGE.write_text(render(), encoding="utf-8")

@@ -1,156 +1,42 @@
-"""Writes docs/results.md and its pictures: the prose of results.md.j2 around committed records.
+"""Writes docs/results.md and docs/results-tables.md, and their pictures.
 
     python docs/generate_results.py
 
-Every figure on the page comes from a file in ``experiments/results``, made by
-``fedpeft report SWEEP --records experiments/results/NAME.jsonl``.  What the project claims is
-judged in ``verdicts.py``, beside this file.
+The prose is that of the templates beside them; every figure in a table, and what the prose asks
+for, comes from a file in ``experiments/results``, made by
+``fedpeft report SWEEP --records experiments/results/NAME.jsonl``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from fedpeft.report.sweeps import CellResult, Facet, Interval, read_records
-from fedpeft.report.sweeps.cells import MAIN
-from fedpeft.report.table import floor_label
-from verdicts import RESULTS, claims, count, exceptions, sweep, verdicts
+from quotes import pairs, quote, sweep
+from tables import ablation, tables
+from verdicts import (
+    claims,
+    deviations,
+    doubtful,
+    exceptions,
+    tally,
+    targets,
+    verdicts,
+    won,
+)
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "results.md"
-PROSE = ROOT / "docs" / "results.md.j2"
-PICTURES = ROOT / "docs" / "img"
+DOCS = Path(__file__).resolve().parent
+PICTURES = DOCS / "img"
 
-DEFAULTS = ("P-LoRA", "P-Hash", "P-RQ")
-WIDER = ("P-LoRA, k=64", "P-Hash, k=64", "P-RQ, k=64")
-SMALLER = ("P-RQ 170 x 4",)
-HIGHER = ("P-LoRA r=8",)
-
-
-def tables(name: str) -> str:
-    """Return the tables of one sweep, one for each facet, with where they come from."""
-    records = read_records(RESULTS / f"{name}.jsonl")
-    done = [row for row in records.rows if row["status"] == "done"]
-    unfinished = (
-        "" if len(done) == len(records.rows) else f" ({len(done)} of {len(records.rows)} runs)"
-    )
-
-    head = (
-        f"From [{name}.jsonl](../experiments/results/{name}.jsonl), made by "
-        f"`{records.facts.command}`{unfinished}; commit {all_of(done, 'commit', 12)}; split "
-        f"{all_of(done, 'split', 16)}.\n"
-    )
-    return "\n".join([head, *map(table, sweep(name))])
-
-
-def all_of(rows: Sequence[Mapping[str, Any]], column: str, digits: int) -> str:
-    """Return the first digits of what rows have in a column."""
-    return ", ".join(sorted({f"`{row[column][:digits]}`" for row in rows}))
-
-
-def table(facet: Facet) -> str:
-    """Return one table: a row per cell, then the floors."""
-    data = next(row for cell in facet.cells for row in cell.rows.values())
-    size = ", ".join(f"{data[f'dataset.{key}']:,} {key}" for key in ("users", "items"))
-    reference = facet.reference.labels[facet.axes[0]] if facet.reference else "the full table"
-    lines = [
-        f"**{facet.title or data['dataset.name']}** ({size}, "
-        f"{data['dataset.interactions']:,} interactions)\n",
-        "| | seeds | HR@10 | NDCG@10 | NDCG@10, full ranking | NDCG@10 against "
-        f"{reference} | bytes a round, both ways | MB a client, whole run | MB to 95 % of "
-        f"{reference} |",
-        "|---" * 9 + "|",
-        *(row(facet, cell) for cell in facet.cells if cell.rows),
-        *floors(facet),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def row(facet: Facet, cell: CellResult) -> str:
-    """Return the line of one cell."""
-    figures = [
-        facet.name(cell),
-        ", ".join(map(str, cell.rows)),
-        *(str(cell.metric(name) or "-") for name in ("sampled.hr@10", MAIN, "full.ndcg@10")),
-        difference(cell.differences.get(MAIN)),
-        f"{cell.round_bytes or 0:,.0f}",
-        f"{(cell.total_bytes or 0) / 1e6:.2f}"
-        + ("" if cell.share is None or cell is cell.reference else f" ({cell.share:.1%})"),
-        "not reached" if cell.target_bytes is None else f"{cell.target_bytes / 1e6:.2f}",
-    ]
-    return f"| {' | '.join(figures)} |"
-
-
-def floors(facet: Facet) -> Iterator[str]:
-    """Return the lines of the floors."""
-    for name, metrics in facet.floors().items():
-        figures = (
-            f"{metrics[f'test.{metric}']:.4f}" for metric in ("sampled.hr@10", MAIN, "full.ndcg@10")
-        )
-        yield f"| {floor_label(name)} | | {' | '.join(figures)} | | | | |"
-
-
-def difference(found: Interval | None) -> str:
-    """Return a paired difference with its interval and what it means."""
-    if found is None:
-        return "-"
-    if found.low is None or found.high is None:
-        return f"{found.mean:+.4f} (one seed)"
-    return f"{found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f}: {found.verdict})"
-
-
-def ablation(name: str) -> str:
-    """Return an ablation's test NDCG@10 and share of the bytes: a table for each data set.
-
-    Of the two axes that vary, the second gives the columns; a single one gives the rows.
-    """
-    done = [row for row in read_records(RESULTS / f"{name}.jsonl").rows if row["status"] == "done"]
-    lines = [
-        f"From [{name}.jsonl](../experiments/results/{name}.jsonl); commit "
-        f"{all_of(done, 'commit', 12)}; split {all_of(done, 'split', 16)}."
-    ]
-    by_source: dict[str, list[CellResult]] = {}
-    for facet in sweep(name):
-        for cell in facet.cells:
-            if cell.rows:
-                by_source.setdefault(cell.labels["data.source"], []).append(cell)
-    for source, cells in by_source.items():
-        down, across = [*(axis for axis in cells[0].labels if axis != "data.source"), ""][:2]
-        found: dict[str, dict[str, str]] = {}
-        for cell in cells:
-            column = cell.labels.get(across, "NDCG@10")
-            found.setdefault(cell.labels[down], {})[column] = _in_short(cell)
-        columns = list(dict.fromkeys(column for row in found.values() for column in row))
-        seeds = sorted({seed for cell in cells for seed in cell.rows})
-        lines += [
-            f"\n**{source}**, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}\n",
-            f"| {_term(down)} | {' | '.join(_columns(across, columns))} |",
-            "|---" * (1 + len(columns)) + "|",
-            *(
-                f"| {label} | {' | '.join(row.get(column, '-') for column in columns)} |"
-                for label, row in found.items()
-            ),
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def _in_short(cell: CellResult) -> str:
-    """Return a cell's NDCG@10 and its share of the bytes."""
-    share = "" if cell.share is None or cell is cell.reference else f" ({cell.share:.1%})"
-    return f"{cell.metric(MAIN)}{share}"
-
-
-def _term(axis: str) -> str:
-    return axis.rpartition(".")[2]
-
-
-def _columns(axis: str, labels: Sequence[str]) -> list[str]:
-    """Return column titles, with the axis's name where a label is a number."""
-    return [f"{_term(axis)} {label}" if label[:1].isdigit() else label for label in labels]
+GROUPS: dict[str, tuple[str, ...]] = {
+    "DEFAULTS": ("P-LoRA", "P-Hash", "P-RQ"),
+    "OTHERS": ("P-LoRA r=8", "P-RQ 170 x 4"),
+    "WIDER": ("P-LoRA, k=64", "P-Hash, k=64", "P-RQ, k=64"),
+}
+"""Strategies of the grid that stand in one table."""
 
 
 def path_of(name: str, title: str, of: str) -> Path:
@@ -181,8 +67,8 @@ def draw_overview(name: str, strategies: Sequence[str], file: Path) -> None:
     save_png(overview(sweep(name), width=760, theme=PICTURE, only=strategies), file)
 
 
-def render(*, drawing: bool = False) -> str:
-    """Return the page; pictures are drawn only if asked for."""
+def render(page: Path, *, drawing: bool = False) -> str:
+    """Return a page; pictures are drawn only if asked for."""
 
     def picture(name: str, title: str, of: str) -> str:
         if drawing:
@@ -199,18 +85,18 @@ def render(*, drawing: bool = False) -> str:
             draw_overview(name, strategies, file)
         return f"![difference in NDCG@10 to the full table, cell by cell](img/{file.name})\n"
 
-    page = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    told = (tables, verdicts, count, claims, ablation, exceptions, picture, overview)
-    functions = {f.__name__: f for f in told}
-    return page.from_string(PROSE.read_text(encoding="utf-8")).render(
-        **functions, DEFAULTS=DEFAULTS, WIDER=WIDER, SMALLER=SMALLER, HIGHER=HIGHER
+    environment = Environment(
+        undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
     )
+    told = (ablation, claims, deviations, doubtful, exceptions, overview, pairs, picture)
+    told += (quote, tables, tally, targets, verdicts, won)
+    functions = {f.__name__: f for f in told}
+    template = environment.from_string(page.with_suffix(".md.j2").read_text(encoding="utf-8"))
+    return template.render(**functions, **GROUPS)
 
 
-def main() -> None:
-    """Write the page and its pictures."""
-    PAGE.write_text(render(drawing=True), encoding="utf-8")
-
+PAGES = {page: partial(render, page) for page in (DOCS / "results.md", DOCS / "results-tables.md")}
 
 if __name__ == "__main__":
-    main()
+    for page, text in PAGES.items():
+        page.write_text(text(drawing=True), encoding="utf-8")

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Sequence
 
-from fedpeft.report.sweeps import CellResult, Facet, facets, paired_interval, read_records
+from fedpeft.report.sweeps import CellResult, paired_interval
 from fedpeft.report.sweeps.cells import MAIN
+from quotes import by_strategy, fewer, sweep
 
+NOT_RUN = "not run"
 SEEDS = 3
 """Seeds that a verdict on accuracy should have; with two it is marked."""
-RESULTS = Path(__file__).resolve().parents[1] / "experiments" / "results"
-
-
-def sweep(name: str) -> list[Facet]:
-    """Return those facets of a committed sweep in which something has run, data set by data set."""
-    found = facets(read_records(RESULTS / f"{name}.jsonl"))
-    return [facet for facet in found if any(cell.rows for cell in facet.cells)]
 
 
 def allowed(cell: CellResult) -> float:
@@ -33,7 +28,7 @@ def verdict(cell: CellResult, full: CellResult) -> str:
     found = paired_interval(cell.values(column), full.values(column))
     standard = full.metric(MAIN)
     if found is None or standard is None or cell.total_bytes is None or full.total_bytes is None:
-        return "not run"
+        return NOT_RUN
     share, std = cell.total_bytes / full.total_bytes, standard.std
     judged = std is not None and found.low is not None
     told = f"{found.mean:+.4f} at {share:.1%}"
@@ -53,56 +48,99 @@ def verdict(cell: CellResult, full: CellResult) -> str:
 
 
 def verdicts(name: str, strategies: Sequence[str], full: str = "Full") -> str:
-    """Return the verdict on some strategies, for every backbone and data set of a grid."""
+    """Return the verdicts on some strategies, for every backbone and data set that has any."""
     lines = [
         f"| | seeds | {full}: NDCG@10 | {' | '.join(strategies)} |",
         "|---" * (3 + len(strategies)) + "|",
     ]
-    for facet, cells in _cells(name):
-        standard = cells[full]
-        figures = f"{len(standard.rows) or '-'} | {standard.metric(MAIN) or '-'}"
-        told = " | ".join(verdict(cells[strategy], standard) for strategy in strategies)
-        lines.append(f"| {facet.title} | {figures} | {told} |")
+    for facet, cells in by_strategy(name):
+        told = [verdict(cells[strategy], cells[full]) for strategy in strategies]
+        if any(each != NOT_RUN for each in told):
+            figures = f"{len(cells[full].rows)} | {cells[full].metric(MAIN)}"
+            shown = " | ".join("-" if each == NOT_RUN else each for each in told)
+            lines.append(f"| {facet.title} | {figures} | {shown} |")
     return "\n".join(lines) + "\n"
 
 
-def _cells(name: str) -> Iterator[tuple[Facet, dict[str, CellResult]]]:
-    """Yield every facet of a grid with its cells by strategy."""
-    for facet in facets(read_records(RESULTS / f"{name}.jsonl")):
-        yield facet, {cell.labels["strategy"]: cell for cell in facet.cells}
-
-
-def count(name: str, strategies: Sequence[str], full: str = "Full") -> str:
-    """Return in how many cells of a grid some strategies were run, and how many they won."""
+def won(name: str, strategies: Sequence[str], full: str = "Full") -> str:
+    """Return how many cells at least one of some strategies won, of those with a verdict."""
     told = [
         [verdict(cells[strategy], cells[full]) for strategy in strategies]
-        for _, cells in _cells(name)
+        for _, cells in by_strategy(name)
     ]
-    run = [found for found in told if any(each != "not run" for each in found)]
-    open_ = sum(all(each.endswith(("no verdict", "not run")) for each in found) for found in run)
-    won = [[each.endswith("**won**") for each in found] for found in run]
-    whole = [each for each, found in zip(won, run, strict=True) if "not run" not in found]
-    text = f"run in {len(run)} of {len(told)} cells"
-    if open_:
-        text += f" ({open_} with one seed, so without a verdict)"
-    text += f", won in {sum(map(any, won))} by at least one of the {len(strategies)}"
-    if whole:
-        text += f"; {len(whole)} have all of them, of which {sum(map(all, whole))} won by each"
-    return text
+    judged = [each for each in told if any(e.endswith(("**won**", ")")) for e in each)]
+    return f"{sum(any(e.endswith('**won**') for e in each) for each in judged)} of {len(judged)}"
 
 
-def claims(name: str) -> str:
-    """Return, for each P- cell with a reference, how it stands to the claim."""
-    lines = []
+def tally(name: str, strategies: Sequence[str], full: str = "Full") -> str:
+    """Return how often some strategies won or lost, and what for."""
+    found = Counter(
+        verdict(cells[strategy], cells[full]).partition(": ")[2]
+        for _, cells in by_strategy(name)
+        for strategy in strategies
+    )
+    lost = {
+        f"lost on {what}": found[f"lost ({what})"]
+        for what in ("accuracy", "bytes", "accuracy and bytes")
+    }
+    told = {"won": found["**won**"], **lost, "without a verdict": found["no verdict"]}
+    told["not run"] = found[""]
+    return ", ".join(f"{count} {what}" for what, count in told.items() if count)
+
+
+def doubtful(name: str, strategies: Sequence[str]) -> tuple[int, int]:
+    """Return how many losses on accuracy are within noise, and how many wins reliably lower."""
+    lost = lower = 0
+    for _, cells in by_strategy(name):
+        for strategy in strategies:
+            told = verdict(cells[strategy], cells["Full"])
+            noise = cells[strategy].differences.get(MAIN)
+            if noise is not None:
+                lost += "lost (accuracy" in told and noise.verdict == "within noise"
+                lower += told.endswith("**won**") and noise.verdict == "below"
+    return lost, lower
+
+
+def deviations(name: str) -> str:
+    """Return the range of the full table's deviation over the seeds, over the cells of a grid."""
+    found = [
+        score.std
+        for _, cells in by_strategy(name)
+        if (score := cells["Full"].metric(MAIN)) is not None and score.std is not None
+    ]
+    return f"{min(found):.4f} to {max(found):.4f}"
+
+
+def claims(name: str, title: str, strategies: Sequence[str]) -> str:
+    """Return a table of some cells of one facet: accuracy, bytes, and how they stand to the claim.
+
+    A cell that is no adapter makes no claim.
+    """
+    lines = [
+        "| | seeds | NDCG@10 | against Full | MB a client | times fewer to 95 % | the claim |",
+        "|---" * 7 + "|",
+    ]
+    cells = next(cells for facet, cells in by_strategy(name) if facet.title == title)
+    for strategy in strategies:
+        cell, full = cells[strategy], cells["Full"]
+        gap = cell.differences.get(MAIN)
+        seeds, score = len(cell.rows), cell.metric(MAIN)
+        against = "-" if gap is None else f"{gap.mean:+.4f} ({gap.verdict})"
+        size = f"{(cell.total_bytes or 0) / 1e6:.2f} ({cell.share or 0:.1%})"
+        told = verdict(cell, full).partition(": ")[2] if strategy.startswith("P-") else ""
+        lines.append(
+            f"| {strategy} | {seeds} | {score} | {against} | {size} | {fewer(cell)} | {told} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def targets(name: str, strategies: Sequence[str]) -> str:
+    """Return how many times fewer bytes than Full some strategies take to 95 % of it, by cell."""
+    lines = [f"| | {' | '.join(strategies)} |", "|---" * (1 + len(strategies)) + "|"]
     for facet in sweep(name):
-        for cell in facet.cells:
-            label = cell.labels["strategy"]
-            if not label.startswith("P-") or not cell.differences or cell.reference is None:
-                continue
-            target, full = cell.target_bytes, cell.reference.target_bytes
-            fewer = f"{full / target:.1f} times fewer" if target and full else "not reached"
-            told = verdict(cell, cell.reference)
-            lines.append(f"- {facet.title}, {label}: {told}; bytes to 95 % of Full: {fewer}.")
+        cells = {cell.labels["strategy"]: cell for cell in facet.cells}
+        told = " | ".join(fewer(cells[strategy]) for strategy in strategies)
+        lines.append(f"| {facet.title} | {told} |")
     return "\n".join(lines) + "\n"
 
 

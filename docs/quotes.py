@@ -1,0 +1,110 @@
+"""Cells of the committed sweeps, for the pages that quote them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from fedpeft.report.sweeps import CellResult, Facet, facets, paired_interval, read_records
+from fedpeft.report.sweeps.cells import MAIN
+
+RESULTS = Path(__file__).resolve().parents[1] / "experiments" / "results"
+NUMBERS = ("no", "one", "two", "three", "four", "five")
+
+
+def sweep(name: str) -> list[Facet]:
+    """Return those facets of a committed sweep in which something has run, data set by data set."""
+    return [facet for facet in _facets(name) if any(cell.rows for cell in facet.cells)]
+
+
+def by_strategy(name: str) -> Iterator[tuple[Facet, dict[str, CellResult]]]:
+    """Yield every facet of a grid with its cells by strategy, run or not."""
+    for facet in _facets(name):
+        yield facet, {cell.labels["strategy"]: cell for cell in facet.cells}
+
+
+@cache
+def _facets(name: str) -> list[Facet]:
+    return facets(read_records(RESULTS / f"{name}.jsonl"))
+
+
+@dataclass(frozen=True)
+class Quote:
+    """What a sentence may say of a cell, as text."""
+
+    cell: CellResult
+    others: dict[str, CellResult]
+
+    @property
+    def seeds(self) -> str:
+        """Return how many seeds it has."""
+        count = len(self.cell.rows)
+        return f"{NUMBERS[count]} seed{'s' * (count != 1)}"
+
+    @property
+    def ndcg(self) -> str:
+        """Return NDCG@10 on test with its deviation."""
+        return str(self.cell.metric(MAIN))
+
+    @property
+    def validation(self) -> str:
+        """Return the last NDCG@10 on validation."""
+        found = self.cell.metric(MAIN, "validation")
+        assert found is not None
+        return f"{found.mean:.4f}"
+
+    def after(self, rounds: int) -> str:
+        """Return NDCG@10 on validation after some rounds, mean over the seeds."""
+        found = [ndcg for curve in self.cell.curves.values() for n, _, ndcg in curve if n == rounds]
+        assert len(found) == len(self.cell.curves), f"no evaluation after round {rounds}"
+        return f"{sum(found) / len(found):.4f}"
+
+    @property
+    def share(self) -> str:
+        """Return its bytes as a share of the reference's."""
+        return self.share_of("Full")
+
+    def share_of(self, full: str) -> str:
+        """Return its bytes as a share of another cell's."""
+        mine, whole = self.cell.total_bytes, self.others[full].total_bytes
+        assert mine is not None
+        assert whole
+        return f"{mine / whole:.1%}"
+
+    @property
+    def fewer(self) -> str:
+        """Return how many times fewer bytes it takes to 95 % of the reference than that takes."""
+        return fewer(self.cell)
+
+    def against(self, other: str) -> str:
+        """Return the paired difference in NDCG@10 on test to another cell, with its interval."""
+        found = paired_interval(
+            self.cell.values(f"test.{MAIN}"), self.others[other].values(f"test.{MAIN}")
+        )
+        assert found is not None
+        if found.low is None or found.high is None:
+            return f"{found.mean:+.4f}, one seed"
+        return f"{found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+
+
+def quote(name: str, title: str, strategy: str) -> Quote:
+    """Return what may be said of one cell of a committed sweep."""
+    cells = next(cells for facet, cells in by_strategy(name) if facet.title == title)
+    return Quote(cells[strategy], cells)
+
+
+def pairs(name: str, strategy: str, other: str) -> list[str]:
+    """Return the difference of two strategies in NDCG@10 on test, wherever both have run."""
+    return [
+        f"{facet.title} {Quote(cells[strategy], cells).against(other)}"
+        for facet, cells in by_strategy(name)
+        if cells[strategy].rows and cells[other].rows
+    ]
+
+
+def fewer(cell: CellResult) -> str:
+    """Return how many times fewer bytes a cell takes to 95 % of its reference; "-" if never."""
+    full = cell.reference.target_bytes if cell.reference else None
+    return f"{full / cell.target_bytes:.1f}" if full and cell.target_bytes else "-"
