@@ -10,6 +10,7 @@ for, comes from a file in ``experiments/results``, made by
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -45,12 +46,13 @@ def path_of(name: str, title: str, of: str) -> Path:
     return PICTURES / f"results-{name}-{words}-{of}.png"
 
 
-def draw(name: str, title: str, of: str) -> None:
-    """Draw one facet: accuracy against bytes ("total"), or learning curves ("curves")."""
+def draw(name: str, title: str, of: str, strategies: Sequence[str]) -> None:
+    """Draw cells of one facet: accuracy against bytes ("total"), or learning curves ("curves")."""
     from fedpeft.report.sweeps.charts import curves, pareto
     from fedpeft.report.theme import PICTURE, save_png
 
     facet = next(facet for facet in sweep(name) if facet.title == title)
+    facet = replace(facet, cells=[c for c in facet.cells if c.labels["strategy"] in strategies])
     chart = (
         pareto(facet, "total", width=640, theme=PICTURE)
         if of == "total"
@@ -70,9 +72,9 @@ def draw_overview(name: str, strategies: Sequence[str], file: Path) -> None:
 def render(page: Path, *, drawing: bool = False) -> str:
     """Return a page; pictures are drawn only if asked for."""
 
-    def picture(name: str, title: str, of: str) -> str:
+    def picture(name: str, title: str, of: str, strategies: Sequence[str]) -> str:
         if drawing:
-            draw(name, title, of)
+            draw(name, title, of, strategies)
         what = {
             "total": "test NDCG@10 against all bytes of a client",
             "curves": "validation NDCG@10 against megabytes of a client",
