@@ -41,6 +41,12 @@ def test_pace_of_what_runs() -> None:
     assert Estimate().left([resumed], []) == pytest.approx(5, rel=0.01)
 
 
+def test_a_run_that_had_only_its_last_evaluation_left_tells_nothing() -> None:
+    estimate = Estimate()
+    estimate.learn(process("a", 100, first=100, seconds=20))
+    assert estimate.left([process("a", 0, seconds=0)], []) is None
+
+
 def test_groups_and_processes() -> None:
     estimate = Estimate()
     estimate.learn(process("slow", 100, seconds=100))

@@ -164,6 +164,14 @@ BAD = {
     "'adapter.rank' = {low = 1, high = 3}": "search.keys.adapter.rank: the axis a sets it",
     "[axes]\nrecipe = ['paper']\n[search]\ntrials = 1\n[search.keys]\n"
     "recipe = {choices = ['paper']}": "search.keys.recipe: the axis recipe sets it",
+    "axes.recipe = ['fedpeft[1]']\nexclude = [{recipe = 'fedpeft[12]'}]": "exclude.0 fits no cell",
+    "exclude = [{recipe = 'p?per'}]\naxes.recipe = ['paper']": "exclude.0 fits no cell",
+    '[axes]\n"training.rounds" = [2, 3]\n[axes.v.x]\ntraining.rounds = 1': (
+        "has training.rounds = 1, as another axis or extra sets it too; drop one of them"
+    ),
+    "[axes]\n" + "\n".join(f'"a.{name}" = {list(range(40))}' for name in "bcdefg"): (
+        "the axes have 4,096,000,000 combinations, more than 100,000"
+    ),
     "compare = {axis = 'x', reference = 'x'}": "compare.axis: 'x' is no axis",
     "compare = {axis = 'x'}": "compare.reference is missing",
     "search = {trials = 1, keys = {}}": "search.keys = {}: ",

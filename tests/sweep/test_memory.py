@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedpeft.sweep.folder import available_memory
-from fedpeft.sweep.memory import Budget
+from fedpeft.sweep.memory import LEAST, Budget
 
 GROUPS = st.sampled_from(["small", "middle", "large", "huge"])
 PEAKS = {"small": 1, "middle": 4, "large": 9, "huge": 50}
@@ -29,8 +29,10 @@ def test_never_more_processes_than_jobs() -> None:
 
 
 def test_unknown_groups() -> None:
+    assert Budget(12 * LEAST, 3, {}).predict("new") == 4 * LEAST  # an equal share: 3 are to run
     budget = Budget(12, 3, {})
-    assert budget.predict("new") == 4  # an equal share, so that as many run as were asked for
+    assert budget.predict("new") == LEAST
+    assert budget.next(["new"], ["new"]) is None  # a budget that no two fit is kept at once
     budget.learn("large", 9)
     assert budget.predict("new") == 9  # as much as the largest that was seen
     budget.learn("large", 5)

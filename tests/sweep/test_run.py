@@ -170,6 +170,17 @@ def test_two_sweeps_of_one_folder(tmp_path: Path) -> None:
         pass
 
 
+def test_a_folder_of_another_grid_is_left_alone(tmp_path: Path) -> None:
+    facts = tmp_path / "out" / "sweep.json"
+    facts.parent.mkdir()
+    facts.write_text('{"name": "other"}')
+    grid = write_grid(tmp_path, f"seeds = [0]\n{SMALL}{STRATEGIES}")
+    done = fedpeft("sweep", str(grid), "--out", str(facts.parent))
+    assert done.code == 2
+    assert "holds the sweep of 'other', not of 'grid'; choose another --out" in done.err
+    assert [path.name for path in facts.parent.iterdir()] == ["sweep.json"]
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "null", '{"a": 1}', '{"a": {"x": 1}}'])
 def test_a_damaged_state_is_told(text: str, tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pytest
 from cli.tools import fedpeft
 from fedpeft.errors import ArtifactError, ConfigError, MissingExtraError
 from fedpeft.sweep import read_grid
+from fedpeft.sweep.file import RangeConfig
 from fedpeft.sweep.folder import Outcome, SweepFolder
-from fedpeft.sweep.search import Search, check_search
+from fedpeft.sweep.search import Search, _rounded, check_search
 
 from .grids import SMALL, STRATEGIES, write_grid
 
@@ -66,7 +68,38 @@ def test_trials_are_taken_up_again(tmp_path: Path) -> None:
         ("seeds = [0, 1]", "seeds = [2, 3]"),
     ],
 )
-def test_a_search_of_other_settings_begins_anew(was: str, now: str, tmp_path: Path) -> None:
+def test_a_search_of_other_settings_begins_anew(
+    was: str, now: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("optuna")
+    monkeypatch.setattr("fedpeft.sweep.search._objective", lambda job: 0.5)
+    search, _ = made(tmp_path)
+    taken = search.begin(4)
+    while taken:
+        for job in taken:
+            job.folder.mkdir(parents=True)
+            (job.folder / "result.json").touch()
+        taken = search.follow()
+    assert made(tmp_path)[0].begin(1) == []  # it has had its trials
+    assert made(tmp_path, GRID.replace(was, now))[0].begin(1)
+    assert made(tmp_path)[0].begin(1) == []  # and back
+
+
+def test_trials_of_equal_settings_share_a_run(tmp_path: Path) -> None:
+    """Two processes in one run folder would spoil it."""
+    pytest.importorskip("optuna")
+    text = GRID.replace(KEYS, '"training.refresh_every" = {choices = [0]}')
+    search, folder = made(tmp_path, text)
+    jobs = search.begin(100)
+    assert len({job.folder for job in jobs}) == len(jobs) == 2 * 2 * 2  # studies, choices, seeds
+    again = made(tmp_path, text)[0]
+    assert {job.folder for job in again.begin(100)} == {job.folder for job in jobs}
+    for job in jobs:
+        folder.record(job, Outcome(1, "diverged"))
+    assert search.follow() == []
+
+
+def test_what_failed_is_tried_again(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     search, folder = made(tmp_path)
     taken = search.begin(4)
@@ -74,9 +107,65 @@ def test_a_search_of_other_settings_begins_anew(was: str, now: str, tmp_path: Pa
         for job in taken:
             folder.record(job, Outcome(1, "diverged"))
         taken = search.follow()
-    assert made(tmp_path)[0].begin(1) == []  # it has had its trials
-    assert made(tmp_path, GRID.replace(was, now))[0].begin(1)
-    assert made(tmp_path)[0].begin(1) == []  # and back
+    again, folder = made(tmp_path)
+    taken = again.begin(4)
+    assert {folder.status(job) for job in taken} == {"missing"}
+
+
+def test_settings_that_do_not_go_together_end_a_trial_only(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    text = GRID.replace(
+        KEYS,
+        '"training.rounds" = {choices = [10, 2]}\n"training.warmup_rounds" = {choices = [1, 5]}',
+    ).replace("trials = 3", "trials = 12")
+    search, _ = made(tmp_path, text)
+    found = {
+        (job.config.training.rounds, job.config.training.warmup_rounds)
+        for job in search.begin(1000)
+    }
+    assert found
+    assert (2, 5) not in found
+    made(tmp_path, text)  # what the journal has of it is taken up again
+
+
+def test_a_rounded_number_stays_in_its_range() -> None:
+    space = RangeConfig(low=0.99991, high=0.99999)
+    assert _rounded(0.999985, space) == 0.99999
+    assert _rounded(0.999912, space) == 0.99991
+    assert _rounded(0.123456, RangeConfig(low=0.1, high=0.2)) == 0.1235
+
+
+def test_other_labels_keep_what_was_found_for_them(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    search, folder = made(tmp_path)
+    search.begin(4)
+    grid = read_grid(tmp_path / "grid.toml", tmp_path)
+    chosen = [cell.labels for cell in grid.cells() if cell.labels["strategy"] == "Full"]
+    some = Search(grid, chosen, folder)
+    assert {cell.labels["strategy"] for cell in some.cells} == {"Full", "P-LoRA"}
+    assert {cell.labels["strategy"] for cell in some.chosen} == {"Full"}
+    assert {job.config.adapter.kind for job in some.begin(100)} == {"full"}
+
+
+def test_a_seed_alone_cannot_be_searched_for(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    write_grid(tmp_path, GRID)
+    grid, out = tmp_path / "grid.toml", tmp_path / "out"
+    done = fedpeft("sweep", str(grid), "--out", str(out), "--only", "seed=0")
+    assert done.code == 2
+    assert "--only seed=… leaves seeds out" in done.err
+    assert not out.exists()
+
+
+def test_what_a_kill_leaves_of_the_journal_is_mended(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    jobs = made(tmp_path)[0].begin(4)
+    journal = tmp_path / "out" / "search.journal"
+    journal.write_bytes(journal.read_bytes() + b'{"op_code": 4, "worker')
+    journal.with_name("search.journal.lock").symlink_to(journal)
+    again = made(tmp_path)[0]
+    assert {job.folder for job in again.begin(4)} == {job.folder for job in jobs}
+    assert all(map(json.loads, journal.read_text().splitlines()))
 
 
 @pytest.mark.parametrize("line", ["hello", "{}", "[1, 2]"])

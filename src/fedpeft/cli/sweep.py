@@ -66,7 +66,7 @@ def sweep(
             chosen,
             folder,
             watcher,
-            jobs=jobs or len(os.sched_getaffinity(0)),
+            jobs=jobs or _cores(),
             memory=int(1e9 * memory) if memory else available_memory() * 4 // 5,
             how=how,
         )
@@ -74,7 +74,14 @@ def sweep(
     for name, why in summary.failed:
         say(f"failed: {name}: {why}")
     if summary.failed:
-        raise InputError(f"{len(summary.failed)} of {len(chosen)} cells failed; see above")
+        raise InputError(f"{len(summary.failed)} of {summary.asked} cells failed; see above")
+
+
+def _cores() -> int:
+    """Return the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _tell(summary: Summary, *, as_json: bool) -> None:

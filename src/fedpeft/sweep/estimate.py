@@ -19,8 +19,9 @@ class Estimate:
         self._seconds: dict[str, list[float]] = {}
 
     def learn(self, process: Process) -> None:
-        """Take a finished run into account."""
-        self._seconds.setdefault(process.job.group, []).append(_whole(process))
+        """Take a finished run into account, unless only its last evaluation was left to do."""
+        if _share(process) >= _LEAST:
+            self._seconds.setdefault(process.job.group, []).append(_whole(process))
 
     def left(self, running: Sequence[Process], pending: Sequence[Job]) -> float | None:
         """Return the seconds left, or None while nothing is known."""

@@ -18,7 +18,7 @@ from fedpeft.experiment import RunConfig, RunFolder
 from fedpeft.files import read_json, write_json
 from fedpeft.sweep.grid import Cell
 
-_LONGEST = 80  # characters of a folder's name before seed and hash
+_LONGEST = 80  # bytes of a folder's name before seed and hash
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,9 @@ class SweepFolder:
         folder = self._existing.get(key)
         if folder is None:
             parts = [re.sub(r"[^\w.-]+", "_", label) for label in cell.labels.values()]
-            name = f"{'-'.join(parts)[:_LONGEST] or 'run'}-s{cell.config.seed}-{cell.hash[:8]}"
+            # file systems count bytes; what is left of a letter that was cut through goes too
+            short = "-".join(parts).encode()[:_LONGEST].decode(errors="ignore")
+            name = f"{short or 'run'}-s{cell.config.seed}-{cell.hash[:8]}"
             folder = self._existing[key] = self.runs / name
         return Job(cell.name, cell.config, folder, _group(cell))
 
@@ -132,6 +134,12 @@ class SweepFolder:
         if outcome is not None and outcome.reason is not None:
             return "failed"
         return "begun" if (job.folder / "config.toml").exists() else "missing"
+
+    def retry(self, job: Job) -> None:
+        """Forget why an earlier attempt failed."""
+        before = self.outcomes.get(job.folder.name)
+        if before is not None:
+            self.outcomes[job.folder.name] = Outcome(before.peak_memory)
 
     def record(self, job: Job, outcome: Outcome) -> None:
         """Remember how an attempt ended."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,11 @@ RESERVED = (
 )
 RESERVED_TABLES = ("validation", "test", "floor", "bytes", "dataset")
 """Columns of the results table that no axis may be called, and what others begin with."""
+
+_ABSENT = object()
+
+MOST = 100_000
+"""Combinations that the axes may have; each is resolved and has a row in the table."""
 
 Labels = Mapping[str, str]
 """One label per axis."""
@@ -138,6 +144,9 @@ def read_grid(path: Path, data: Path) -> Grid:
         file = parse(GridConfig, values)
         axes = {name: _labels(name, axis) for name, axis in file.axes.items()}
         known = {name: list(labels) for name, labels in axes.items()}
+        size = prod(map(len, axes.values()))
+        if size > MOST:
+            raise ConfigError(f"the axes have {size:,} combinations, more than {MOST:,}")
         found = _product(axes, {}, file.base)
         for number, extra in enumerate(file.extra):
             _require_axes(extra.labels, axes, f"extra.{number}.labels")
@@ -155,6 +164,7 @@ def read_grid(path: Path, data: Path) -> Grid:
                 raise ConfigError(f"exclude.{number} fits no cell")
             found = kept
         _check(file, known, found)
+        _check_values(file, axes, found)
         _check_search(file, axes)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
@@ -220,9 +230,14 @@ def _require_axes(labels: Mapping[str, Any], axes: Mapping[str, Any], where: str
 def _fits(labels: Labels, pattern: Mapping[str, str | list[str]]) -> bool:
     """Return whether each axis of a pattern has one of the labels it names."""
     return all(
-        any(fnmatchcase(labels[name], each) for each in ([some] if isinstance(some, str) else some))
+        any(_matches(labels[name], each) for each in ([some] if isinstance(some, str) else some))
         for name, some in pattern.items()
     )
+
+
+def _matches(label: str, pattern: str) -> bool:
+    """Return whether a label fits a pattern, in which * stands for anything."""
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), label, re.S) is not None
 
 
 def _check(
@@ -233,11 +248,11 @@ def _check(
     """Raise `ConfigError` where the parts of a file contradict each other."""
     if not cells:
         raise ConfigError("exclude leaves no cell")
-    seen: list[Labels] = []
+    seen: set[tuple[str, ...]] = set()
     for labels, settings in cells:
-        if labels in seen:
+        if tuple(labels.values()) in seen:
             raise ConfigError(f"two cells are called {dict(labels)}; give the extra one new labels")
-        seen.append(labels)
+        seen.add(tuple(labels.values()))
         if "seed" in settings:
             raise ConfigError("seed: list the seeds in seeds, at the top of the file")
     if file.compare is not None:
@@ -248,10 +263,27 @@ def _check(
                 f"compare.reference = {file.compare.reference!r}: must be a label of "
                 f"{file.compare.axis}, which has {', '.join(labels_there)}"
             )
-        if all(labels[file.compare.axis] != file.compare.reference for labels in seen):
+        if all(labels[file.compare.axis] != file.compare.reference for labels, _ in cells):
             raise ConfigError(
                 f"compare.reference = {file.compare.reference!r}: exclude leaves no cell of it"
             )
+
+
+def _check_values(
+    file: GridConfig,
+    axes: Mapping[str, Mapping[str, Any]],
+    cells: Sequence[tuple[Labels, Mapping[str, Any]]],
+) -> None:
+    """Raise `ConfigError` where a cell has not the value that it is labelled with."""
+    keys = [name for name, axis in file.axes.items() if isinstance(axis, list)]
+    for labels, settings in cells:
+        for key in keys:
+            own = axes[key].get(labels[key])
+            if own is not None and _value(settings, key) != _value(own, key):
+                raise ConfigError(
+                    f"the cell {dict(labels)} has {key} = {_value(settings, key)!r}, as another "
+                    "axis or extra sets it too; drop one of them"
+                )
 
 
 def _check_search(file: GridConfig, axes: Mapping[str, Mapping[str, Any]]) -> None:
@@ -272,8 +304,13 @@ def _check_search(file: GridConfig, axes: Mapping[str, Mapping[str, Any]]) -> No
 
 def _has(settings: Any, key: str) -> bool:
     """Return whether tables have a dotted key."""
+    return _value(settings, key) is not _ABSENT
+
+
+def _value(settings: Any, key: str) -> Any:
+    """Return what tables have at a dotted key."""
     for part in key.split("."):
         if not isinstance(settings, Mapping) or part not in settings:
-            return False
+            return _ABSENT
         settings = settings[part]
-    return True
+    return settings

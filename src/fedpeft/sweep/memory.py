@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+LEAST = 1 << 29
+"""Bytes that a run takes at least, as far as is known before the first one has ended."""
+
 
 class Budget:
     """Predicts the memory of runs from that of finished ones like them.
@@ -30,11 +33,11 @@ class Budget:
         """Return the expected peak of a run, bytes.
 
         Of a group that was never measured, it is the largest peak of all groups, and before
-        anything was measured an equal share of the budget.
+        anything was measured an equal share of the budget, but no less than `LEAST`.
         """
         if group in self._peaks:
             return self._peaks[group]
-        return max(self._peaks.values(), default=self.total / self.jobs)
+        return max(self._peaks.values(), default=max(LEAST, self.total / self.jobs))
 
     def next(self, pending: Sequence[str], running: Sequence[str]) -> int | None:
         """Return the position of the first pending group that fits, or None.

@@ -57,7 +57,7 @@ class Process:
         folder.logs.mkdir(parents=True, exist_ok=True)
         with (folder.logs / f"{job.folder.name}.log").open("a") as log:
             self._popen = subprocess.Popen(
-                [sys.executable, "-m", "fedpeft.sweep.worker"],
+                [sys.executable, "-P", "-m", "fedpeft.sweep.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedpeft.errors import Interrupted
-from fedpeft.files import write_json
+from fedpeft.errors import ConfigError, Interrupted
+from fedpeft.files import read_json, write_json
 from fedpeft.sweep.folder import Job, SweepFolder
 from fedpeft.sweep.grid import Cell, Grid, Labels
 from fedpeft.sweep.memory import Budget
@@ -26,6 +26,8 @@ class Summary:
     ----------
     cells, done
         Cells of the grid with every seed, and those with a result.
+    asked
+        How many of them were asked for.
     failed
         Name and reason of each cell, among those asked for, that could not be finished.
     best
@@ -35,6 +37,7 @@ class Summary:
     out: Path
     cells: int
     done: int
+    asked: int
     failed: Sequence[tuple[str, str]]
     best: Sequence[tuple[Labels, Mapping[str, Any], float]]
 
@@ -66,42 +69,50 @@ def sweep(
     Raises
     ------
     ConfigError
-        If another sweep is running in `out`, or `out` is a run's folder.
+        If another sweep is running in `out`, `out` is a run's folder or another grid's, or a
+        search is asked for some seeds only.
     ArtifactError
         If what is known of earlier runs is damaged.
     Interrupted
         If a signal asked for an end; the runs wrote checkpoints first.
     """
     check_search(grid)
+    _check_choice(grid, chosen)
+    _check_name(grid, out)
     folder = SweepFolder(out)
     with folder.locked() as lock:
         search = None
         if grid.file.search is not None:
             search = Search(grid, [cell.labels for cell in chosen], folder)
-            pending, cells = search.begin(jobs), search.cells
-            chosen = cells
+            pending = search.begin(jobs)
         else:
             pending = _unfinished(folder, chosen)
-        results = Results(folder, cells)
+        results = Results(folder)
         _write_facts(grid, out)
-        results.write()
+
+        def known() -> Sequence[Cell]:
+            return search.cells if search else cells
 
         def follow() -> Iterable[Job]:
             more = search.follow() if search else []
-            results.write()
+            results.write(known())
             return more
 
-        budget = Budget(memory, jobs, folder.peaks(map(folder.job, cells)))
+        results.write(known())
+
+        budget = Budget(memory, jobs, folder.peaks(map(folder.job, known())))
         try:
             Scheduler(folder, budget, how, watcher, lock).run(pending, follow)
         except Interrupted as stop:
-            results.write()
+            results.write(known())
             raise Interrupted(f"{stop}; the same command goes on with the sweep") from None
+        cells, chosen = known(), search.chosen if search else chosen
         status = {cell: folder.status(folder.job(cell)) for cell in cells}
         return Summary(
             out=out,
             cells=len(cells),
             done=list(status.values()).count("done"),
+            asked=len(chosen),
             failed=[
                 (cell.name, folder.outcomes[folder.job(cell).folder.name].reason or "")
                 for cell in chosen
@@ -109,6 +120,28 @@ def sweep(
             ],
             best=search.best() if search else (),
         )
+
+
+def _check_choice(grid: Grid, chosen: Sequence[Cell]) -> None:
+    seeds = {cell.config.seed for cell in chosen}
+    if grid.file.search is not None and seeds != set(grid.file.seeds):
+        raise ConfigError(
+            "--only seed=… leaves seeds out, but what a search compares is the mean over all of "
+            "them; choose among the other labels"
+        )
+
+
+def _check_name(grid: Grid, out: Path) -> None:
+    """Raise `ConfigError` if the folder is of a grid file with another name."""
+    path = out / "sweep.json"
+    if path.is_file():
+        facts = read_json(path)
+        name = facts.get("name") if isinstance(facts, dict) else None
+        if isinstance(name, str) and name != grid.path.stem:
+            raise ConfigError(
+                f"{out} holds the sweep of {name!r}, not of {grid.path.stem!r}; choose another "
+                "--out"
+            )
 
 
 def _unfinished(folder: SweepFolder, cells: Sequence[Cell]) -> list[Job]:

@@ -66,10 +66,11 @@ class Scheduler:
         pending = list(jobs)
         try:
             with StopRequest() as stop:
-                while pending or self._running:
-                    self._start(pending)
+                self._start(pending)
+                while self._running:
                     for process in self._ended():
                         pending += self._finish(process, follow)
+                    self._start(pending)
                     self._watcher.tick(self._running, pending)
                     stop.check()
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from statistics import mean
 from typing import Any
 
 from fedpeft.config import merge
-from fedpeft.errors import ArtifactError, MissingExtraError
+from fedpeft.errors import ArtifactError, ConfigError, MissingExtraError
 from fedpeft.report import read_result
 from fedpeft.sweep.file import ChoicesConfig, RangeConfig
 from fedpeft.sweep.folder import Job, SweepFolder
@@ -27,8 +28,14 @@ class _Study:
     labels: Labels
     settings: Mapping[str, Any]
     study: Any
+    chosen: bool
+    """Whether it is to have further trials."""
+    left: int = 0
+    """Trials that it may still be asked for; failed ones of earlier attempts do not count."""
     open: dict[int, list[Job]] = field(default_factory=dict)
     """The runs of each trial that is under way."""
+    cells: list[Cell] = field(default_factory=list)
+    """Those of all its trials so far."""
 
 
 class Search:
@@ -37,7 +44,7 @@ class Search:
     Parameters
     ----------
     combinations
-        Labels to search for.
+        Labels to search for; what was found for others is kept.
 
     Raises
     ------
@@ -52,18 +59,31 @@ class Search:
         self._grid, self._folder, self._config = grid, folder, grid.file.search
         self._spaces = self._config.spaces()
         self._optuna = _import()
-        self.cells: list[Cell] = []
-        """Those of all trials so far."""
+        self._begun: set[Path] = set()
+        """Run folders that were handed out: trials with equal settings share a run."""
         storage = self._storage(folder.path / "search.journal")
         self._studies = [
-            self._open(labels, settings, storage)
+            self._open(labels, settings, storage, chosen=labels in combinations)
             for labels, settings in grid.settings
-            if labels in combinations
         ]
 
+    @property
+    def cells(self) -> list[Cell]:
+        """Return the cells of all trials so far."""
+        return [cell for each in self._studies for cell in each.cells]
+
+    @property
+    def chosen(self) -> list[Cell]:
+        """Return those of the labels that are searched for."""
+        return [cell for each in self._studies if each.chosen for cell in each.cells]
+
     def _storage(self, journal: Path) -> Any:
+        """Open the journal, which nobody else has open: the sweep's folder is locked."""
         storages = self._optuna.storages
+        journal = journal.resolve()  # optuna's lock is a link to it, by the path that it was given
         journal.parent.mkdir(parents=True, exist_ok=True)
+        journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)  # left by a kill
+        _cut_torn_line(journal)
         try:
             return storages.JournalStorage(storages.journal.JournalFileBackend(str(journal)))
         except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
@@ -72,7 +92,9 @@ class Search:
                 "runs there are"
             ) from None
 
-    def _open(self, labels: Labels, settings: Mapping[str, Any], storage: Any) -> _Study:
+    def _open(
+        self, labels: Labels, settings: Mapping[str, Any], storage: Any, *, chosen: bool
+    ) -> _Study:
         """Load or create a study, and take up its trials.
 
         A study is one of its settings, keys and seeds: what was tried with others is no trial.
@@ -87,31 +109,51 @@ class Search:
         # another seed at each start: the same would suggest the first settings again
         seed = self._config.seed + 1000 * len(study.trials)
         study.sampler = self._optuna.samplers.TPESampler(seed=seed, constant_liar=True)
-        found = _Study(labels, settings, study)
+        found = _Study(labels, settings, study, chosen)
+        failed = self._optuna.trial.TrialState.FAIL
         for trial in study.trials:
-            if set(trial.params) == set(self._spaces):
-                jobs = self._jobs(found, trial)
-                if not trial.state.is_finished():
-                    found.open[trial.number] = jobs
-            elif not trial.state.is_finished():  # the sweep was killed while it was asked for
-                study.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
+            # without all its settings the sweep was killed while it was asked for
+            complete = set(trial.params) == set(self._spaces)
+            jobs = self._jobs(found, trial) if complete else None
+            if trial.state.is_finished():
+                continue
+            if jobs is None:
+                study.tell(trial.number, state=failed)
+            else:
+                found.open[trial.number] = jobs
+        found.left = self._config.trials - sum(t.state != failed for t in study.trials)
         return found
 
-    def _jobs(self, study: _Study, trial: Any) -> list[Job]:
-        cells = [
-            _resolve(self._grid, study.labels, study.settings, _settings(trial), seed)
-            for seed in self._grid.file.seeds
-        ]
-        self.cells += cells
+    def _jobs(self, study: _Study, trial: Any) -> list[Job] | None:
+        """Return the runs of a trial; None where its settings are none of a run together."""
+        values = self._settings(trial)
+        try:
+            cells = [
+                _resolve(self._grid, study.labels, study.settings, values, seed)
+                for seed in self._grid.file.seeds
+            ]
+        except ConfigError:
+            return None
+        study.cells += cells
         return [self._folder.job(cell) for cell in cells]
+
+    def _settings(self, trial: Any) -> dict[str, Any]:
+        """Return a trial's settings; four digits of a number are enough, and can be read."""
+        return {key: _rounded(trial.params[key], space) for key, space in self._spaces.items()}
 
     def begin(self, at_once: int) -> list[Job]:
         """Return the runs of open trials, and of so many that `at_once` are open."""
+        pending = [
+            job
+            for study in self._studies
+            if study.chosen
+            for jobs in study.open.values()
+            for job in self._begin(jobs)
+        ]
         self._settle()
-        pending = [job for study in self._studies for jobs in study.open.values() for job in jobs]
         while len(pending) < at_once and (more := list(self._ask())):
             pending += more
-        return [job for job in pending if not self._settled(job)]
+        return pending
 
     def follow(self) -> list[Job]:
         """Tell what is known now; return the runs of as many new trials as ended."""
@@ -123,20 +165,33 @@ class Search:
     def _ask(self) -> Iterator[Job]:
         """Open one trial, of the study that has the fewest; one that is known ends at once."""
         while True:
-            left = [s for s in self._studies if len(s.study.trials) < self._config.trials]
+            left = [study for study in self._studies if study.chosen and study.left > 0]
             if not left:
                 return
-            chosen = min(left, key=lambda s: len(s.study.trials))
+            chosen = max(left, key=lambda study: study.left)
+            chosen.left -= 1
             trial = chosen.study.ask()
             for key, space in self._spaces.items():
                 _suggest(trial, key, space)
             jobs = self._jobs(chosen, trial)
+            if jobs is None:
+                chosen.study.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
+                continue
             chosen.open[trial.number] = jobs
-            new = [job for job in jobs if not self._settled(job)]
-            if new:
+            if new := self._begin(jobs):
                 yield from new
                 return
             self._settle()
+
+    def _begin(self, jobs: Sequence[Job]) -> list[Job]:
+        """Return those of some runs that are to be made, each once; what failed is tried again."""
+        new = []
+        for job in jobs:
+            if job.folder not in self._begun and self._folder.status(job) != "done":
+                self._begun.add(job.folder)
+                self._folder.retry(job)
+                new.append(job)
+        return new
 
     def _settled(self, job: Job) -> bool:
         return self._folder.status(job) in ("done", "failed")
@@ -160,9 +215,9 @@ class Search:
         """Return labels, best settings and their objective, of each study that has a result."""
         complete = self._optuna.trial.TrialState.COMPLETE
         return [
-            (each.labels, _settings(each.study.best_trial), each.study.best_value)
+            (each.labels, self._settings(each.study.best_trial), each.study.best_value)
             for each in self._studies
-            if any(trial.state == complete for trial in each.study.trials)
+            if each.chosen and any(trial.state == complete for trial in each.study.trials)
         ]
 
 
@@ -208,12 +263,20 @@ def _import() -> Any:
     return optuna
 
 
-def _settings(trial: Any) -> dict[str, Any]:
-    """Return a trial's settings; four digits of a number are enough, and can be read."""
-    return {
-        key: float(f"{value:.4g}") if isinstance(value, float) else value
-        for key, value in trial.params.items()
-    }
+def _cut_torn_line(journal: Path) -> None:
+    """Drop what a kill left of a last line; optuna would write on behind it."""
+    if journal.is_file():
+        text = journal.read_bytes()
+        if whole := text.rpartition(b"\n")[0]:
+            os.truncate(journal, len(whole) + 1)
+        elif text:
+            os.truncate(journal, 0)
+
+
+def _rounded(value: Any, space: RangeConfig | ChoicesConfig) -> Any:
+    if isinstance(space, ChoicesConfig) or not isinstance(value, float):
+        return value
+    return min(max(float(f"{value:.4g}"), space.low), space.high)
 
 
 def _objective(job: Job) -> float:

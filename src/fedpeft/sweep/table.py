@@ -17,21 +17,24 @@ from fedpeft.sweep.grid import Cell
 class Results:
     """Gathers rows and writes ``results.parquet`` and ``results.csv``; results are read once."""
 
-    def __init__(self, folder: SweepFolder, cells: Sequence[Cell]) -> None:
-        self._folder, self._cells = folder, cells
+    def __init__(self, folder: SweepFolder) -> None:
+        self._folder = folder
         self._known: dict[Path, dict[str, Any]] = {}
 
-    def write(self) -> None:
+    def write(self, cells: Sequence[Cell]) -> None:
         """Write both files, each atomically."""
-        table = self.table()
-        with atomic_path(self._folder.path / "results.parquet") as temporary:
-            table.write_parquet(temporary)
-        with atomic_path(self._folder.path / "results.csv") as temporary:
-            table.write_csv(temporary)
+        table = self.table(cells)
+        try:
+            with atomic_path(self._folder.path / "results.parquet") as temporary:
+                table.write_parquet(temporary)
+            with atomic_path(self._folder.path / "results.csv") as temporary:
+                table.write_csv(temporary)
+        except pl.exceptions.PolarsError as error:  # as it calls a full disk
+            raise OSError(f"the results table cannot be written: {error}") from None
 
-    def table(self) -> pl.DataFrame:
+    def table(self, cells: Sequence[Cell]) -> pl.DataFrame:
         """Return one row per cell and seed; what is not there yet is null."""
-        rows = [self.row(cell) for cell in self._cells]
+        rows = [self.row(cell) for cell in cells]
         columns = dict.fromkeys(key for row in rows for key in row)
         return pl.DataFrame(
             [{key: row.get(key) for key in columns} for row in rows], infer_schema_length=None
