@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from fedpeft.report.sweeps import CellResult, Facet, facets, paired_interval, read_records
+from fedpeft.report.sweeps import CellResult, Facet, facets, read_records
 from fedpeft.report.sweeps.cells import MAIN
 
 RESULTS = Path(__file__).resolve().parents[1] / "experiments" / "results"
@@ -80,9 +80,7 @@ class Quote:
 
     def against(self, other: str) -> str:
         """Return the paired difference in NDCG@10 on test to another cell, with its interval."""
-        found = paired_interval(
-            self.cell.values(f"test.{MAIN}"), self.others[other].values(f"test.{MAIN}")
-        )
+        found = self.cell.difference(self.others[other], f"test.{MAIN}")
         assert found is not None
         if found.low is None or found.high is None:
             return f"{found.mean:+.4f}, one seed"

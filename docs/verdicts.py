@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from fedpeft.report.sweeps import CellResult, paired_interval
+from fedpeft.report.sweeps import CellResult
 from fedpeft.report.sweeps.cells import MAIN
 from quotes import by_strategy, fewer, sweep
 
@@ -24,8 +24,7 @@ def verdict(cell: CellResult, full: CellResult) -> str:
 
     `full` is the full table that it is held against, of any width of vectors or values.
     """
-    column = f"test.{MAIN}"
-    found = paired_interval(cell.values(column), full.values(column))
+    found = cell.difference(full, f"test.{MAIN}")
     standard = full.metric(MAIN)
     if found is None or standard is None or cell.total_bytes is None or full.total_bytes is None:
         return NOT_RUN
@@ -155,8 +154,7 @@ def exceptions(name: str) -> str:
                 continue
             checked += 1
             alone = cells.get(f"C-{label[2:]}")
-            column = f"test.{MAIN}"
-            found = alone and paired_interval(cell.values(column), alone.values(column))
+            found = alone and cell.difference(alone, f"test.{MAIN}")
             said = []
             if cell.level < floor:
                 said.append(f"{cell.level:.4f} is below popularity, {floor:.4f}")

@@ -85,6 +85,51 @@ def test_results_of_other_settings_leave_only_when_told(sweep: Sweep, tmp_path: 
     assert read_records(path).status == joined.status
 
 
+def test_what_is_not_known_may_be_left_out(sweep: Sweep, tmp_path: Path) -> None:
+    """Outside a git checkout there is no commit."""
+    rows = [{**row, "commit": None} for row in sweep.rows]
+    write_records(replace(sweep, rows=rows), tmp_path / "r.jsonl")
+    assert read_records(tmp_path / "r.jsonl").status == sweep.status
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\u0085", "\x0b", "\r"])
+def test_any_label_can_be_read_back(end: str, tmp_path: Path) -> None:
+    sweep = read_sweep(write_sweep(tmp_path / "s", axes={"a": [f"x{end}y"]}))
+    write_records(sweep, tmp_path / "r.jsonl")
+    assert read_records(tmp_path / "r.jsonl").rows[0]["a"] == f"x{end}y"
+
+
+def test_results_of_other_data_are_not_joined(sweep: Sweep, tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    write_records(sweep, path)
+    changed = [{**row, "split": "f" * 64} if n == 2 else row for n, row in enumerate(sweep.rows)]
+    with pytest.raises(ConfigError, match=r"on the split .*, the sweep on ffffffffffff: the data"):
+        write_records(replace(sweep, rows=changed), path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"status": "finished"}, "'status' = 'finished' must be one of done, failed, begun, miss"),
+        ({"seed": "0"}, "'seed' = '0' must be a whole number"),
+        ({"strategy": ["Full"]}, r"'strategy' = \['Full'\] must be text"),
+        ({"split": 5}, "'split' = 5 must be text"),
+        ({"test.sampled.ndcg@10": "high"}, "'high' must be a finite number"),
+        ({"bytes.total_per_client_mean": float("nan")}, "= nan must be a finite number"),
+        ({"seed": 1}, "has 2 rows of .*Full.*, 1; keep one"),
+    ],
+)
+def test_values_that_no_sweep_writes(
+    change: dict[str, Any], said: str, sweep: Sweep, tmp_path: Path
+) -> None:
+    path = tmp_path / "r.jsonl"
+    write_records(sweep, path)
+    facts, first, *rest = path.read_text().splitlines()
+    path.write_text("\n".join([facts, json.dumps(json.loads(first) | change), *rest]))
+    with pytest.raises(ArtifactError, match=said):
+        read_records(path)
+
+
 def test_another_grids_results_are_not_replaced(sweep: Sweep, tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     write_records(sweep, path)
@@ -111,6 +156,11 @@ def test_another_grids_results_are_not_replaced(sweep: Sweep, tmp_path: Path) ->
             "line 2 has no key 'curve'",
         ),
         ('{"name":"s","axes":[],"seeds":[0],"compare":null}\n5\n', "line 2 is no JSON object"),
+        ("5\n", "does not begin with what was asked for"),
+        (
+            '{"name":"s","axes":[],"seeds":[0],"compare":{"axis":"a","reference":"b"}}\n',
+            "'compare.axis' = 'a' is none of its axes",
+        ),
         (
             '{"name":"s","axes":[],"seeds":[0],"compare":null}\n'
             '{"seed":0,"status":"done","config":"c","commit":"c","version":"v","split":"s",'

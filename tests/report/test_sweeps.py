@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -152,6 +153,26 @@ def test_two_hundred_cells(compare: bool, tmp_path: Path) -> None:
     write_sweep_report(sweep, tmp_path / "r.html")
     assert (tmp_path / "r.html").stat().st_size < 10e6
     assert f"the {MOST} best cells" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_figures_of_different_splits_are_not_compared(tmp_path: Path) -> None:
+    """The data may change between two parts of a sweep."""
+    sweep = read_sweep(write_sweep(tmp_path / "s"))
+    rows = [{**row, "split": "f" * 64} if row["strategy"] == "Full" else row for row in sweep.rows]
+    [facet] = facets(replace(sweep, rows=rows))
+    assert not any(cell.differences or cell.best or cell.ties_best for cell in facet.cells)
+    assert [cell.share for cell in facet.cells] == [1.0, None, None]
+    write_sweep_report(replace(sweep, rows=rows), tmp_path / "r.html")
+    assert "evaluated on 2 splits" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    rows = [{**row, "split": "f" * 64} if row["seed"] == 1 else row for row in sweep.rows]
+    [facet] = facets(replace(sweep, rows=rows))  # seeds with their own pairs
+    assert facet.cells[1].differences["sampled.ndcg@10"].seeds == 3
+    rows = [
+        {**row, "split": "f" * 64} if (row["seed"], row["strategy"]) == (1, "Full") else row
+        for row in sweep.rows
+    ]
+    [facet] = facets(replace(sweep, rows=rows))
+    assert facet.cells[1].differences["sampled.ndcg@10"].seeds == 2
 
 
 def test_one_reference_may_serve_all(tmp_path: Path) -> None:

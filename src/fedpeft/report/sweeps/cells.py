@@ -67,6 +67,20 @@ class CellResult:
         return mean(values.values()) if values else None
 
     @property
+    def splits(self) -> set[str]:
+        """Return the splits that its runs were evaluated on; more than one if the data changed."""
+        return {row["split"] for row in self.rows.values()}
+
+    def difference(self, other: CellResult, column: str) -> Interval | None:
+        """Return how a column differs from another cell's, paired over seeds of the same split."""
+        same = {
+            seed: value
+            for seed, value in other.values(column).items()
+            if seed in self.rows and self.rows[seed]["split"] == other.rows[seed]["split"]
+        }
+        return paired_interval(self.values(column), same)
+
+    @property
     def level(self) -> float:
         """Return the mean of the main metric; 0 where nothing is done."""
         score = self.metric(MAIN)
@@ -106,11 +120,16 @@ class Facet:
         return next((c.reference for c in self.cells if c.reference and c.reference.rows), None)
 
     def name(self, cell: CellResult) -> str:
-        """Return a cell's labels, as far as they differ within the facet."""
+        """Return a cell's labels, as far as they differ within the facet.
+
+        A number says nothing without its axis, nor do true and false.
+        """
         shown = [
-            label if axis == self.axes[0] else f"{axis.rpartition('.')[2]} {label}"
+            f"{axis.rpartition('.')[2]} {label}"
+            if label in ("true", "false") or numbers([label, label])
+            else label
             for axis, label in cell.labels.items()
-            if axis in self.axes
+            if axis in self.axes or not self.axes
         ]
         return ", ".join(shown) or "run"
 
@@ -203,7 +222,8 @@ def _compare(
     """Take every member's differences to its reference.
 
     That is the cell with the same labels but for `axis`; or, where the facet, or else the whole
-    sweep, has one cell only with the reference's label, that one.
+    sweep, has one cell only with the reference's label, that one.  A cell that was evaluated on
+    another split has none.
     """
     near, everywhere = (
         [cell for cell in group if cell.labels[axis] == reference] for group in (members, cells)
@@ -212,7 +232,7 @@ def _compare(
     for cell in members:
         wanted = {**cell.labels, axis: reference}
         standard = next((cell for cell in near if cell.labels == wanted), lone)
-        if standard is None:
+        if standard is None or (cell.rows and standard.rows and not cell.splits & standard.splits):
             continue
         cell.reference = standard
         last = standard.metric(MAIN, "validation")
@@ -222,8 +242,7 @@ def _compare(
             continue
         differences = {}
         for name in METRICS:
-            column = f"{cell.part}.{name}"
-            interval = paired_interval(cell.values(column), standard.values(column))
+            interval = cell.difference(standard, f"{cell.part}.{name}")
             if interval is not None:
                 differences[name] = interval
         cell.differences = differences
@@ -236,14 +255,17 @@ def _target_bytes(cell: CellResult, target: float) -> float | None:
 
 
 def _rank(members: Sequence[CellResult]) -> None:
-    """Mark the best cell, and those whose paired difference to it is within seed noise."""
+    """Mark the best cell, and those whose paired difference to it is within seed noise.
+
+    None is the best of cells that were evaluated on different splits.
+    """
     scored = [(score.mean, cell) for cell in members if (score := cell.metric(MAIN)) is not None]
-    if len(scored) < 2:
+    if len(scored) < 2 or len({split for _, cell in scored for split in cell.splits}) > 1:
         return
     top = max(scored, key=lambda pair: pair[0])[1]
     top.best = top.ties_best = True
     column = f"{top.part}.{MAIN}"
     for _, cell in scored:
-        gap = paired_interval(cell.values(column), top.values(column))
+        gap = cell.difference(top, column)
         if gap is not None and gap.verdict == "within noise":
             cell.ties_best = True

@@ -94,6 +94,7 @@ def _facet(facet: Facet) -> Mapping[str, Any]:
     """Return what the template needs of a facet."""
     return {
         "title": facet.title,
+        "warning": _warning(facet),
         "rows": [{"name": facet.name(cell), "cells": _row(cell)} for cell in facet.cells],
         "floors": [_floor(name, metrics, facet) for name, metrics in facet.floors().items()],
         "charts": {
@@ -102,6 +103,18 @@ def _facet(facet: Facet) -> Mapping[str, Any]:
             "curves": twice(partial(curves, facet)),
         },
     }
+
+
+def _warning(facet: Facet) -> str:
+    """Return what forbids comparing some of a facet's cells, or nothing."""
+    splits = sorted({split[:12] for cell in facet.cells for split in cell.splits})
+    if len(splits) < 2:
+        return ""
+    return (
+        f"These cells were evaluated on {len(splits)} splits ({', '.join(splits)}): the data were "
+        "changed in between, or are an axis. Figures of different splits cannot be compared, so "
+        "differences are taken within a split only, and none is the best."
+    )
 
 
 def _row(cell: CellResult) -> list[_Text]:

@@ -14,6 +14,8 @@ from fedpeft.errors import ArtifactError
 from fedpeft.files import read_json
 from fedpeft.report.runs import read_curve
 
+STATUSES = ("done", "failed", "begun", "missing")
+
 
 class CompareFacts(BaseModel):
     """What differences are taken against."""
@@ -59,7 +61,7 @@ class Sweep:
     @property
     def status(self) -> Mapping[str, int]:
         """How many rows are done, failed, begun and missing."""
-        found = dict.fromkeys(("done", "failed", "begun", "missing"), 0)
+        found = dict.fromkeys(STATUSES, 0)
         for row in self.rows:
             found[row["status"]] += 1
         return found
@@ -105,10 +107,14 @@ def read_sweep(path: Path) -> Sweep:
 def check_facts(value: Any, path: Path) -> SweepFacts:
     """Return what was asked for; raises `ArtifactError` where a key is missing or of no use."""
     try:
-        return SweepFacts.model_validate(value)
+        facts = SweepFacts.model_validate(value)
     except ValidationError as error:
         key = ".".join(map(str, error.errors()[0]["loc"]))
-        raise ArtifactError(f"{path} has no valid {key!r}") from None
+        what = f"has no valid {key!r}" if key else "does not begin with what was asked for"
+        raise ArtifactError(f"{path} {what}") from None
+    if facts.compare is not None and facts.compare.axis not in facts.axes:
+        raise ArtifactError(f"{path}: 'compare.axis' = {facts.compare.axis!r} is none of its axes")
+    return facts
 
 
 def check_row(row: Mapping[str, Any], facts: SweepFacts, problem: str, *needed: str) -> None:

@@ -8,20 +8,26 @@ configuration) and the learning curve.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from fedpeft.errors import ArtifactError, ConfigError
 from fedpeft.files import write_text
 from fedpeft.report.runs import Point
-from fedpeft.report.sweeps.read import Sweep, check_facts, check_row
+from fedpeft.report.sweeps.read import STATUSES, Sweep, SweepFacts, check_facts, check_row
 
 _METRICS = ("hr@10", "ndcg@10", "mrr")
 """Metrics that are kept, of runs and of floors."""
 
-_OF_DONE = ("curve", "commit", "version", "split")
-"""Keys that a finished run has besides those of every row."""
+_TEXTS = ("commit", "version", "split", "config", "dataset.name")
+_NUMBERS = ("validation.", "test.", "floor.", "bytes.", "dataset.", "rounds")
+"""How the columns of numbers begin."""
+
+_OF_DONE = ("curve", "version", "split")
+"""Keys that a finished run has besides those of every row; the commit is not known everywhere."""
 
 
 def is_records(path: Path) -> bool:
@@ -41,8 +47,8 @@ def write_records(sweep: Sweep, path: Path, *, drop: bool = False) -> Sweep:
     ArtifactError
         If `path` exists and is damaged.
     ConfigError
-        If it holds the results of another grid, or, without `drop`, finished runs of
-        configurations that `sweep` does not ask for: it may be the older one.
+        If it holds the results of another grid or of other data, or, without `drop`, finished runs
+        of configurations that `sweep` does not ask for: it may be the older one.
     """
     if path.exists():
         earlier = read_records(path)
@@ -51,6 +57,7 @@ def write_records(sweep: Sweep, path: Path, *, drop: bool = False) -> Sweep:
                 f"{path} has the results of {earlier.facts.name!r}, which those of "
                 f"{sweep.facts.name!r} would replace; name another file"
             )
+        _check_splits(sweep, earlier, path)
         sweep, lost = _joined(sweep, earlier)
         if lost and not drop:
             raise ConfigError(
@@ -70,10 +77,12 @@ def read_records(path: Path) -> Sweep:
     Raises
     ------
     ArtifactError
-        If it is missing, or a line is not JSON or lacks a key.
+        If it is missing, a line is not JSON, lacks a key or has a value of the wrong kind, or two
+        lines are of the same cell and seed.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # not splitlines: a label may hold what it takes for the end of a line
+        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path} cannot be read: {error}") from None
     values = []
@@ -81,9 +90,11 @@ def read_records(path: Path) -> Sweep:
         try:
             values.append(json.loads(line))
         except json.JSONDecodeError as error:
+            if lines == [""]:
+                raise ArtifactError(
+                    f"{path} is empty; its first line says what was asked for"
+                ) from None
             raise ArtifactError(f"{path}, line {number} is not valid JSON: {error}") from None
-    if not values:
-        raise ArtifactError(f"{path} is empty; its first line says what was asked for")
     facts, rows = check_facts(values[0], path), values[1:]
     for number, row in enumerate(rows, start=2):
         where = f"{path}, line {number}"
@@ -91,9 +102,32 @@ def read_records(path: Path) -> Sweep:
             raise ArtifactError(f"{where} is no JSON object")
         done = row.get("status") == "done"
         check_row(row, facts, f"{where} has no key", *(_OF_DONE if done else ()))
+        _check_values(row, facts, where)
         if done:
             row["curve"] = _curve(row["curve"], where)
+    cells = Counter(tuple(row[name] for name in (*facts.axes, "seed")) for row in rows)
+    for cell, count in cells.items():
+        if count > 1:
+            raise ArtifactError(f"{path} has {count} rows of {', '.join(map(str, cell))}; keep one")
     return Sweep(facts, rows)
+
+
+def _check_values(row: Mapping[str, Any], facts: SweepFacts, where: str) -> None:
+    """Raise `ArtifactError` for a value that no sweep writes."""
+    for name, value in row.items():
+        if name in facts.axes or name in _TEXTS:
+            right, wanted = isinstance(value, str), "text"
+        elif name == "status":
+            right, wanted = value in STATUSES, f"one of {', '.join(STATUSES)}"
+        elif name == "seed":
+            right, wanted = type(value) is int, "a whole number"
+        elif name.startswith(_NUMBERS):
+            right = type(value) in (int, float) and isfinite(value)
+            wanted = "a finite number"
+        else:
+            continue
+        if not right:
+            raise ArtifactError(f"{where}: {name!r} = {value!r} must be {wanted}")
 
 
 def _curve(value: Any, where: str) -> list[Point]:
@@ -101,6 +135,19 @@ def _curve(value: Any, where: str) -> list[Point]:
         return [Point(int(number), float(sent), float(ndcg)) for number, sent, ndcg in value]
     except (TypeError, ValueError):
         raise ArtifactError(f"{where}: 'curve' must be a list of [round, bytes, NDCG@10]") from None
+
+
+def _check_splits(sweep: Sweep, earlier: Sweep, path: Path) -> None:
+    """Raise `ConfigError` where one configuration and seed was evaluated on two splits."""
+    known = {_key(row): row["split"] for row in earlier.rows if row["status"] == "done"}
+    for row in sweep.rows:
+        before = known.get(_key(row)) if row["status"] == "done" else None
+        if before is not None and before != row["split"]:
+            raise ConfigError(
+                f"{path} has {_name(row, sweep)} on the split {before[:12]}, the sweep on "
+                f"{row['split'][:12]}: the data changed, so the results do not belong together; "
+                "name another file"
+            )
 
 
 def _joined(sweep: Sweep, earlier: Sweep) -> tuple[Sweep, list[Mapping[str, Any]]]:
