@@ -113,7 +113,7 @@ def test_partial_page(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path / "s", missing=4)
     write_sweep_report(read_sweep(folder), tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
-    assert "4 of 9 cells are missing here: 0 failed, 0 begun, 4 not started." in text
+    assert "4 of 9 runs are missing here: 0 failed, 0 begun, 4 not started." in text
     assert "1 of 3" in text
     assert "left out" not in text
 

@@ -153,7 +153,7 @@ def test_report_verb(swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = fedpeft("report", "out", "--records", "records.jsonl", "--json")
     assert done.code == 0, done.err
     page = (swept / "out" / "report.html").read_text()
-    assert "1 of 3 cells are missing here: 1 failed" in page
+    assert "1 of 3 runs are missing here: 1 failed" in page
     assert fedpeft("report", "records.jsonl").code == 0
     assert (swept / "records.html").read_text() == page
 
@@ -168,6 +168,34 @@ def test_two_sweeps_of_one_folder(tmp_path: Path) -> None:
         pass
     with folder.locked():  # free again
         pass
+
+
+def test_begun_runs_find_data_that_were_moved(tmp_path: Path) -> None:
+    rows = [f"u{user},i{item},{user + item}" for user in range(12) for item in range(8)]
+    (tmp_path / "here" / "shop").mkdir(parents=True)
+    text = "user_id,item_id,timestamp\n" + "\n".join(rows)
+    (tmp_path / "here" / "shop" / "interactions.csv").write_text(text)
+    items = "item_id,title\n" + "\n".join(
+        f"i{item},Film {'abcdefgh'[item] * 4}" for item in range(8)
+    )
+    (tmp_path / "here" / "shop" / "items.csv").write_text(items)
+    small = SMALL.replace("negatives = 20", "negatives = 1").replace("dim = 8", "dim = 4")
+    data = "base.training.rounds = 30\nbase.data.source = 'shop'\n"
+    path = write_grid(tmp_path, f"{data}seeds = [0]\n{small[small.index('[base.items]') :]}")
+
+    def run(place: str) -> Summary:
+        grid = read_grid(path, tmp_path / place)
+        cells = grid.cells()
+        return sweep(grid, cells, cells, tmp_path / "out", Watch(), jobs=1, memory=10**9, how=How())
+
+    assert run("here").failed == []
+    [folder] = (tmp_path / "out" / "runs").iterdir()
+    (folder / "result.json").unlink()  # as after a kill before its end
+    (tmp_path / "here").rename(tmp_path / "there")
+    moved = run("there")
+    assert moved.failed == []
+    assert moved.done == 1
+    assert str(tmp_path / "there") in (folder / "config.toml").read_text()
 
 
 def test_a_folder_of_another_grid_is_left_alone(tmp_path: Path) -> None:

@@ -34,11 +34,9 @@ class RunFolder:
     def create(cls, path: Path, config: RunConfig) -> RunFolder:
         """Start a new run folder; raises `ConfigError` as `require_new` does."""
         cls.require_new(path)
-        text = to_toml(config.to_dict())
-        if resolve(tomllib.loads(text)) != config:  # TOML has no null
-            raise ConfigError("a setting is None where its default is not, which TOML cannot hold")
-        write_text(path / "config.toml", text)
-        return cls(path)
+        folder = cls(path)
+        folder.configure(config)
+        return folder
 
     @staticmethod
     def require_new(path: Path) -> None:
@@ -59,6 +57,13 @@ class RunFolder:
         if not (path / "config.toml").is_file():
             raise ArtifactError(f"{path} is not a run folder: it has no config.toml")
         return cls(path)
+
+    def configure(self, config: RunConfig) -> None:
+        """Write the configuration; of a run that has begun, it may say where its data lie now."""
+        text = to_toml(config.to_dict())
+        if resolve(tomllib.loads(text)) != config:  # TOML has no null
+            raise ConfigError("a setting is None where its default is not, which TOML cannot hold")
+        write_text(self.path / "config.toml", text)
 
     @property
     def checkpoint(self) -> Path:

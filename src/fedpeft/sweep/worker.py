@@ -69,6 +69,8 @@ def main() -> None:
         config = resolve(order["config"])
         options = RunOptions(seed=config.seed, device=order["device"])
         if (folder / "config.toml").exists():
+            if run.config() != config:  # the folder's name tells settings apart, not places
+                run.configure(config)
             resume(folder, options, messenger, schedule)
         else:
             start(config, folder, options, messenger, schedule)
