@@ -158,7 +158,10 @@ BAD = {
     "exclude = [{recipe = 'paper'}]": "compare.reference = 'paper': exclude leaves no cell of it",
     "[search]\ntrials = 1\nkeys.seed = {low = 1, high = 3}": "search.keys.seed: list the seeds in",
     "[search]\ntrials = 1\n[search.keys]\n'evaluation.test' = {choices = [true]}": (
-        "search.keys.evaluation.test: how runs are measured cannot be searched for"
+        "search.keys.evaluation.test: how runs are measured, and on what, cannot be searched for"
+    ),
+    "[search]\ntrials = 1\n[search.keys]\n'data.min_interactions' = {low = 3, high = 9}": (
+        "search.keys.data.min_interactions: how runs are measured, and on what, cannot be"
     ),
     "[axes.a.x]\nadapter.rank = 1\n[search]\ntrials = 1\n[search.keys]\n"
     "'adapter.rank' = {low = 1, high = 3}": "search.keys.adapter.rank: the axis a sets it",

@@ -295,8 +295,10 @@ def _check_search(file: GridConfig, axes: Mapping[str, Mapping[str, Any]]) -> No
     for key in file.search.spaces():
         if key == "seed":
             raise ConfigError("search.keys.seed: list the seeds in seeds, at the top of the file")
-        if key.partition(".")[0] == "evaluation":
-            raise ConfigError(f"search.keys.{key}: how runs are measured cannot be searched for")
+        if key.partition(".")[0] in ("data", "evaluation"):
+            raise ConfigError(
+                f"search.keys.{key}: how runs are measured, and on what, cannot be searched for"
+            )
         for name, labels in axes.items():
             if name == key or any(_has(settings, key) for settings in labels.values()):
                 raise ConfigError(f"search.keys.{key}: the axis {name} sets it; drop one of them")
