@@ -74,6 +74,22 @@ def test_file_order_without_a_time_column(tmp_path: Path) -> None:
         assert named(load(config)) == BY_FILE
 
 
+def test_file_order_by_a_column(tmp_path: Path) -> None:
+    """A table that was sorted by time may say where its rows once were."""
+    rows = "".join(f"7,{item},{item},{9 - item}\n" for item in (1, 2, 3, 4))
+    (tmp_path / "interactions.csv").write_text(f"user_id,item_id,timestamp,place\n{rows}")
+    items = "".join(f"{item},Film {item}\n" for item in (1, 2, 3, 4))
+    (tmp_path / "items.csv").write_text(f"item_id,title\n{items}")
+    values = {"source": str(tmp_path), "columns": {"position": "place"}}
+    by_time = load(DataConfig.model_validate(values))
+    assert named(by_time) == {"7": ["1", "2", "3", "4"]}
+    by_place = load(DataConfig.model_validate({**values, "order": "file"}))
+    assert named(by_place) == {"7": ["4", "3", "2", "1"]}
+    (tmp_path / "interactions.csv").write_text(f"user_id,item_id,timestamp,place\n{rows}7,5,5,\n")
+    with pytest.raises(DataError, match=r"interactions\.csv, row 5 has an empty place"):
+        load(DataConfig.model_validate({**values, "order": "file"}))
+
+
 def test_min_rating(tmp_path: Path) -> None:
     data = load(DataConfig(source=str(movielens_1m(tmp_path)), min_rating=3))
     # user 7 keeps 3, 2 and the second view of 1; user 8 loses item 2

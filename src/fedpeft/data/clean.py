@@ -149,14 +149,15 @@ def _drop_low_rated(
 
 
 def _time_order(raw: RawTables, config: DataConfig, events: _Events) -> Ints:
-    """Return the order that sorts events by user, then time (or file row)."""
+    """Return the order that sorts events by user, then time (or position in the file)."""
     order = np.arange(len(events.user))
-    if config.order == "time" and "timestamp" in raw.interactions.columns:
-        times = raw.interactions["timestamp"]
-        missing = times.is_null() | (times.is_nan() if times.dtype.is_float() else False)
+    column = "timestamp" if config.order == "time" else "position"
+    if column in raw.interactions.columns:
+        places = raw.interactions[column]
+        missing = places.is_null() | (places.is_nan() if places.dtype.is_float() else False)
         if missing.any():
-            raise DataError(f"{raw.interactions_path}, row {first_row(missing)}: no timestamp")
-        order = np.argsort(times.to_numpy()[events.row], kind="stable")
+            raise DataError(f"{raw.interactions_path}, row {first_row(missing)}: no {column}")
+        order = np.argsort(places.to_numpy()[events.row], kind="stable")
     return order[np.argsort(events.user[order], kind="stable")]
 
 

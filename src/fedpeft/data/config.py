@@ -22,6 +22,10 @@ class ColumnsConfig(ConfigModel):
     """Number (or Parquet date) by which a user's interactions are ordered; "" or None: the file is
     in time order already."""
 
+    position: str | None = None
+    """Number by which `data.order = "file"` orders a user's interactions, where the rows are no
+    longer in the order of the file that they come from; None: by row."""
+
     rating: str | None = None
     """Rating column of the interactions; needed for `min_rating` only."""
 
@@ -88,7 +92,8 @@ class DataConfig(ConfigModel):
 
     order: Literal["time", "file"] = "time"
     """Order of a user's interactions: by time (ties by file order), or by row of the interactions
-    file, which reproduces the paper but puts arbitrary items into the test part."""
+    file (or by `columns.position`), which reproduces the paper but puts arbitrary items into the
+    test part."""
 
     min_interactions: int = Field(default=3, ge=3)
     """Users with fewer distinct items are dropped; train, validation and test need one each."""

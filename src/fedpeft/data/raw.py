@@ -20,7 +20,8 @@ class RawTables:
         What the data set is called in reports.
     interactions
         Columns ``user`` and ``item`` (String); ``timestamp`` (integer or float), absent if the file
-        is in time order; ``rating`` (Float64), absent if there is none.  In file order.
+        is in time order; ``position`` (the same), absent if the rows are in file order; ``rating``
+        (Float64), absent if there is none.
     items
         Columns ``id``, ``title``, ``text`` (String).  In file order.
     interactions_path, items_path

@@ -38,7 +38,7 @@ class TableReader:
         names = self._config.columns
         interactions_path = _path(folder, self._config.interactions, "interactions")
         table = _read(interactions_path)
-        used = [names.user, names.item, names.timestamp, names.rating]
+        used = [names.user, names.item, names.timestamp, names.position, names.rating]
         files.require(table, filter(None, used), interactions_path)
         interactions = pl.DataFrame(
             {
@@ -49,6 +49,9 @@ class TableReader:
         if names.timestamp:
             times = files.numbers(table, names.timestamp, interactions_path)
             interactions = interactions.with_columns(timestamp=times)
+        if names.position:
+            positions = files.numbers(table, names.position, interactions_path)
+            interactions = interactions.with_columns(position=positions)
         if names.rating:
             rating = files.numbers(table, names.rating, interactions_path, optional=True)
             interactions = interactions.with_columns(rating=rating.cast(pl.Float64))
