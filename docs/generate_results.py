@@ -23,6 +23,7 @@ from verdicts import (
     deviations,
     doubtful,
     exceptions,
+    swept,
     tally,
     targets,
     verdicts,
@@ -91,7 +92,7 @@ def render(page: Path, *, drawing: bool = False) -> str:
         undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
     )
     told = (ablation, claims, deviations, doubtful, exceptions, overview, pairs, picture)
-    told += (quote, tables, tally, targets, verdicts, won)
+    told += (quote, swept, tables, tally, targets, verdicts, won)
     functions = {f.__name__: f for f in told}
     template = environment.from_string(page.with_suffix(".md.j2").read_text(encoding="utf-8"))
     return template.render(**functions, **GROUPS)

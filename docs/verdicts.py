@@ -71,6 +71,16 @@ def won(name: str, strategies: Sequence[str], full: str = "Full") -> str:
     return f"{sum(any(e.endswith('**won**') for e in each) for each in judged)} of {len(judged)}"
 
 
+def swept(name: str, strategies: Sequence[str]) -> str:
+    """Return the titles of the cells that each of some strategies won."""
+    found = [
+        facet.title
+        for facet, cells in by_strategy(name)
+        if all(verdict(cells[each], cells["Full"]).endswith("**won**") for each in strategies)
+    ]
+    return "; ".join(found) or "none"
+
+
 def tally(name: str, strategies: Sequence[str], full: str = "Full") -> str:
     """Return how often some strategies won or lost, and what for."""
     found = Counter(

@@ -81,45 +81,68 @@ def sweep(
     _check_name(grid, out)
     folder = SweepFolder(out)
     with folder.locked() as lock:
-        search = None
-        if grid.file.search is not None:
-            search = Search(grid, [cell.labels for cell in chosen], folder)
-            pending = search.begin(jobs)
-        else:
-            pending = _unfinished(folder, chosen)
+        plan: Search | _Given = (
+            _Given(folder, cells, chosen)
+            if grid.file.search is None
+            else Search(grid, [cell.labels for cell in chosen], folder)
+        )
+        pending = plan.begin(jobs)
         results = Results(folder)
         _write_facts(grid, out)
-
-        def known() -> Sequence[Cell]:
-            return search.cells if search else cells
+        results.write(plan.cells)
 
         def follow() -> Iterable[Job]:
-            more = search.follow() if search else []
-            results.write(known())
+            more = plan.follow()
+            results.write(plan.cells)
             return more
 
-        results.write(known())
-
-        budget = Budget(memory, jobs, folder.peaks(map(folder.job, known())))
+        budget = Budget(memory, jobs, folder.peaks(map(folder.job, plan.cells)))
         try:
             Scheduler(folder, budget, how, watcher, lock).run(pending, follow)
         except Interrupted as stop:
-            results.write(known())
+            results.write(plan.cells)
             raise Interrupted(f"{stop}; the same command goes on with the sweep") from None
-        cells, chosen = known(), search.chosen if search else chosen
-        status = {cell: folder.status(folder.job(cell)) for cell in cells}
-        return Summary(
-            out=out,
-            cells=len(cells),
-            done=list(status.values()).count("done"),
-            asked=len(chosen),
-            failed=[
-                (cell.name, folder.outcomes[folder.job(cell).folder.name].reason or "")
-                for cell in chosen
-                if status[cell] == "failed"
-            ],
-            best=search.best() if search else (),
-        )
+        return _summary(folder, plan)
+
+
+class _Given:
+    """The cells of a grid without a search, which are known from the start."""
+
+    def __init__(self, folder: SweepFolder, cells: Sequence[Cell], chosen: Sequence[Cell]) -> None:
+        self._folder, self.cells, self.chosen = folder, cells, chosen
+
+    def begin(self, at_once: int) -> list[Job]:
+        """Return the runs to be made; cells with equal configurations share one."""
+        found: dict[Path, Job] = {}
+        for cell in self.chosen:
+            job = self._folder.job(cell)
+            if self._folder.status(job) != "done":
+                found.setdefault(job.folder, job)
+        return list(found.values())
+
+    def follow(self) -> list[Job]:
+        """Return no further runs."""
+        return []
+
+    def best(self) -> list[tuple[Labels, Mapping[str, Any], float]]:
+        """Return nothing: nothing was searched for."""
+        return []
+
+
+def _summary(folder: SweepFolder, plan: Search | _Given) -> Summary:
+    status = {cell: folder.status(folder.job(cell)) for cell in plan.cells}
+    return Summary(
+        out=folder.path,
+        cells=len(plan.cells),
+        done=list(status.values()).count("done"),
+        asked=len(plan.chosen),
+        failed=[
+            (cell.name, folder.outcomes[folder.job(cell).folder.name].reason or "")
+            for cell in plan.chosen
+            if status[cell] == "failed"
+        ],
+        best=plan.best(),
+    )
 
 
 def _check_choice(grid: Grid, chosen: Sequence[Cell]) -> None:
@@ -142,16 +165,6 @@ def _check_name(grid: Grid, out: Path) -> None:
                 f"{out} holds the sweep of {name!r}, not of {grid.path.stem!r}; choose another "
                 "--out"
             )
-
-
-def _unfinished(folder: SweepFolder, cells: Sequence[Cell]) -> list[Job]:
-    """Return the runs to be made; cells with equal configurations share one."""
-    found: dict[Path, Job] = {}
-    for cell in cells:
-        job = folder.job(cell)
-        if folder.status(job) != "done":
-            found.setdefault(job.folder, job)
-    return list(found.values())
 
 
 def _write_facts(grid: Grid, out: Path) -> None:

@@ -266,11 +266,7 @@ def _import() -> Any:
 def _cut_torn_line(journal: Path) -> None:
     """Drop what a kill left of a last line; optuna would write on behind it."""
     if journal.is_file():
-        text = journal.read_bytes()
-        if whole := text.rpartition(b"\n")[0]:
-            os.truncate(journal, len(whole) + 1)
-        elif text:
-            os.truncate(journal, 0)
+        os.truncate(journal, journal.read_bytes().rfind(b"\n") + 1)
 
 
 def _rounded(value: Any, space: RangeConfig | ChoicesConfig) -> Any:

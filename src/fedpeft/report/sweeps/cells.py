@@ -120,18 +120,8 @@ class Facet:
         return next((c.reference for c in self.cells if c.reference and c.reference.rows), None)
 
     def name(self, cell: CellResult) -> str:
-        """Return a cell's labels, as far as they differ within the facet.
-
-        A number says nothing without its axis, nor do true and false.
-        """
-        shown = [
-            f"{axis.rpartition('.')[2]} {label}"
-            if label in ("true", "false") or numbers([label, label])
-            else label
-            for axis, label in cell.labels.items()
-            if axis in self.axes or not self.axes
-        ]
-        return ", ".join(shown) or "run"
+        """Return a cell's labels, as far as they differ within the facet."""
+        return shown(cell, self.axes or tuple(cell.labels)) or "run"
 
     def floors(self) -> dict[str, Mapping[str, float]]:
         """Return the floors of the reference, or of the first cell that has some."""
@@ -182,6 +172,17 @@ def facets(sweep: Sweep) -> list[Facet]:
         title = ", ".join(key) if compare is not None or len(grouped) == 1 else f"split {key[0]}"
         found.append(Facet(title if compare or len(grouped) > 1 else "", inside, members))
     return found
+
+
+def shown(cell: CellResult, axes: Sequence[str]) -> str:
+    """Return a cell's labels of some axes; numbers, true and false say nothing without theirs."""
+    return ", ".join(
+        f"{axis.rpartition('.')[2]} {label}"
+        if label in ("true", "false") or numbers([label, label])
+        else label
+        for axis, label in cell.labels.items()
+        if axis in axes
+    )
 
 
 def numbers(labels: Sequence[str]) -> list[float]:

@@ -7,7 +7,7 @@ from statistics import mean
 from typing import Any, Literal
 
 from fedpeft.report.lines import MEGABYTES, Axis, Line, overlay
-from fedpeft.report.sweeps.cells import MAIN, CellResult, Facet, numbers
+from fedpeft.report.sweeps.cells import MAIN, CellResult, Facet, shown
 from fedpeft.report.table import floor_label
 from fedpeft.report.theme import PAGE, Theme, styled
 
@@ -97,12 +97,7 @@ def ablation(facet: Facet, axis: str, *, width: int, theme: Theme = PAGE) -> Any
         score = cell.metric(MAIN)
         if score is None:
             continue
-        name = ", ".join(
-            cell.labels[other]
-            if not numbers([cell.labels[other]] * 2)
-            else f"{other.rpartition('.')[2]} {cell.labels[other]}"
-            for other in others
-        )
+        name = shown(cell, others)
         try:
             at = float(cell.labels[axis])
         except ValueError:
