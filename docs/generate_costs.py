@@ -187,7 +187,7 @@ def accuracy() -> dict[str, Callable[..., Any]]:
         return f"{found.metric(MAIN)} ({seeds} seed{'s' * (seeds > 1)})"
 
     def against(name: str, variant: str = "ours") -> str:
-        return verdict(cells[variant, name], cells[variant, "Full"])
+        return str(verdict(cells[variant, name], cells[variant, "Full"]))
 
     return {
         "reached": reached,
@@ -202,7 +202,7 @@ def by_backbone() -> str:
     found: dict[str, list[list[str]]] = {}
     for facet in sweep("grid-fedpeft"):
         cells = {cell.labels["strategy"]: cell for cell in facet.cells}
-        told = [verdict(cells[name], cells["Full"]) for name in ADAPTERS]
+        told = [verdict(cells[name], cells["Full"]) or "not run" for name in ADAPTERS]
         data, _, backbone = facet.title.partition(", ")
         found.setdefault(backbone, []).append([f"{data} {said}" for said in told])
     rows = [

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from fedpeft.report.sweeps import CellResult
+from fedpeft.report.sweeps import CellResult, Interval
 from fedpeft.report.sweeps.cells import MAIN
 from quotes import by_strategy, fewer, sweep
 
-NOT_RUN = "not run"
 SEEDS = 3
 """Seeds that a verdict on accuracy should have; with two it is marked."""
 
@@ -19,31 +19,67 @@ def allowed(cell: CellResult) -> float:
     return 0.15 if cell.labels["strategy"].startswith("P-RQ") else 0.125
 
 
-def verdict(cell: CellResult, full: CellResult) -> str:
-    """Return how a cell stands to the claim: its bytes, and accuracy within one deviation.
+@dataclass(frozen=True)
+class Verdict:
+    """How a cell stands to the claim: its bytes, and accuracy within one deviation.
 
-    `full` is the full table that it is held against, of any width of vectors or values.
+    Attributes
+    ----------
+    gap
+        Paired difference in NDCG@10 on test to the full table.
+    share
+        Bytes as a share of the full table's.
+    judged
+        Whether there are seeds enough to judge accuracy.
+    missed
+        What it has lost on; bytes are known from one seed.
     """
-    found = cell.difference(full, f"test.{MAIN}")
+
+    gap: Interval
+    share: float
+    judged: bool
+    missed: Sequence[str]
+
+    @property
+    def won(self) -> bool:
+        """Whether it has both accuracy and bytes."""
+        return self.judged and not self.missed
+
+    @property
+    def word(self) -> str:
+        """What is said of it without figures."""
+        if self.missed:
+            return f"lost ({' and '.join(self.missed)})"
+        return "**won**" if self.judged else "no verdict"
+
+    def __str__(self) -> str:
+        told = f"{self.gap.mean:+.4f} at {self.share:.1%}"
+        if self.gap.seeds < SEEDS:
+            told += f" ({self.gap.seeds} seed{'s' * (self.gap.seeds > 1)})"
+        return f"{told}: {self.word}"
+
+
+def verdict(cell: CellResult, full: CellResult) -> Verdict | None:
+    """Return the verdict on a cell against a full table; None where one of them is not run."""
+    gap = cell.difference(full, f"test.{MAIN}")
     standard = full.metric(MAIN)
-    if found is None or standard is None or cell.total_bytes is None or full.total_bytes is None:
-        return NOT_RUN
-    share, std = cell.total_bytes / full.total_bytes, standard.std
-    judged = std is not None and found.low is not None
-    told = f"{found.mean:+.4f} at {share:.1%}"
-    if found.seeds < SEEDS:
-        told += f" ({found.seeds} seed{'s' * (found.seeds > 1)})"
-    missed = [
-        name
-        for name, failed in (
-            ("accuracy", judged and found.mean < -(std or 0.0)),
-            ("bytes", share > allowed(cell)),  # known from one seed
-        )
-        if failed
+    if gap is None or standard is None or cell.total_bytes is None or full.total_bytes is None:
+        return None
+    share = cell.total_bytes / full.total_bytes
+    judged = standard.std is not None and gap.low is not None
+    failed = {
+        "accuracy": judged and gap.mean < -(standard.std or 0.0),
+        "bytes": share > allowed(cell),
+    }
+    return Verdict(gap, share, judged, [name for name, missed in failed.items() if missed])
+
+
+def _each(name: str, strategies: Sequence[str], full: str) -> list[list[Verdict | None]]:
+    """Return the verdicts on some strategies, a list for every backbone and data set."""
+    return [
+        [verdict(cells[strategy], cells[full]) for strategy in strategies]
+        for _, cells in by_strategy(name)
     ]
-    if missed:
-        return f"{told}: lost ({' and '.join(missed)})"
-    return f"{told}: **won**" if judged else f"{told}: no verdict"
 
 
 def verdicts(name: str, strategies: Sequence[str], full: str = "Full") -> str:
@@ -52,62 +88,50 @@ def verdicts(name: str, strategies: Sequence[str], full: str = "Full") -> str:
         f"| | seeds | {full}: NDCG@10 | {' | '.join(strategies)} |",
         "|---" * (3 + len(strategies)) + "|",
     ]
-    for facet, cells in by_strategy(name):
-        told = [verdict(cells[strategy], cells[full]) for strategy in strategies]
-        if any(each != NOT_RUN for each in told):
+    for (facet, cells), told in zip(by_strategy(name), _each(name, strategies, full), strict=True):
+        if any(told):
             figures = f"{len(cells[full].rows)} | {cells[full].metric(MAIN)}"
-            shown = " | ".join("-" if each == NOT_RUN else each for each in told)
+            shown = " | ".join(str(each or "-") for each in told)
             lines.append(f"| {facet.title} | {figures} | {shown} |")
     return "\n".join(lines) + "\n"
 
 
 def won(name: str, strategies: Sequence[str], full: str = "Full") -> str:
     """Return how many cells at least one of some strategies won, of those with a verdict."""
-    told = [
-        [verdict(cells[strategy], cells[full]) for strategy in strategies]
-        for _, cells in by_strategy(name)
-    ]
-    judged = [each for each in told if any(e.endswith(("**won**", ")")) for e in each)]
-    return f"{sum(any(e.endswith('**won**') for e in each) for each in judged)} of {len(judged)}"
+    told = [[each for each in found if each] for found in _each(name, strategies, full)]
+    judged = [found for found in told if any(each.judged or each.missed for each in found)]
+    return f"{sum(any(each.won for each in found) for found in judged)} of {len(judged)}"
 
 
 def swept(name: str, strategies: Sequence[str]) -> str:
     """Return the titles of the cells that each of some strategies won."""
     found = [
         facet.title
-        for facet, cells in by_strategy(name)
-        if all(verdict(cells[each], cells["Full"]).endswith("**won**") for each in strategies)
+        for (facet, _), told in zip(by_strategy(name), _each(name, strategies, "Full"), strict=True)
+        if all(each is not None and each.won for each in told)
     ]
     return "; ".join(found) or "none"
 
 
 def tally(name: str, strategies: Sequence[str], full: str = "Full") -> str:
     """Return how often some strategies won or lost, and what for."""
-    found = Counter(
-        verdict(cells[strategy], cells[full]).partition(": ")[2]
-        for _, cells in by_strategy(name)
-        for strategy in strategies
-    )
-    lost = {
-        f"lost on {what}": found[f"lost ({what})"]
-        for what in ("accuracy", "bytes", "accuracy and bytes")
+    told = [each for found in _each(name, strategies, full) for each in found]
+    found = Counter(each.word if each else "" for each in told)
+    said = {"won": "**won**"}
+    said |= {
+        f"lost on {what}": f"lost ({what})" for what in ("accuracy", "bytes", "accuracy and bytes")
     }
-    told = {"won": found["**won**"], **lost, "without a verdict": found["no verdict"]}
-    told["not run"] = found[""]
-    return ", ".join(f"{count} {what}" for what, count in told.items() if count)
+    said |= {"without a verdict": "no verdict", "not run": ""}
+    return ", ".join(f"{found[word]} {what}" for what, word in said.items() if found[word])
 
 
 def doubtful(name: str, strategies: Sequence[str]) -> tuple[int, int]:
     """Return how many losses on accuracy are within noise, and how many wins reliably lower."""
-    lost = lower = 0
-    for _, cells in by_strategy(name):
-        for strategy in strategies:
-            told = verdict(cells[strategy], cells["Full"])
-            noise = cells[strategy].differences.get(MAIN)
-            if noise is not None:
-                lost += "lost (accuracy" in told and noise.verdict == "within noise"
-                lower += told.endswith("**won**") and noise.verdict == "below"
-    return lost, lower
+    told = [each for found in _each(name, strategies, "Full") for each in found if each]
+    return (
+        sum("accuracy" in each.missed and each.gap.verdict == "within noise" for each in told),
+        sum(each.won and each.gap.verdict == "below" for each in told),
+    )
 
 
 def deviations(name: str) -> str:
@@ -136,9 +160,10 @@ def claims(name: str, title: str, strategies: Sequence[str]) -> str:
         seeds, score = len(cell.rows), cell.metric(MAIN)
         against = "-" if gap is None else f"{gap.mean:+.4f} ({gap.verdict})"
         size = f"{(cell.total_bytes or 0) / 1e6:.2f} ({cell.share or 0:.1%})"
-        told = verdict(cell, full).partition(": ")[2] if strategy.startswith("P-") else ""
+        told = verdict(cell, full) if strategy.startswith("P-") else None
         lines.append(
-            f"| {strategy} | {seeds} | {score} | {against} | {size} | {fewer(cell)} | {told} |"
+            f"| {strategy} | {seeds} | {score} | {against} | {size} | {fewer(cell)} "
+            f"| {told.word if told else ''} |"
         )
     return "\n".join(lines) + "\n"
 
