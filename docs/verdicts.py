@@ -54,8 +54,8 @@ class Verdict:
 
     def __str__(self) -> str:
         told = f"{self.gap.mean:+.4f} at {self.share:.1%}"
-        if self.gap.seeds < SEEDS:
-            told += f" ({self.gap.seeds} seed{'s' * (self.gap.seeds > 1)})"
+        if self.gap.n < SEEDS:
+            told += f" ({self.gap.n} seed{'s' * (self.gap.n > 1)})"
         return f"{told}: {self.word}"
 
 
@@ -194,7 +194,7 @@ def exceptions(name: str) -> str:
             if cell.level < floor:
                 said.append(f"{cell.level:.4f} is below popularity, {floor:.4f}")
             if found and found.mean <= 0:
-                seeds = f"{found.seeds} seed{'s' * (found.seeds > 1)}"
+                seeds = f"{found.n} seed{'s' * (found.n > 1)}"
                 said.append(f"{found.mean:+.4f} against C-{label[2:]} ({seeds})")
             if said:
                 lines.append(f"- {facet.title}, {label}: {'; '.join(said)}.")

@@ -299,6 +299,8 @@ FOLDERS: list[Row] = [
     ("ledger goes back", lambda folder: (folder / "run/ledger.jsonl").write_text(
         "".join(reversed((folder / "run/ledger.jsonl").read_text().splitlines(keepends=True)))),
      "compare run", "run/ledger.jsonl, line 2 goes back from round 29 to 28"),
+    ("users spoilt", written("run/users.parquet", "none"), "compare run",
+     "run/users.parquet is not a readable Parquet file: …"),
     ("different splits", spoilt.other_split, "compare run other",
      "other used another split (…) than run (…), so their numbers are not comparable; "
      "--different-splits lists them all the same"),

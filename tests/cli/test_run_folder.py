@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -33,6 +34,7 @@ FILES = {
     "metrics.jsonl",
     "report.html",
     "result.json",
+    "users.parquet",
 }
 METRICS = {"hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr"}
 BYTES = {
@@ -71,12 +73,30 @@ def test_result(result: dict[str, Any]) -> None:
     assert result["seconds"] > 0
 
 
+def test_users(finished: Path, result: dict[str, Any]) -> None:
+    """Each user's rank and gain are there, and their means are the result's."""
+    table = pl.read_parquet(finished / "users.parquet")
+    assert table["user"].is_unique().all()
+    assert set(table["user"]) <= {f"user-{i}" for i in range(result["dataset"]["users"] + 1)}
+    for part in ("validation", "test"):
+        assert len(table) == result["metrics"][part]["n_users"]
+        for kind in ("sampled", "full"):
+            rank, gain = table[f"{part}.{kind}.rank"], table[f"{part}.{kind}.ndcg@10"]
+            metrics = result["metrics"][part][kind]
+            assert gain.mean() == pytest.approx(metrics["ndcg@10"], abs=1e-12)
+            assert (rank <= 10).mean() == pytest.approx(metrics["hr@10"], abs=1e-12)
+            assert ((gain > 0) == (rank <= 10)).all()
+
+
 def test_a_run_that_leaves_test_unread(tmp_path: Path) -> None:
     out = tmp_path / "run"
     told = fedpeft("run", *SMALL, "--rounds", "2", "--set", "evaluation.test=false", "--out", out)
     assert told.code == 0
     result = json.loads((out / "result.json").read_text())
     assert result["metrics"].keys() == {"validation"}
+    assert not any(
+        name.startswith("test") for name in pl.read_parquet(out / "users.parquet").columns
+    )
     assert f"{result['metrics']['validation']['sampled']['ndcg@10']:.4f}" in told.out
     assert (out / "report.html").exists()
 
@@ -204,6 +224,10 @@ def test_compare(run: Path, finished: Path, here: Path, result: dict[str, Any]) 
     assert [row["total_bytes"] for row in told["runs"]] == [
         result["bytes"]["total_per_client_mean"]
     ] * 2
+    ours, theirs = (row["difference"] for row in told["runs"])
+    assert ours is None
+    users = result["metrics"]["test"]["n_users"]
+    assert theirs == {"mean": 0.0, "low": 0.0, "high": 0.0, "n": users}  # one is a copy
 
 
 def test_default_folder(here: Path) -> None:

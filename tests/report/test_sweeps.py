@@ -43,7 +43,7 @@ def test_interval_is_that_of_the_paired_t_test(pairs: list[tuple[float, float]])
 def test_interval_takes_common_seeds() -> None:
     found = paired_interval({0: 1.0, 1: 2.0, 2: 9.0}, {1: 1.0, 2: 8.0, 5: 0.0})
     assert found is not None
-    assert (found.seeds, found.mean) == (2, 1.0)
+    assert (found.n, found.mean) == (2, 1.0)
     assert found.verdict == "above"
     assert paired_interval({0: 1.0}, {1: 1.0}) is None
     alone = paired_interval({0: 1.0}, {0: 2.0})
@@ -166,13 +166,13 @@ def test_figures_of_different_splits_are_not_compared(tmp_path: Path) -> None:
     assert "evaluated on 2 splits" in (tmp_path / "r.html").read_text(encoding="utf-8")
     rows = [{**row, "split": "f" * 64} if row["seed"] == 1 else row for row in sweep.rows]
     [facet] = facets(replace(sweep, rows=rows))  # seeds with their own pairs
-    assert facet.cells[1].differences["sampled.ndcg@10"].seeds == 3
+    assert facet.cells[1].differences["sampled.ndcg@10"].n == 3
     rows = [
         {**row, "split": "f" * 64} if (row["seed"], row["strategy"]) == (1, "Full") else row
         for row in sweep.rows
     ]
     [facet] = facets(replace(sweep, rows=rows))
-    assert facet.cells[1].differences["sampled.ndcg@10"].seeds == 2
+    assert facet.cells[1].differences["sampled.ndcg@10"].n == 2
 
 
 def test_one_reference_may_serve_all(tmp_path: Path) -> None:

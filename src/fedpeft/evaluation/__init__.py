@@ -15,6 +15,7 @@ from fedpeft.evaluation.protocol import (
     evaluate,
     evaluate_sampled,
     rank_users,
+    report_of,
 )
 
 __all__ = [
@@ -33,4 +34,5 @@ __all__ = [
     "matrix_factorisation",
     "popularity",
     "rank_users",
+    "report_of",
 ]

@@ -110,7 +110,11 @@ def evaluate(
     RunError
         If there is no user to evaluate, a score is NaN, or the scorer returns another shape.
     """
-    ranks = rank_users(scorer, split, part, chunk_users=chunk_users)
+    return report_of(rank_users(scorer, split, part, chunk_users=chunk_users), split, part)
+
+
+def report_of(ranks: Ranks, split: Split, part: Part) -> Report:
+    """Summarise ranks that `rank_users` found; raises `RunError` if there are none."""
     return _report(split, part, sampled=ranks.sampled, full=ranks.full)
 
 

@@ -76,6 +76,11 @@ class RunFolder:
         return self.path / "adapter"
 
     @property
+    def users(self) -> Path:
+        """The file of what each user got."""
+        return self.path / "users.parquet"
+
+    @property
     def result(self) -> Path:
         """The file of the final result."""
         return self.path / "result.json"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,13 +12,22 @@ from typing import Any, Protocol
 from fedpeft import __version__, adapters
 from fedpeft.data.dataset import Split
 from fedpeft.errors import ArtifactError, Interrupted
-from fedpeft.evaluation import Part, Report, evaluate, evaluate_sampled
+from fedpeft.evaluation import (
+    Part,
+    Ranks,
+    Report,
+    evaluate,
+    evaluate_sampled,
+    rank_users,
+    report_of,
+)
 from fedpeft.experiment.assemble import Prepared, build, prepare
 from fedpeft.experiment.config import RunConfig
 from fedpeft.experiment.costs import run_costs
 from fedpeft.experiment.floors import cached_floors
 from fedpeft.experiment.folder import LOGS, RunFolder, commit
 from fedpeft.experiment.signals import StopRequest
+from fedpeft.experiment.users import write_users
 from fedpeft.federation import RoundResult, RunOptions, Simulation, checkpoint
 from fedpeft.files import write_json, write_tensors
 
@@ -187,8 +196,12 @@ def _carry_on(
             stop.check()
         save()
     watcher.stage("evaluating on test, once" if config.evaluation.test else "evaluating")
-    outcome = _result(config, prepared, simulation, time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    parts: tuple[Part, ...] = ("validation", "test") if config.evaluation.test else ("validation",)
+    ranks = {part: rank_users(simulation.scorer(split.before(part)), split, part) for part in parts}
+    outcome = _result(config, prepared, simulation, ranks, seconds)
     write_adapter(simulation, folder.adapter)
+    write_users(folder.users, split, prepared.dataset.user_ids, ranks)
     write_json(folder.result, outcome)
     return outcome
 
@@ -217,15 +230,15 @@ def _saved_on_stop(save: Callable[[], None]) -> Iterator[StopRequest]:
 
 
 def _result(
-    config: RunConfig, prepared: Prepared, simulation: Simulation, seconds: float
+    config: RunConfig,
+    prepared: Prepared,
+    simulation: Simulation,
+    ranks: Mapping[Part, Ranks],
+    seconds: float,
 ) -> dict[str, Any]:
-    """Evaluate the parts and gather everything a reader of the run needs."""
+    """Gather everything a reader of the run needs."""
     split, dataset = prepared.split, prepared.dataset
-    metrics, floors = {}, {}
-    parts: tuple[Part, ...] = ("validation", "test") if config.evaluation.test else ("validation",)
-    for part in parts:
-        report = evaluate(simulation.scorer(split.before(part)), split, part)
-        metrics[part] = report.to_dict()
+    floors = {}
     if config.evaluation.test:
         floors = cached_floors(
             split,
@@ -247,7 +260,7 @@ def _result(
             "counts": dict(dataset.counts),
         },
         "items": prepared.items.report,
-        "metrics": metrics,
+        "metrics": {part: report_of(found, split, part).to_dict() for part, found in ranks.items()},
         "floors": floors,
         "cost": run_costs(config, dataset),
         "bytes": simulation.ledger.summary(simulation.server.prices),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
@@ -15,6 +15,7 @@ from fedpeft.errors import ArtifactError
 from fedpeft.files import read_json
 from fedpeft.report.record import Bytes, Costs
 from fedpeft.report.record import Record as _Record
+from fedpeft.report.users import Gains, read_gains
 
 HEADLINE = ("hr@10", "ndcg@10")
 """Metrics every evaluation has."""
@@ -162,6 +163,8 @@ class Run:
     result: Result
     evaluations: Sequence[Evaluation]
     ledger: Sequence[LedgerRound]
+    gains: Mapping[str, Gains] = field(default_factory=dict)
+    """NDCG@10 of each user by part, where the run has kept it."""
 
     @property
     def curve(self) -> list[Point]:
@@ -191,6 +194,7 @@ def read_run(path: Path) -> Run:
         result=read_result(path),
         evaluations=_read_lines(Evaluation, path / "metrics.jsonl"),
         ledger=_read_lines(LedgerRound, path / "ledger.jsonl"),
+        gains=read_gains(path),
     )
 
 

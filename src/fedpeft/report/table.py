@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from textwrap import wrap
 from typing import Any
 
@@ -13,6 +13,8 @@ from rich.table import Table
 
 from fedpeft.errors import InputError
 from fedpeft.report.runs import Part, Point, Run, Scores, common_floors, common_part, labels
+from fedpeft.report.statistics import Interval
+from fedpeft.report.users import over_users
 
 TARGET_SHARE = 0.95
 """The default target, as a share of the reference run's final validation NDCG@10."""
@@ -49,6 +51,9 @@ class Row:
         if none did.
     percent_of_full
         `total_bytes` in percent of the full table's run; None without such a run.
+    difference
+        `ndcg10` less that of the reference, paired over users; None for the reference itself, and
+        where one of the two has not kept what its users got.
     """
 
     label: str
@@ -59,6 +64,7 @@ class Row:
     total_bytes: float | None = None
     target_bytes: float | None = None
     percent_of_full: float | None = None
+    difference: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,7 @@ class Comparison:
     target: float
     target_source: str
     full_label: str | None
+    reference_label: str
     same_split: bool
 
     def notes(self) -> list[str]:
@@ -89,6 +96,16 @@ class Comparison:
         ]
         if self.full_label is not None:
             said.append(f"% of full is MB / client in percent of {self.full_label}.")
+        told = [
+            f"{row.label} {found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
+            for row in self.rows
+            if (found := row.difference) is not None and found.low is not None
+        ]
+        if told:
+            said.append(
+                f"NDCG@10 against {self.reference_label}, paired over users, and its 95 % interval "
+                f"over them: {'; '.join(told)}. How much seeds differ it does not tell."
+            )
         if not self.same_split:
             said.append("These runs do not share one split: the rows are not comparable.")
         return said
@@ -138,9 +155,9 @@ def comparison(
     same_split = require_same_split(runs, allow_different_splits)
     names = labels(runs)
     full = next((i for i, run in enumerate(runs) if run.is_full), None)
+    reference = full or 0
     source = "as asked for"
     if target is None:
-        reference = full or 0
         final = runs[reference].result.metrics.validation.sampled["ndcg@10"]
         target = TARGET_SHARE * final
         source = f"{TARGET_SHARE:.0%} of the final {final:.4f} of {names[reference]}"
@@ -149,17 +166,30 @@ def comparison(
     full_bytes = None if full is None else runs[full].result.bytes.total_per_client_mean
     floors = common_floors(runs) if same_split else {}
     part = common_part(runs)
+    rows = [
+        _row(run, part, name, target, full_bytes) for run, name in zip(runs, names, strict=True)
+    ]
+    if same_split:
+        rows = [
+            replace(row, difference=_over_users(run, runs[reference], part))
+            for row, run in zip(rows, runs, strict=True)
+        ]
     return Comparison(
-        rows=[
-            _row(run, part, name, target, full_bytes) for run, name in zip(runs, names, strict=True)
-        ],
+        rows=rows,
         floors=[_scores_row(floor_label(name), both.of(part)) for name, both in floors.items()],
         part=part,
         target=target,
         target_source=source,
         full_label=None if full is None else names[full],
+        reference_label=names[reference],
         same_split=same_split,
     )
+
+
+def _over_users(run: Run, reference: Run, part: Part) -> Interval | None:
+    if run is reference or part not in run.gains or part not in reference.gains:
+        return None
+    return over_users(run.gains[part], reference.gains[part])
 
 
 def bytes_to_target(curve: Sequence[Point], target: float) -> float | None:
@@ -263,5 +293,6 @@ def as_json(compared: Comparison) -> dict[str, Any]:
         "part": compared.part,
         "target": {"validation_ndcg@10": compared.target, "source": compared.target_source},
         "full": compared.full_label,
+        "reference": compared.reference_label,
         "same_split": compared.same_split,
     }

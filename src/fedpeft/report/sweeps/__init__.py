@@ -3,10 +3,10 @@
 `fedpeft.report.sweeps.page` loads the plotting library, so import it where it is needed.
 """
 
+from fedpeft.report.statistics import Interval, Spread, paired_interval, spread_of
 from fedpeft.report.sweeps.cells import CellResult, Facet, facets
 from fedpeft.report.sweeps.read import Sweep, is_sweep, read_sweep
 from fedpeft.report.sweeps.records import is_records, read_records, write_records
-from fedpeft.report.sweeps.statistics import Interval, Spread, paired_interval, spread_of
 
 __all__ = [
     "CellResult",

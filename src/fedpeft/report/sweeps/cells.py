@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any
 
+import numpy as np
+
 from fedpeft.report.runs import Point
+from fedpeft.report.statistics import Interval, Spread, paired_interval, spread_of
 from fedpeft.report.sweeps.read import Sweep
-from fedpeft.report.sweeps.statistics import Interval, Spread, paired_interval, spread_of
 from fedpeft.report.table import TARGET_SHARE, bytes_to_target
+from fedpeft.report.users import over_users
 
 MAIN = "sampled.ndcg@10"
 """The metric that decides."""
@@ -31,6 +34,8 @@ class CellResult:
         Number of seeds that were asked for.
     differences
         By metric, against the reference cell; none for the reference itself.
+    over_users
+        The difference in the main metric, paired over users, where runs have kept what they got.
     reference
         The cell that it is compared with, perhaps itself.
     ties_best
@@ -47,6 +52,7 @@ class CellResult:
     part: str
     curves: Mapping[int, Sequence[Point]]
     differences: Mapping[str, Interval] = field(default_factory=dict)
+    over_users: Interval | None = None
     reference: CellResult | None = None
     best: bool = False
     ties_best: bool = False
@@ -79,6 +85,20 @@ class CellResult:
             if seed in self.rows and self.rows[seed]["split"] == other.rows[seed]["split"]
         }
         return paired_interval(self.values(column), same)
+
+    def difference_over_users(self, other: CellResult) -> Interval | None:
+        """Return how the main metric differs, paired over users, each a mean over common seeds."""
+        pairs = [
+            (row["gains"][self.part], other.rows[seed]["gains"][self.part])
+            for seed, row in self.rows.items()
+            if seed in other.rows
+            and row["split"] == other.rows[seed]["split"]
+            and all(self.part in side.get("gains", {}) for side in (row, other.rows[seed]))
+        ]
+        if len({len(side) for pair in pairs for side in pair}) != 1:
+            return None
+        mine, others = (np.mean(side, axis=0) for side in zip(*pairs, strict=True))
+        return over_users(mine, others)
 
     @property
     def level(self) -> float:
@@ -247,6 +267,7 @@ def _compare(
             if interval is not None:
                 differences[name] = interval
         cell.differences = differences
+        cell.over_users = cell.difference_over_users(standard)
 
 
 def _target_bytes(cell: CellResult, target: float) -> float | None:

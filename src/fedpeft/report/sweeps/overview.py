@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import altair as alt
 
+from fedpeft.report.statistics import Interval
 from fedpeft.report.sweeps.cells import MAIN, CellResult, Facet
 from fedpeft.report.sweeps.charts import MOST
-from fedpeft.report.sweeps.statistics import Interval
 from fedpeft.report.theme import PAGE, Theme, inline, label_margin, styled
 
 _FAR = 6.0

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 from fedpeft.files import write_text
 from fedpeft.report.html import render, twice
+from fedpeft.report.statistics import Interval
 from fedpeft.report.sweeps.cells import MAIN, METRICS, CellResult, Facet, facets, numbers
 from fedpeft.report.sweeps.charts import MOST, ablation, curves, pareto
 from fedpeft.report.sweeps.overview import overview
 from fedpeft.report.sweeps.read import Sweep
-from fedpeft.report.sweeps.statistics import Interval
 from fedpeft.report.table import floor_label, megabytes
 
 _COLUMNS = (
@@ -30,10 +30,11 @@ _COLUMNS = (
 
 
 class _Text(NamedTuple):
-    """A table cell: its text and its CSS class."""
+    """A table cell: its text, its CSS class, and what stands below it."""
 
     text: str
     mark: str = ""
+    more: str = ""
 
 
 def write_sweep_report(sweep: Sweep, path: Path) -> None:
@@ -85,6 +86,12 @@ def _notes(sweep: Sweep) -> list[str]:
             "exceeds seed noise. With one seed there is no interval. MB to target counts to the "
             "first evaluation that reached 95 % of the reference's final validation NDCG@10."
         )
+        if any(row.get("gains") for row in sweep.rows):
+            said.append(
+                '"Over users" is the 95 % interval of the same difference over the users, each '
+                "user's being a mean over the seeds: how far it would vary with other users like "
+                "them, the trained models being what they are."
+            )
     if len(sweep.facts.seeds) < 2:
         said.append("Only one seed: nothing here says how large seed noise is.")
     return said
@@ -130,7 +137,7 @@ def _row(cell: CellResult) -> list[_Text]:
     return [
         _Text(scores[0], "best" if cell.best else ""),
         *map(_Text, scores[1:]),
-        _difference(cell.differences.get(MAIN), is_reference=cell.reference is cell),
+        _difference(cell),
         _Text("-" if cell.round_bytes is None else f"{cell.round_bytes:,.0f}"),
         _Text("-" if cell.total_bytes is None else megabytes(cell.total_bytes)),
         _Text("-" if cell.share is None else f"{100 * cell.share:.1f}"),
@@ -139,17 +146,23 @@ def _row(cell: CellResult) -> list[_Text]:
     ]
 
 
-def _difference(found: Interval | None, *, is_reference: bool) -> _Text:
-    """Return a paired difference with its interval and what it says."""
-    if is_reference:
+def _difference(cell: CellResult) -> _Text:
+    """Return a cell's paired difference with its intervals and what they say."""
+    if cell.reference is cell:
         return _Text("reference")
+    found, users = cell.differences.get(MAIN), cell.over_users
     if found is None:
         return _Text("-")
-    if found.low is None or found.high is None:
-        return _Text(f"{found.mean:+.4f}, one seed")
+    over_users = f"over users {_ends(users)}" if users is not None else ""
+    if found.low is None:
+        return _Text(f"{found.mean:+.4f}, one seed", more=over_users)
     sign = {"above": "▲ ", "below": "▼ "}.get(found.verdict, "")
     mark = found.verdict if sign else ""
-    return _Text(f"{sign}{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]", mark)
+    return _Text(f"{sign}{found.mean:+.4f} {_ends(found)}", mark, over_users)
+
+
+def _ends(found: Interval) -> str:
+    return "[-]" if found.low is None else f"[{found.low:+.4f}, {found.high:+.4f}]"
 
 
 def _floor(name: str, metrics: Mapping[str, float], facet: Facet) -> list[str]:

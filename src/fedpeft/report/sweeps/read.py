@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from fedpeft.errors import ArtifactError
 from fedpeft.files import read_json
 from fedpeft.report.runs import read_curve
+from fedpeft.report.users import read_gains
 
 STATUSES = ("done", "failed", "begun", "missing")
 
@@ -52,7 +53,8 @@ class Sweep:
     Attributes
     ----------
     rows
-        As in ``results.parquet``; those that are done have their learning curve as ``curve``.
+        As in ``results.parquet``; those that are done have their learning curve as ``curve``
+        and, read from a folder, what `read_gains` found as ``gains``.
     """
 
     facts: SweepFacts
@@ -86,7 +88,7 @@ def read_sweep(path: Path) -> Sweep:
     ------
     ArtifactError
         If ``sweep.json``, ``results.parquet`` or a finished run's ``metrics.jsonl`` is missing or
-        damaged.
+        damaged, or its ``users.parquet`` is damaged.
     """
     facts = check_facts(read_json(path / "sweep.json"), path / "sweep.json")
     table = path / "results.parquet"
@@ -101,6 +103,7 @@ def read_sweep(path: Path) -> Sweep:
     for row in rows:
         if row["status"] == "done":
             row["curve"] = read_curve(path / row["folder"])
+            row["gains"] = read_gains(path / row["folder"])
     return Sweep(facts, rows)
 
 

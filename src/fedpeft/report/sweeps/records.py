@@ -174,11 +174,11 @@ def _name(row: Mapping[str, Any], sweep: Sweep) -> str:
 
 
 def _kept(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is known of a row, without where its folder lies, which is of one machine."""
+    """Return what is known of a row, without its folder, which is of one machine, and its users."""
     return {
         name: value
         for name, value in row.items()
-        if value is not None and name != "folder" and not _is_left_out(name)
+        if value is not None and name not in ("folder", "gains") and not _is_left_out(name)
     }
 
 

@@ -1,4 +1,4 @@
-"""Means over seeds, and paired differences with their intervals."""
+"""Means over seeds, and paired differences, over seeds or users, with their intervals."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from math import sqrt
 from statistics import mean, stdev
 
+import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import t
 
 CONFIDENCE = 0.95
@@ -25,16 +27,16 @@ class Spread:
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean paired difference; `low` and `high` are None where one seed gives no interval."""
+    """A mean of n paired differences; `low` and `high` are None where one gives no interval."""
 
     mean: float
     low: float | None
     high: float | None
-    seeds: int
+    n: int
 
     @property
     def verdict(self) -> str:
-        """Return whether the difference exceeds seed noise."""
+        """Return whether a difference over seeds exceeds their noise."""
         if self.low is None or self.high is None:
             return "one seed"
         if self.low > 0:
@@ -47,28 +49,29 @@ def spread_of(values: Sequence[float]) -> Spread:
     return Spread(mean(values), stdev(values) if len(values) > 1 else None)
 
 
-def paired_interval(values: Mapping[int, float], reference: Mapping[int, float]) -> Interval | None:
-    """Return the mean difference over the seeds both have, with its two-sided t interval.
+def interval_of(differences: ArrayLike) -> Interval:
+    """Return the mean of at least one difference, with its two-sided t interval.
 
     With n differences of mean d and sample standard deviation s it is d +- t s / sqrt(n), where t
-    is the quantile of Student's distribution with n - 1 degrees of freedom (95 %).  Seeds are
-    paired because the same seed draws the same cohorts and starts.
+    is the quantile of Student's distribution with n - 1 degrees of freedom (95 %).
+    """
+    values = np.asarray(differences, np.float64)
+    n, middle = len(values), float(values.mean())
+    if n < 2:
+        return Interval(middle, None, None, n)
+    half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1) * values.std(ddof=1)) / sqrt(n)
+    return Interval(middle, middle - half, middle + half, n)
+
+
+def paired_interval(values: Mapping[int, float], reference: Mapping[int, float]) -> Interval | None:
+    """Return the interval of the differences over the seeds both have, or None if there is none.
+
+    Seeds are paired because the same seed draws the same cohorts and starts.
 
     Parameters
     ----------
     values, reference
         Value per seed.
-
-    Returns
-    -------
-    Interval or None
-        None when no seed has both.
     """
     differences = [values[seed] - reference[seed] for seed in values if seed in reference]
-    if not differences:
-        return None
-    n, middle = len(differences), mean(differences)
-    if n < 2:
-        return Interval(middle, None, None, n)
-    half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * stdev(differences) / sqrt(n)
-    return Interval(middle, middle - half, middle + half, n)
+    return interval_of(differences) if differences else None
