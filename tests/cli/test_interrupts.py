@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import random
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from fedpeft.federation import RoundResult, RunOptions
 from .conftest import ROUNDS
 from .tools import SMALL, fedpeft, lasting, program
 
-SIGNALS = [signal.SIGINT, signal.SIGTERM]
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 KINDS = {
     "lora": [],
     "hash, int8": ["adapter.kind=hash", "training.encoding=int8", "training.refresh_every=7"],
@@ -105,6 +106,35 @@ def test_stopped_from_outside(number: signal.Signals, long: Path, here: Path) ->
     assert done.code == 0, done.err
     assert f"training from round {rounds} on cpu" in done.err
     assert lasting(folder) == lasting(long)
+
+
+def test_a_closed_terminal(long: Path, here: Path) -> None:
+    """It sends SIGHUP, and refuses what the run still has to say."""
+    child, terminal = pty.fork()
+    if child == 0:
+        command = program("run", *LONG, "--out", "stopped")
+        os.execv(command[0], command)
+    shown = b""
+    while b"NDCG@10" not in shown:  # the bar has one from the first evaluation on
+        shown += os.read(terminal, 4096)
+    os.close(terminal)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 130
+    rounds = len((here / "stopped" / "ledger.jsonl").read_text().splitlines())
+    assert 50 <= rounds < 400
+    done = fedpeft("run", "--resume", here / "stopped")
+    assert f"training from round {rounds} on cpu" in done.err
+    assert lasting(here / "stopped") == lasting(long)
+
+
+def test_nohup_stays_in_force() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            stop.check()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 # Replaces the moment a file appears in the run folder by the death of the process: just before

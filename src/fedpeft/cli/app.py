@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import Annotated, NoReturn, cast
 
 import typer
@@ -78,5 +79,6 @@ def main() -> None:
 
 def _leave(sentence: str, exit_code: int) -> NoReturn:
     """Print one line and exit; what other libraries said may have more than one."""
-    print(f"fedpeft: {' '.join(sentence.split())}", file=sys.stderr)
+    with suppress(OSError):  # the terminal may have been closed
+        print(f"fedpeft: {' '.join(sentence.split())}", file=sys.stderr, flush=True)
     sys.exit(exit_code)

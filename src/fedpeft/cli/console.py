@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console
@@ -106,7 +107,8 @@ class BarWatcher:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        with suppress(OSError):  # the terminal may have been closed
+            self._progress.stop()
 
     def stage(self, text: str) -> None:
         """Show what begins."""

@@ -68,7 +68,7 @@ def start(
     Raises
     ------
     Interrupted
-        If SIGINT or SIGTERM asked for an end; a checkpoint was written first.
+        If SIGINT, SIGTERM or SIGHUP asked for an end; a checkpoint was written first.
     FedpeftError
         As loading, pretraining, building and training do.
     """
@@ -179,7 +179,6 @@ def _carry_on(
             watcher.round(result)
             if simulation.round % config.evaluation.every == 0 or simulation.round == rounds:
                 report = _watch(simulation, split)
-                watcher.evaluated(simulation.round, report)
                 folder.log(
                     "metrics.jsonl",
                     {
@@ -191,6 +190,7 @@ def _carry_on(
                         "seconds": time.perf_counter() - began,
                     },
                 )
+                watcher.evaluated(simulation.round, report)
             if simulation.round % schedule.checkpoint_every == 0 and simulation.round < rounds:
                 save()
             stop.check()
@@ -220,10 +220,14 @@ def _watch(simulation: Simulation, split: Split) -> Report:
 
 @contextmanager
 def _saved_on_stop(save: Callable[[], None]) -> Iterator[StopRequest]:
-    """Turn SIGINT and SIGTERM into a checkpoint after the round in progress."""
+    """Turn SIGINT, SIGTERM and SIGHUP into a checkpoint after the round in progress."""
     with StopRequest() as stop:
         try:
-            yield stop
+            try:
+                yield stop
+            except OSError:  # a closed terminal also refuses what a watcher tells
+                stop.check()
+                raise
         except Interrupted:
             save()
             raise

@@ -9,13 +9,16 @@ from typing import Any
 
 from fedpeft.errors import Interrupted
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = tuple(  # the last one, that a terminal was closed, is not everywhere
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 
 
 class StopRequest:
-    """Within a `with` block, notes SIGINT and SIGTERM; `check` then raises `Interrupted`.
+    """Within a `with` block, notes SIGINT, SIGTERM and SIGHUP; `check` then raises `Interrupted`.
 
-    A second signal takes its usual course, for when the round in progress does not end.
+    A second signal takes its usual course, for when the round in progress does not end.  A SIGHUP
+    that is ignored, as under `nohup`, stays so.
     """
 
     def __init__(self) -> None:
@@ -24,7 +27,11 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():  # others may not set handlers
-            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+            self._before = {
+                number: signal.signal(number, self._note)
+                for number in _SIGNALS
+                if number.name != "SIGHUP" or signal.getsignal(number) != signal.SIG_IGN
+            }
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -61,7 +61,7 @@ class Scheduler:
         Raises
         ------
         Interrupted
-            If SIGINT or SIGTERM asked for an end; every process wrote a checkpoint first.
+            If SIGINT, SIGTERM or SIGHUP asked for an end; every process wrote a checkpoint first.
         """
         pending = list(jobs)
         try:

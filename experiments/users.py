@@ -1,0 +1,56 @@
+"""How far differences would vary with other users: intervals over users, from a sweep's folder.
+
+    fedpeft sweep experiments/grid-fedpeft.toml --data data
+    python experiments/users.py runs/grid-fedpeft
+
+Records of a sweep hold means over users only, so this is made from the run folders.  Cells that the
+file knows and the folder has not finished stay.  It holds nothing of a single user.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fedpeft.files import read_json, write_json
+from fedpeft.report.sweeps import CellResult, facets, read_sweep
+
+RESULTS = Path(__file__).parent / "results" / "users.json"
+
+
+def told(cell: CellResult) -> dict[str, Any] | None:
+    """Return a cell's labels, its interval over users and how it was made."""
+    found, reference = cell.over_users, cell.reference
+    if found is None or reference is None:
+        return None
+    seeds = sorted(cell.rows.keys() & reference.rows.keys())
+    rows = [side.rows[seed] for side in (cell, reference) for seed in seeds]
+    return {
+        "labels": dict(cell.labels),
+        "reference": dict(reference.labels),
+        "metric": f"{cell.part}.sampled.ndcg@10",
+        "difference": asdict(found),
+        "seeds": seeds,
+        "split": rows[0]["split"],
+        "commits": sorted({row["commit"] for row in rows}),
+    }
+
+
+def main() -> None:
+    """Add the cells of a sweep folder to the committed file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("sweep", type=Path, help="sweep folder")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="JSON file to write or add to")
+    options = parser.parse_args()
+    cells = [cell for facet in facets(read_sweep(options.sweep)) for cell in facet.cells]
+    found = [facts for cell in cells if (facts := told(cell)) is not None]
+    earlier = read_json(options.out) if options.out.exists() else []
+    kept = [old for old in earlier if old["labels"] not in [new["labels"] for new in found]]
+    write_json(options.out, [*kept, *found])
+    print(f"{options.out}: {len(found)} new, {len(kept)} kept")
+
+
+if __name__ == "__main__":
+    main()
