@@ -16,7 +16,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from quotes import pairs, quote, sweep
+from quotes import over_users, pairs, quote, sweep
 from tables import ablation, tables
 from verdicts import (
     claims,
@@ -91,8 +91,8 @@ def render(page: Path, *, drawing: bool = False) -> str:
     environment = Environment(
         undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
     )
-    told = (ablation, claims, deviations, doubtful, exceptions, overview, pairs, picture)
-    told += (quote, swept, tables, tally, targets, verdicts, won)
+    told = (ablation, claims, deviations, doubtful, exceptions, over_users, overview, pairs)
+    told += (picture, quote, swept, tables, tally, targets, verdicts, won)
     functions = {f.__name__: f for f in told}
     template = environment.from_string(page.with_suffix(".md.j2").read_text(encoding="utf-8"))
     return template.render(**functions, **GROUPS)

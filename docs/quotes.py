@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+from fedpeft.files import read_json
 from fedpeft.report.sweeps import CellResult, Facet, facets, read_records
 from fedpeft.report.sweeps.cells import MAIN
 
@@ -100,6 +102,22 @@ def pairs(name: str, strategy: str, other: str) -> list[str]:
         for facet, cells in by_strategy(name)
         if cells[strategy].rows and cells[other].rows
     ]
+
+
+def over_users(source: str, backbone: str, strategy: str) -> str:
+    """Return a cell's difference to the full table with its interval over users, and its seeds."""
+    labels = {"data.source": source, "backbone": backbone, "strategy": strategy}
+    [found] = [facts for facts in _users() if facts["labels"] == labels]
+    gap, seeds = found["difference"], len(found["seeds"])
+    return (
+        f"{gap['mean']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f}; "
+        f"{NUMBERS[seeds]} seed{'s' * (seeds != 1)})"
+    )
+
+
+@cache
+def _users() -> Any:
+    return read_json(RESULTS / "users.json")
 
 
 def fewer(cell: CellResult) -> str:
