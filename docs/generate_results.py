@@ -17,7 +17,7 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 
 from quotes import over_users, pairs, quote, sweep
-from tables import ablation, tables
+from tables import ablation, against, tables
 from verdicts import (
     claims,
     deviations,
@@ -91,8 +91,8 @@ def render(page: Path, *, drawing: bool = False) -> str:
     environment = Environment(
         undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
     )
-    told = (ablation, claims, deviations, doubtful, exceptions, over_users, overview, pairs)
-    told += (picture, quote, swept, tables, tally, targets, verdicts, won)
+    told = (ablation, against, claims, deviations, doubtful, exceptions, over_users, overview)
+    told += (pairs, picture, quote, swept, tables, tally, targets, verdicts, won)
     functions = {f.__name__: f for f in told}
     template = environment.from_string(page.with_suffix(".md.j2").read_text(encoding="utf-8"))
     return template.render(**functions, **GROUPS)

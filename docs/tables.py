@@ -8,7 +8,7 @@ from typing import Any
 from fedpeft.report.sweeps import CellResult, Facet, Interval, read_records
 from fedpeft.report.sweeps.cells import MAIN
 from fedpeft.report.table import floor_label
-from quotes import RESULTS, sweep
+from quotes import RESULTS, by_strategy, sweep
 
 
 def tables(name: str) -> str:
@@ -81,6 +81,23 @@ def difference(found: Interval | None) -> str:
     if found.low is None or found.high is None:
         return f"{found.mean:+.4f} (one seed)"
     return f"{found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f}: {found.verdict})"
+
+
+def against(name: str, compared: Sequence[tuple[str, str]]) -> str:
+    """Return how cells differ from others of the same facet: for each pair the other's test NDCG@10
+    and what the first adds to it, a row for each facet in which a pair has run.
+    """
+    heads = (f"{other} | {strategy} against it" for strategy, other in compared)
+    lines = [f"| | {' | '.join(heads)} |", "|---" * (1 + 2 * len(compared)) + "|"]
+    for facet, cells in by_strategy(name):
+        figures: list[str] = []
+        for strategy, other in compared:
+            mine, its = cells.get(strategy), cells.get(other)
+            gap = mine.difference(its, f"test.{MAIN}") if mine and its else None
+            figures += ["-", "-"] if gap is None else [str(its.metric(MAIN)), difference(gap)]
+        if set(figures) != {"-"}:
+            lines.append(f"| {facet.title} | {' | '.join(figures)} |")
+    return "\n".join(lines) + "\n"
 
 
 def ablation(name: str) -> str:

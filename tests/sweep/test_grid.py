@@ -9,8 +9,8 @@ import pytest
 
 from fedpeft.errors import ConfigError
 from fedpeft.sweep import Cell, read_grid, select
+from fedpeft.sweep.cell import resolve_cell
 from fedpeft.sweep.folder import SweepFolder
-from fedpeft.sweep.grid import resolve_cell
 
 from .grids import SMALL, STRATEGIES, write_grid
 

@@ -1,6 +1,7 @@
 """Many runs from one grid file: expanded, run in parallel, gathered in one table."""
 
-from fedpeft.sweep.grid import Cell, Grid, read_grid
+from fedpeft.sweep.cell import Cell
+from fedpeft.sweep.grid import Grid, read_grid
 from fedpeft.sweep.run import Summary, sweep
 from fedpeft.sweep.select import select
 

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from fedpeft.errors import ArtifactError, ConfigError, FedpeftError
 from fedpeft.experiment import RunConfig, RunFolder
 from fedpeft.files import read_json, write_json
-from fedpeft.sweep.grid import Cell
+from fedpeft.sweep.cell import Cell
 
 _LONGEST = 80  # bytes of a folder's name before seed and hash
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from fedpeft.config import merge, override, parse, read_toml
 from fedpeft.errors import ConfigError, InputError
-from fedpeft.experiment import RunConfig, resolve
-from fedpeft.files import fingerprint
+from fedpeft.sweep.cell import Cell, Labels, resolve_cell
+from fedpeft.sweep.check import check_cells, check_search, check_values, require_axes
 from fedpeft.sweep.file import GridConfig
 
 RESERVED = (
@@ -30,49 +30,13 @@ RESERVED = (
     "config",
     "rounds",
     "curve",
+    "gains",
 )
 RESERVED_TABLES = ("validation", "test", "floor", "bytes", "dataset")
 """Columns of the results table that no axis may be called, and what others begin with."""
 
-_ABSENT = object()
-
 MOST = 100_000
 """Combinations that the axes may have; each is resolved and has a row in the table."""
-
-Labels = Mapping[str, str]
-"""One label per axis."""
-
-
-@dataclass(frozen=True, eq=False)
-class Cell:
-    """One configuration of a grid with one seed.
-
-    Attributes
-    ----------
-    source
-        ``data.source`` as the grid file has it; in `config` it is a whole path.
-    """
-
-    labels: Labels
-    config: RunConfig
-    source: str
-
-    @property
-    def name(self) -> str:
-        """Return what messages call the cell."""
-        labels = [f"{axis}={label}" for axis, label in self.labels.items()]
-        return ", ".join([*labels, f"seed={self.config.seed}"])
-
-    @property
-    def hash(self) -> str:
-        """Return the fingerprint of the configuration.
-
-        It is the same wherever the data lie, and in later versions with more keys: what a new key
-        does by default is what was done before it.
-        """
-        values = self.config.to_dict(sparse=True)
-        values["data"]["source"] = self.source
-        return fingerprint(json.dumps(values, sort_keys=True))[:16]
 
 
 @dataclass(frozen=True)
@@ -110,22 +74,6 @@ class Grid:
             raise type(error)(f"{self.path}{name and ', cell '}{name}: {error}") from None
 
 
-def resolve_cell(labels: Labels, settings: Mapping[str, Any], data: Path) -> Cell:
-    """Resolve a cell; relative data folders lie in the folder `data`."""
-    config = resolve(settings)
-    source = config.data.source
-    if source == "synthetic":
-        return Cell(labels, config, source)
-    folder = data / Path(source).expanduser()
-    if not folder.is_dir():
-        raise ConfigError(
-            f"data.source = {source!r} is neither 'synthetic' nor a folder in {data}; --data names "
-            "the folder that the data sets are in"
-        )
-    table = {**settings["data"], "source": str(folder.resolve())}
-    return Cell(labels, resolve({**settings, "data": table}), source)
-
-
 def read_grid(path: Path, data: Path) -> Grid:
     """Read and check a grid file.
 
@@ -149,7 +97,7 @@ def read_grid(path: Path, data: Path) -> Grid:
             raise ConfigError(f"the axes have {size:,} combinations, more than {MOST:,}")
         found = _product(axes, {}, file.base)
         for number, extra in enumerate(file.extra):
-            _require_axes(extra.labels, axes, f"extra.{number}.labels")
+            require_axes(extra.labels, axes, f"extra.{number}.labels")
             for name, label in extra.labels.items():
                 if label not in known[name]:
                     known[name].append(label)
@@ -158,14 +106,14 @@ def read_grid(path: Path, data: Path) -> Grid:
                 for labels, settings in _product(axes, extra.labels, file.base)
             ]
         for number, pattern in enumerate(file.exclude):
-            _require_axes(pattern, axes, f"exclude.{number}")
+            require_axes(pattern, axes, f"exclude.{number}")
             kept = [cell for cell in found if not _fits(cell[0], pattern)]
             if len(kept) == len(found):
                 raise ConfigError(f"exclude.{number} fits no cell")
             found = kept
-        _check(file, known, found)
-        _check_values(file, axes, found)
-        _check_search(file, axes)
+        check_cells(file, known, found)
+        check_values(file, axes, found)
+        check_search(file, axes)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return Grid(path, file, known, found, data)
@@ -221,12 +169,6 @@ def _product(
     return found
 
 
-def _require_axes(labels: Mapping[str, Any], axes: Mapping[str, Any], where: str) -> None:
-    for name in labels:
-        if name not in axes:
-            raise ConfigError(f"{where}: {name!r} is no axis; axes are {', '.join(axes)}")
-
-
 def _fits(labels: Labels, pattern: Mapping[str, str | list[str]]) -> bool:
     """Return whether each axis of a pattern has one of the labels it names."""
     return all(
@@ -238,81 +180,3 @@ def _fits(labels: Labels, pattern: Mapping[str, str | list[str]]) -> bool:
 def _matches(label: str, pattern: str) -> bool:
     """Return whether a label fits a pattern, in which * stands for anything."""
     return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), label, re.S) is not None
-
-
-def _check(
-    file: GridConfig,
-    axes: Mapping[str, Sequence[str]],
-    cells: Sequence[tuple[Labels, Mapping[str, Any]]],
-) -> None:
-    """Raise `ConfigError` where the parts of a file contradict each other."""
-    if not cells:
-        raise ConfigError("exclude leaves no cell")
-    seen: set[tuple[str, ...]] = set()
-    for labels, settings in cells:
-        if tuple(labels.values()) in seen:
-            raise ConfigError(f"two cells are called {dict(labels)}; give the extra one new labels")
-        seen.add(tuple(labels.values()))
-        if "seed" in settings:
-            raise ConfigError("seed: list the seeds in seeds, at the top of the file")
-    if file.compare is not None:
-        _require_axes({file.compare.axis: ""}, axes, "compare.axis")
-        labels_there = axes[file.compare.axis]
-        if file.compare.reference not in labels_there:
-            raise ConfigError(
-                f"compare.reference = {file.compare.reference!r}: must be a label of "
-                f"{file.compare.axis}, which has {', '.join(labels_there)}"
-            )
-        if all(labels[file.compare.axis] != file.compare.reference for labels, _ in cells):
-            raise ConfigError(
-                f"compare.reference = {file.compare.reference!r}: exclude leaves no cell of it"
-            )
-
-
-def _check_values(
-    file: GridConfig,
-    axes: Mapping[str, Mapping[str, Any]],
-    cells: Sequence[tuple[Labels, Mapping[str, Any]]],
-) -> None:
-    """Raise `ConfigError` where a cell has not the value that it is labelled with."""
-    keys = [name for name, axis in file.axes.items() if isinstance(axis, list)]
-    for labels, settings in cells:
-        for key in keys:
-            own = axes[key].get(labels[key])
-            if own is not None and _value(settings, key) != _value(own, key):
-                raise ConfigError(
-                    f"the cell {dict(labels)} has {key} = {_value(settings, key)!r}, as another "
-                    "axis or extra sets it too; drop one of them"
-                )
-
-
-def _check_search(file: GridConfig, axes: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise `ConfigError` for a search of what the rest of the file says."""
-    if file.search is None:
-        return
-    if file.compare is not None:
-        raise ConfigError("search and compare do not go together; drop one of them")
-    for key in file.search.spaces():
-        if key == "seed":
-            raise ConfigError("search.keys.seed: list the seeds in seeds, at the top of the file")
-        if key.partition(".")[0] in ("data", "evaluation"):
-            raise ConfigError(
-                f"search.keys.{key}: how runs are measured, and on what, cannot be searched for"
-            )
-        for name, labels in axes.items():
-            if name == key or any(_has(settings, key) for settings in labels.values()):
-                raise ConfigError(f"search.keys.{key}: the axis {name} sets it; drop one of them")
-
-
-def _has(settings: Any, key: str) -> bool:
-    """Return whether tables have a dotted key."""
-    return _value(settings, key) is not _ABSENT
-
-
-def _value(settings: Any, key: str) -> Any:
-    """Return what tables have at a dotted key."""
-    for part in key.split("."):
-        if not isinstance(settings, Mapping) or part not in settings:
-            return _ABSENT
-        settings = settings[part]
-    return settings

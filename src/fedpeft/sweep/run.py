@@ -9,8 +9,9 @@ from typing import Any
 
 from fedpeft.errors import ConfigError, Interrupted
 from fedpeft.files import read_json, write_json
+from fedpeft.sweep.cell import Cell, Labels
 from fedpeft.sweep.folder import Job, SweepFolder
-from fedpeft.sweep.grid import Cell, Grid, Labels
+from fedpeft.sweep.grid import Grid
 from fedpeft.sweep.memory import Budget
 from fedpeft.sweep.process import How
 from fedpeft.sweep.scheduler import Scheduler, SweepWatcher

@@ -13,9 +13,10 @@ from typing import Any
 from fedpeft.config import merge
 from fedpeft.errors import ArtifactError, ConfigError, MissingExtraError
 from fedpeft.report import read_result
+from fedpeft.sweep.cell import Cell, Labels
 from fedpeft.sweep.file import ChoicesConfig, RangeConfig
 from fedpeft.sweep.folder import Job, SweepFolder
-from fedpeft.sweep.grid import Cell, Grid, Labels, nested
+from fedpeft.sweep.grid import Grid, nested
 
 OBJECTIVE = "ndcg@10"
 """Sampled, on validation, mean over the seeds; the test part is not read."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from fedpeft.errors import ConfigError
-from fedpeft.sweep.grid import Cell
+from fedpeft.sweep.cell import Cell
 
 
 def select(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:

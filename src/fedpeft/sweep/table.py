@@ -10,8 +10,8 @@ import polars as pl
 
 from fedpeft.files import atomic_path
 from fedpeft.report import Parts, Result, read_result
+from fedpeft.sweep.cell import Cell
 from fedpeft.sweep.folder import SweepFolder
-from fedpeft.sweep.grid import Cell
 
 
 class Results:
