@@ -35,7 +35,7 @@ PICTURES = DOCS / "img"
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "DEFAULTS": ("P-LoRA", "P-Hash", "P-RQ"),
-    "OTHERS": ("P-LoRA r=8", "P-RQ 170 x 4"),
+    "OTHERS": ("P-LoRA r=8", "P-RQ 170 x 4", "P-Hash, int4", "P-RQ, int4"),
     "WIDER": ("P-LoRA, k=64", "P-Hash, k=64", "P-RQ, k=64"),
 }
 """Strategies of the grid that stand in one table."""
