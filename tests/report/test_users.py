@@ -121,6 +121,15 @@ def test_what_is_no_gain_is_refused(gains: list[float | None], tmp_path: Path) -
         read_gains(tmp_path)
 
 
+def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
+    """What stands for several files elsewhere is a name here."""
+    folder = tmp_path / "a [b]*"
+    folder.mkdir()
+    assert read_gains(folder) == {}
+    write_gains(folder, FULL)
+    assert np.array_equal(read_gains(folder)["test"], FULL)
+
+
 def test_no_file_and_a_damaged_one(tmp_path: Path) -> None:
     assert read_gains(tmp_path) == {}
     (tmp_path / "users.parquet").write_bytes(b"none")

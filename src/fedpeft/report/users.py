@@ -29,7 +29,7 @@ def read_gains(folder: Path) -> dict[str, Gains]:
     """
     path = folder / "users.parquet"
     try:
-        table = pl.read_parquet(path)
+        table = pl.read_parquet(path, glob=False)
     except FileNotFoundError:
         return {}
     except (pl.exceptions.PolarsError, OSError) as error:

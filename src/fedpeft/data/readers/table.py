@@ -106,7 +106,7 @@ def _read(path: Path) -> pl.DataFrame:
         table = files.delimited(path, files.content(path), separator=separator)
     else:
         try:
-            table = pl.read_parquet(path)
+            table = pl.read_parquet(path, glob=False)
         except FileNotFoundError:
             raise DataError(f"{path} does not exist") from None
         except (pl.exceptions.PolarsError, OSError) as error:

@@ -47,7 +47,7 @@ def write_sweep_report(sweep: Sweep, path: Path) -> None:
         facts=sweep.facts,
         status=sweep.status,
         total=len(sweep.rows),
-        notes=_notes(sweep),
+        notes=_notes(sweep, found),
         columns=("Cell", *_COLUMNS),
         empty=len(every) - len(found),
         overview=twice(partial(overview, found)),
@@ -68,7 +68,7 @@ def write_sweep_report(sweep: Sweep, path: Path) -> None:
     write_text(path, page)
 
 
-def _notes(sweep: Sweep) -> list[str]:
+def _notes(sweep: Sweep, found: Sequence[Facet]) -> list[str]:
     """Return what a reader of the table must know."""
     compare = sweep.facts.compare
     said = [
@@ -86,7 +86,7 @@ def _notes(sweep: Sweep) -> list[str]:
             "exceeds seed noise. With one seed there is no interval. MB to target counts to the "
             "first evaluation that reached 95 % of the reference's final validation NDCG@10."
         )
-        if any(row.get("gains") for row in sweep.rows):
+        if any(cell.over_users is not None for facet in found for cell in facet.cells):
             said.append(
                 '"Over users" is the 95 % interval of the same difference over the users, each '
                 "user's being a mean over the seeds: how far it would vary with other users like "

@@ -93,7 +93,7 @@ def read_sweep(path: Path) -> Sweep:
     facts = check_facts(read_json(path / "sweep.json"), path / "sweep.json")
     table = path / "results.parquet"
     try:
-        rows = pl.read_parquet(table).to_dicts()
+        rows = pl.read_parquet(table, glob=False).to_dicts()
     except FileNotFoundError:
         raise ArtifactError(f"{table} does not exist") from None
     except (pl.exceptions.PolarsError, OSError) as error:
