@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from fedpeft.errors import ArtifactError
 from fedpeft.files import read_json, write_json
 from fedpeft.report.sweeps import CellResult, facets, read_sweep
 
@@ -44,7 +45,10 @@ def main() -> None:
     parser.add_argument("sweep", type=Path, help="sweep folder")
     parser.add_argument("--out", type=Path, default=RESULTS, help="JSON file to write or add to")
     options = parser.parse_args()
-    cells = [cell for facet in facets(read_sweep(options.sweep)) for cell in facet.cells]
+    try:
+        cells = [cell for facet in facets(read_sweep(options.sweep)) for cell in facet.cells]
+    except ArtifactError as error:
+        parser.error(str(error))
     found = [facts for cell in cells if (facts := told(cell)) is not None]
     earlier = read_json(options.out) if options.out.exists() else []
     kept = [old for old in earlier if old["labels"] not in [new["labels"] for new in found]]

@@ -79,26 +79,28 @@ class CellResult:
 
     def difference(self, other: CellResult, column: str) -> Interval | None:
         """Return how a column differs from another cell's, paired over seeds of the same split."""
-        same = {
-            seed: value
-            for seed, value in other.values(column).items()
-            if seed in self.rows and self.rows[seed]["split"] == other.rows[seed]["split"]
-        }
-        return paired_interval(self.values(column), same)
+        values, same = other.values(column), self._paired_seeds(other)
+        return paired_interval(self.values(column), {s: values[s] for s in same if s in values})
 
     def difference_over_users(self, other: CellResult) -> Interval | None:
         """Return how the main metric differs, paired over users, each a mean over common seeds."""
-        pairs = [
-            (row["gains"][self.part], other.rows[seed]["gains"][self.part])
-            for seed, row in self.rows.items()
-            if seed in other.rows
-            and row["split"] == other.rows[seed]["split"]
-            and all(self.part in side.get("gains", {}) for side in (row, other.rows[seed]))
-        ]
+        gains = (
+            [cell.rows[seed].get("gains", {}).get(self.part) for cell in (self, other)]
+            for seed in self._paired_seeds(other)
+        )
+        pairs = [pair for pair in gains if all(side is not None for side in pair)]
         if len({len(side) for pair in pairs for side in pair}) != 1:
             return None
         mine, others = (np.mean(side, axis=0) for side in zip(*pairs, strict=True))
         return over_users(mine, others)
+
+    def _paired_seeds(self, other: CellResult) -> list[int]:
+        """Return the seeds that both have run on the same split."""
+        return [
+            seed
+            for seed, row in self.rows.items()
+            if seed in other.rows and row["split"] == other.rows[seed]["split"]
+        ]
 
     @property
     def level(self) -> float:
