@@ -141,6 +141,10 @@ CONFIGS: list[Row] = [
      f"{RUN} --loss bpr --set items.base=none --set items.base_codes.levels=2",
      "items.base_codes need a base to stand for, which items.base = 'none' is not; use another "
      "base, or leave them out"),
+    ("codes of a base that is not used", None,
+     f"{RUN} --adapter lora --mode compress --set items.base_codes.levels=2",
+     "items.base_codes stand for the base, and adapter.mode = 'compress' has none; use "
+     "adapter.mode = 'peft', or leave them out"),
     ("a column without a name", spoilt.table, f"{DATA} --set data.columns.user=",
      "data.columns.user = '': string should have at least 1 character"),
     ("data without a name", None, "run --data= --out new",

@@ -116,6 +116,26 @@ def test_partial_page(tmp_path: Path) -> None:
     assert "4 of 9 runs are missing here: 0 failed, 0 begun, 4 not started." in text
     assert "1 of 3" in text
     assert "left out" not in text
+    assert "Not run yet" not in text
+
+
+def test_cells_without_anything_are_one_line(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", seeds=(0,), missing=2)
+    write_sweep_report(read_sweep(folder), tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "Not run yet: P-LoRA; P-Hash." in text
+    assert text.count('<th scope="row"><span class="swatch"') == 1
+
+
+def test_target_that_only_some_seeds_reached(tmp_path: Path) -> None:
+    sweep = read_sweep(write_sweep(tmp_path / "s"))
+    row = next(row for row in sweep.rows if row["strategy"] == "P-LoRA" and row["seed"] == 1)
+    row["curve"] = row["curve"][:1]
+    [facet] = facets(sweep)
+    lora = next(cell for cell in facet.cells if cell.labels["strategy"] == "P-LoRA")
+    assert (lora.target_bytes, lora.reached_target) == (None, 2)
+    write_sweep_report(sweep, tmp_path / "r.html")
+    assert "<td>2 of 3 seeds</td>" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
 def test_combinations_without_anything_are_left_out(tmp_path: Path) -> None:
@@ -152,7 +172,10 @@ def test_two_hundred_cells(compare: bool, tmp_path: Path) -> None:
     assert len(sweep.rows) == 225
     write_sweep_report(sweep, tmp_path / "r.html")
     assert (tmp_path / "r.html").stat().st_size < 10e6
-    assert f"the {MOST} best cells" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert f"the {MOST} best cells" in text
+    if not compare:  # a cell in no chart has no colour
+        assert MOST <= text.count('<th scope="row"><span class="swatch"') <= MOST + 1
 
 
 def test_figures_of_different_splits_are_not_compared(tmp_path: Path) -> None:

@@ -86,6 +86,8 @@ def swept(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "P-LoRA": "failed",
         "Diverging": "missing",
     }
+    peaks = dict(zip(table["strategy"], table["peak_memory"], strict=True))
+    assert peaks["Full"] > 2**26  # what was stopped is known when memory is planned anew
     watch = Watch()
     done = go(folder, watch)
     assert (done.cells, done.done) == (3, 2)

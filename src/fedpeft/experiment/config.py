@@ -176,6 +176,11 @@ def _check_start(config: RunConfig) -> None:
             "items.base_codes need a base to stand for, which items.base = 'none' is not; use "
             "another base, or leave them out"
         )
+    if config.items.base_codes is not None and not peft:
+        raise ConfigError(
+            "items.base_codes stand for the base, and adapter.mode = 'compress' has none; use "
+            "adapter.mode = 'peft', or leave them out"
+        )
     if config.items.base_codes is not None and training.warmup_rounds:
         raise ConfigError(
             "items.base_codes make the download of the base smaller, but with "

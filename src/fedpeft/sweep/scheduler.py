@@ -106,8 +106,9 @@ class Scheduler:
         try:
             for process in self._running:
                 process.stop()
-            for process in self._running:
-                process.wait()
+            ended = [(process.job, process.wait()) for process in self._running]
+            for job, outcome in ended:  # their memory is worth knowing when the sweep goes on
+                self._folder.record(job, Outcome(outcome.peak_memory))
         finally:
             for process in self._running:
                 process.kill()

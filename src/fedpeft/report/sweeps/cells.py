@@ -43,6 +43,8 @@ class CellResult:
     target_bytes
         Bytes per client until validation reached 95 % of the reference's final value, mean over
         seeds; None if a seed did not.
+    reached_target
+        How many seeds did.
     """
 
     labels: Mapping[str, str]
@@ -57,6 +59,7 @@ class CellResult:
     best: bool = False
     ties_best: bool = False
     target_bytes: float | None = None
+    reached_target: int = 0
 
     def values(self, column: str) -> dict[int, float]:
         """Return a column's value per seed, where there is one."""
@@ -260,7 +263,7 @@ def _compare(
         cell.reference = standard
         last = standard.metric(MAIN, "validation")
         if last is not None:
-            cell.target_bytes = _target_bytes(cell, TARGET_SHARE * last.mean)
+            _reach(cell, TARGET_SHARE * last.mean)
         if cell is standard:
             continue
         differences = {}
@@ -272,10 +275,12 @@ def _compare(
         cell.over_users = cell.difference_over_users(standard)
 
 
-def _target_bytes(cell: CellResult, target: float) -> float | None:
+def _reach(cell: CellResult, target: float) -> None:
+    """Set how many of a cell's seeds reached the target, and after how many bytes if all did."""
     found = [bytes_to_target(curve, target) for curve in cell.curves.values()]
     reached = [count for count in found if count is not None]
-    return mean(reached) if reached and len(reached) == len(found) else None
+    cell.reached_target = len(reached)
+    cell.target_bytes = mean(reached) if reached and len(reached) == len(found) else None
 
 
 def _rank(members: Sequence[CellResult]) -> None:

@@ -23,7 +23,7 @@ def pareto(facet: Facet, of: Literal["total", "round"], *, width: int, theme: Th
     The grey line joins the cells that no other one beats in both; None where nothing is there.
     """
     lines, points = [], []
-    for index, cell in _shown(facet):
+    for index, cell in charted(facet):
         score = cell.metric(MAIN)
         size = cell.total_bytes if of == "total" else cell.round_bytes
         if score is None or not size:
@@ -58,7 +58,7 @@ def curves(facet: Facet, *, width: int, theme: Theme = PAGE) -> Any:
     A floor so far below that it would flatten the curves is in the table only.
     """
     lines = []
-    for index, cell in _shown(facet):
+    for index, cell in charted(facet):
         points = _mean_curve(cell)
         if points:
             lines.append(
@@ -116,7 +116,7 @@ def ablation(facet: Facet, axis: str, *, width: int, theme: Theme = PAGE) -> Any
     return styled(overlay(lines, Axis(axis), width, 300), theme)
 
 
-def _shown(facet: Facet) -> list[tuple[int, CellResult]]:
+def charted(facet: Facet) -> list[tuple[int, CellResult]]:
     """Return what fits in a chart, with the number that decides each cell's colour."""
     numbered = list(enumerate(facet.cells))
     if len(numbered) <= MOST:

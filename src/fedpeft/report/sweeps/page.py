@@ -11,7 +11,7 @@ from fedpeft.files import write_text
 from fedpeft.report.html import render, twice
 from fedpeft.report.statistics import Interval
 from fedpeft.report.sweeps.cells import MAIN, METRICS, CellResult, Facet, facets, numbers
-from fedpeft.report.sweeps.charts import MOST, ablation, curves, pareto
+from fedpeft.report.sweeps.charts import MOST, ablation, charted, curves, pareto
 from fedpeft.report.sweeps.overview import overview
 from fedpeft.report.sweeps.read import Sweep
 from fedpeft.report.table import floor_label, megabytes
@@ -84,7 +84,8 @@ def _notes(sweep: Sweep, found: Sequence[Facet]) -> list[str]:
             "over the seeds that both have, with Student's 95 % interval (mean ± t s / √n of the n "
             "differences); ▲ above or ▼ below: the interval leaves zero out, so the difference "
             "exceeds seed noise. With one seed there is no interval. MB to target counts to the "
-            "first evaluation that reached 95 % of the reference's final validation NDCG@10."
+            "first evaluation that reached 95 % of the reference's final validation NDCG@10; it is "
+            "told if all seeds did."
         )
         if any(cell.over_users is not None for facet in found for cell in facet.cells):
             said.append(
@@ -99,10 +100,16 @@ def _notes(sweep: Sweep, found: Sequence[Facet]) -> list[str]:
 
 def _facet(facet: Facet) -> Mapping[str, Any]:
     """Return what the template needs of a facet."""
+    colors = {cell: number for number, cell in charted(facet)}
     return {
         "title": facet.title,
         "warning": _warning(facet),
-        "rows": [{"name": facet.name(cell), "cells": _row(cell)} for cell in facet.cells],
+        "rows": [
+            {"name": facet.name(cell), "color": colors.get(cell), "cells": _row(cell)}
+            for cell in facet.cells
+            if cell.rows or cell.reasons
+        ],
+        "waiting": [facet.name(c) for c in facet.cells if not (c.rows or c.reasons)],
         "floors": [_floor(name, metrics, facet) for name, metrics in facet.floors().items()],
         "charts": {
             "total": twice(partial(pareto, facet, "total")),
@@ -141,7 +148,7 @@ def _row(cell: CellResult) -> list[_Text]:
         _Text("-" if cell.round_bytes is None else f"{cell.round_bytes:,.0f}"),
         _Text("-" if cell.total_bytes is None else megabytes(cell.total_bytes)),
         _Text("-" if cell.share is None else f"{100 * cell.share:.1f}"),
-        _Text("-" if cell.target_bytes is None else megabytes(cell.target_bytes)),
+        _to_target(cell),
         _Text(seeds),
     ]
 
@@ -159,6 +166,15 @@ def _difference(cell: CellResult) -> _Text:
     sign = {"above": "▲ ", "below": "▼ "}.get(found.verdict, "")
     mark = found.verdict if sign else ""
     return _Text(f"{sign}{found.mean:+.4f} {_ends(found)}", mark, over_users)
+
+
+def _to_target(cell: CellResult) -> _Text:
+    """Return the megabytes until a cell had reached the target, or how many of its seeds did."""
+    if cell.target_bytes is not None:
+        return _Text(megabytes(cell.target_bytes))
+    if not cell.reached_target:
+        return _Text("-")
+    return _Text(f"{cell.reached_target} of {len(cell.rows)} seeds")
 
 
 def _ends(found: Interval) -> str:
