@@ -165,25 +165,28 @@ def test_rounds_and_scores_follow_the_schedule() -> None:
 
 
 @pytest.mark.parametrize(
-    ("density", "clients", "setting", "halving"),
+    ("density", "clients", "cohort", "setting", "halving"),
     [
-        (0.01, 1600, None, 8.0),  # 16 interactions an item
-        (0.001, 900, None, 1.0),  # at least one round
-        (0.0, 0, None, 1.0),
-        (0.01, 1600, 7.0, 7.0),
+        (0.01, 1600, 0.1, None, 8.0),  # 16 interactions an item
+        (0.01, 1600, 0.2, None, 4.0),  # a client takes part twice as often
+        (0.01, 1600, 0.05, None, 16.0),
+        (0.001, 900, 0.1, None, 1.0),  # at least one round
+        (0.0, 0, 0.1, None, 1.0),
+        (0.01, 1600, 0.2, 7.0, 7.0),
     ],
 )
-def test_rates_fall_later_where_items_have_more_interactions(
-    density: float, clients: int, setting: float | None, halving: float
+def test_rates_fall_with_how_often_a_client_takes_part(
+    density: float, clients: int, cohort: float, setting: float | None, halving: float
 ) -> None:
-    training = TrainingConfig(**INVERSE, private_halving=setting).fitted(density, clients)
-    assert training.private_halving == pytest.approx(halving)
+    training = TrainingConfig(**INVERSE, cohort=cohort, private_halving=setting)
+    assert training.fitted(density, clients).private_halving == pytest.approx(halving)
 
 
 def test_a_schedule_is_fitted_to_the_data() -> None:
-    run = toy("full", "bpr", **PRIVATE_FIRST | INVERSE)
+    run = toy("full", "bpr", **PRIVATE_FIRST | INVERSE, cohort=0.1)
     simulation = run.simulation()
-    halving = (len(run.split.train.items) / run.split.n_items) ** 0.75
+    met = len(run.split.train.items) / run.split.n_items
+    halving = met**0.75 * 0.1 / simulation.training.cohort
     assert halving > 2
     assert simulation.training.private_halving == pytest.approx(halving)
     simulation.problem.begin(4)
