@@ -37,6 +37,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "DEFAULTS": ("P-LoRA", "P-Hash", "P-RQ"),
     "OTHERS": ("P-LoRA r=8", "P-RQ 170 x 4", "P-Hash, int4", "P-RQ, int4"),
     "WIDER": ("P-LoRA, k=64", "P-Hash, k=64", "P-RQ, k=64"),
+    "FIFTH": ("P-LoRA, cohort .2", "P-LoRA r=8, int4, cohort .2"),
 }
 """Strategies of the grid that stand in one table."""
 

@@ -59,8 +59,10 @@ class Verdict:
         return f"{told}: {self.word}"
 
 
-def verdict(cell: CellResult, full: CellResult) -> Verdict | None:
+def verdict(cell: CellResult | None, full: CellResult | None) -> Verdict | None:
     """Return the verdict on a cell against a full table; None where one of them is not run."""
+    if cell is None or full is None:
+        return None
     gap = cell.difference(full, f"test.{MAIN}")
     standard = full.metric(MAIN)
     if gap is None or standard is None or cell.total_bytes is None or full.total_bytes is None:
@@ -75,9 +77,12 @@ def verdict(cell: CellResult, full: CellResult) -> Verdict | None:
 
 
 def _each(name: str, strategies: Sequence[str], full: str) -> list[list[Verdict | None]]:
-    """Return the verdicts on some strategies, a list for every backbone and data set."""
+    """Return the verdicts on some strategies, a list for every backbone and data set.
+
+    Not every strategy is asked for everywhere.
+    """
     return [
-        [verdict(cells[strategy], cells[full]) for strategy in strategies]
+        [verdict(cells.get(strategy), cells.get(full)) for strategy in strategies]
         for _, cells in by_strategy(name)
     ]
 
