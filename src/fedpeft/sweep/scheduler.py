@@ -106,9 +106,10 @@ class Scheduler:
         try:
             for process in self._running:
                 process.stop()
-            ended = [(process.job, process.wait()) for process in self._running]
-            for job, outcome in ended:  # their memory is worth knowing when the sweep goes on
-                self._folder.record(job, Outcome(outcome.peak_memory))
+            ended = [(process, process.wait()) for process in self._running]
+            for process, outcome in ended:
+                if process.metric is not None:  # it has evaluated, so its memory is known
+                    self._folder.record(process.job, Outcome(outcome.peak_memory))
         finally:
             for process in self._running:
                 process.kill()
