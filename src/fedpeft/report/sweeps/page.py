@@ -84,8 +84,8 @@ def _notes(sweep: Sweep, found: Sequence[Facet]) -> list[str]:
             "over the seeds that both have, with Student's 95 % interval (mean ± t s / √n of the n "
             "differences); ▲ above or ▼ below: the interval leaves zero out, so the difference "
             "exceeds seed noise. With one seed there is no interval. MB to target counts to the "
-            "first evaluation that reached 95 % of the reference's final validation NDCG@10; it is "
-            "told if all seeds did."
+            "first evaluation that reached 95 % of the reference's final validation NDCG@10; where "
+            "not all seeds did, the table says how many."
         )
         if any(cell.over_users is not None for facet in found for cell in facet.cells):
             said.append(
