@@ -143,7 +143,7 @@ def test_broken_part_of_another_package_is_named(work: Path) -> None:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n")
     (info / "entry_points.txt").write_text("[fedpeft.losses]\nbad = no_such_module\n")
     done = subprocess.run(
-        [sys.executable, "-c", "from fedpeft.cli import main; main()", "run", "--loss", "bpr"],
+        [sys.executable, "-m", "fedpeft", "run", "--loss", "bpr"],
         cwd=work,
         env={
             **os.environ,

@@ -7,6 +7,7 @@ import pty
 import random
 import signal
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -182,7 +183,7 @@ def test_killed_while_writing(
 ) -> None:
     code = KILLER.format(name=name, when=when, number=number)
     words = [*SMALL, "--rounds", str(ROUNDS), "--seed", "3", "--checkpoint-every", "8"]
-    command = [*program()[:2], code, "run", *words, "--out", "killed"]
+    command = [sys.executable, "-c", code, "run", *words, "--out", "killed"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     left = list((here / "killed").rglob(".*.tmp"))

@@ -59,8 +59,7 @@ def fedpeft(*words: str | Path) -> Outcome:
 
 def program(*words: str | Path) -> list[str]:
     """Return the same as the arguments of a process."""
-    start = "import sys; from fedpeft.cli import main; sys.exit(main())"
-    return [sys.executable, "-c", start, *map(str, words)]
+    return [sys.executable, "-m", "fedpeft", *map(str, words)]
 
 
 def process(*words: str | Path, cwd: Path) -> Outcome:
