@@ -99,6 +99,12 @@ CONFIGS: list[Row] = [
      "training, recipe, seed"),
     ("unknown key", written("c.toml", "[adapter]\nranks = 3\n"), "run c.toml --out new",
      "unknown key 'adapter.ranks'; known keys here are init_std, mode, rank, zero"),
+    ("option and --set", None, f"{RUN} --set training.rounds=5",
+     "training.rounds is given as 2 by its own option and again by --set training.rounds=5; give "
+     "one of them"),
+    ("option and a table", None, f"{RUN} --adapter lora --set adapter={{}}",
+     "adapter.kind is given as 'lora' by its own option and again by --set adapter={{}}; give one "
+     "of them"),
     ("unknown nested key", None, f"{RUN} --set training.server_optimizer.rate=1",
      "unknown key 'training.server_optimizer.rate'; known keys here are beta1, beta2, eps, kind, "
      "lr, momentum"),

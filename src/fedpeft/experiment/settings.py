@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedpeft.config import override, parse_override, read_toml
-from fedpeft.errors import DataError
+from fedpeft.errors import ConfigError, DataError
 from fedpeft.experiment.config import RunConfig, resolve
 
 
@@ -62,13 +62,25 @@ def gather(
     ----------
     options
         Values by dotted key; None leaves the file's.
+
+    Raises
+    ------
+    ConfigError
+        When a setting is malformed, or sets what an option has set already.
     """
     values: dict[str, Any] = {} if file is None else read_toml(file)
-    for key, value in options.items():
-        if value is not None:
-            override(values, key.split("."), value)
+    given = {key: value for key, value in options.items() if value is not None}
+    for key, value in given.items():
+        override(values, key.split("."), value)
     for text in settings or []:
         path, value = parse_override(text)
+        name = ".".join(path)
+        twice = next((key for key in given if f"{key}.".startswith(f"{name}.")), None)
+        if twice is not None:
+            raise ConfigError(
+                f"{twice} is given as {given[twice]!r} by its own option and again by --set "
+                f"{text}; give one of them"
+            )
         override(values, path, value)
     _absolute_source(values)
     return values
