@@ -10,16 +10,16 @@ from fedpeft.testing import AdapterContract
 class TestFull(AdapterContract):
     kind = "full"
     values = staticmethod(lambda n, k: n * k)
-    ndcg_floor = 0.85
-    compress_floor = 0.85
+    ndcg_floor = 0.75
+    compress_floor = 0.75
 
 
 class TestLoRA(AdapterContract):
     kind = "lora"
     config: ClassVar = {"rank": 4}
     values = staticmethod(lambda n, k: n * 4 + 4 * k)
-    ndcg_floor = 0.9
-    compress_floor = 0.9
+    ndcg_floor = 0.8
+    compress_floor = 0.8
 
 
 class TestLoRAWithZeroA(TestLoRA):
@@ -44,4 +44,4 @@ class TestRQ(AdapterContract):
     kind = "rq"
     config: ClassVar = {"levels": 2, "codes": 16}
     values = staticmethod(lambda n, k: 2 * 16 * k)
-    ndcg_floor = 0.65
+    ndcg_floor = 0.6

@@ -59,4 +59,4 @@ class TestFedMFLeastSquares(BackboneContract):
     kind = "fedmf"
     loss = ("ials", {"alpha0": 0.2})
     training: ClassVar = {"private": "solve", "private_steps": 0, "private_decay": 0.1}
-    ndcg_floor = 0.85
+    ndcg_floor = 0.8

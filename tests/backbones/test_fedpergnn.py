@@ -30,7 +30,7 @@ class TestFedPerGNNCrossEntropy(BackboneContract):
     kind = "fedpergnn"
     config = OFTEN
     loss = ("bce", {})
-    ndcg_floor = 0.75
+    ndcg_floor = 0.65
 
 
 class TestFedPerGNNLeastSquares(BackboneContract):

@@ -44,7 +44,8 @@ class AdapterContract(DropInContract):
         ``(n, k) -> values of the payload``: what the documentation promises travels.
     ndcg_floor
         NDCG@10 to reach in `peft` mode on `block_split` after 60 rounds, refreshed every 15;
-        chance is .15, a perfect model has 1.
+        chance is .15, a perfect model has 1.  Leave a margin of .1: rounding differs between
+        processors.
     compress_floor
         The same in `compress` mode, without refresh.
     """

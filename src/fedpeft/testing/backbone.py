@@ -54,7 +54,7 @@ class BackboneContract:
         Registered name and settings of the loss it is trained with.
     ndcg_floor
         NDCG@10 to reach on `block_split` with the full table after 60 rounds of `training`; chance
-        is .15, a perfect model has 1.
+        is .15, a perfect model has 1.  Leave a margin of .1: rounding differs between processors.
     training
         Training settings that differ from private-first training with a server optimiser.
     """
