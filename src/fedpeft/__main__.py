@@ -2,4 +2,5 @@
 
 from fedpeft.cli import main
 
-main()
+if __name__ == "__main__":  # a process spawned by the program imports this file again
+    main()

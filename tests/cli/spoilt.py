@@ -1,4 +1,4 @@
-"""Small files with one thing wrong, for `test_bad_input`."""
+"""Small files with one thing wrong, for the rows of `refused`."""
 
 from __future__ import annotations
 

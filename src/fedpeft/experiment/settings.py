@@ -38,7 +38,7 @@ def configure(
     Raises
     ------
     ConfigError
-        As `fedpeft.experiment.resolve`, or when an override is malformed.
+        As `fedpeft.experiment.resolve`, or as `gather`.
     """
     options: dict[str, Any] = {
         "data.source": data,

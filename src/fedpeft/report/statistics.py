@@ -9,7 +9,7 @@ from statistics import mean, stdev
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import stdtrit  # scipy.stats takes half a second to import, a third of `--help`
+from scipy.special import stdtrit  # scipy.stats takes half a second to import
 
 CONFIDENCE = 0.95
 
