@@ -16,7 +16,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from quotes import over_users, pairs, quote, sweep
+from quotes import compared, over_users, quote, sweep
 from tables import ablation, against, tables
 from verdicts import (
     claims,
@@ -92,8 +92,8 @@ def render(page: Path, *, drawing: bool = False) -> str:
     environment = Environment(
         undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
     )
-    told = (ablation, against, claims, deviations, doubtful, exceptions, over_users, overview)
-    told += (pairs, picture, quote, swept, tables, tally, targets, verdicts, won)
+    told = (ablation, against, claims, compared, deviations, doubtful, exceptions, over_users)
+    told += (overview, picture, quote, swept, tables, tally, targets, verdicts, won)
     functions = {f.__name__: f for f in told}
     template = environment.from_string(page.with_suffix(".md.j2").read_text(encoding="utf-8"))
     return template.render(**functions, **GROUPS)

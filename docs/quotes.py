@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -95,13 +96,15 @@ def quote(name: str, title: str, strategy: str) -> Quote:
     return Quote(cells[strategy], cells)
 
 
-def pairs(name: str, strategy: str, other: str) -> list[str]:
-    """Return the difference of two strategies in NDCG@10 on test, wherever both have run."""
-    return [
-        f"{facet.title} {Quote(cells[strategy], cells).against(other)}"
-        for facet, cells in by_strategy(name)
+def compared(name: str, strategy: str, other: str) -> str:
+    """Return in how many cells a strategy is above another on test, within noise or below it."""
+    gaps = [
+        cells[strategy].difference(cells[other], f"test.{MAIN}")
+        for _, cells in by_strategy(name)
         if cells[strategy].rows and cells[other].rows
     ]
+    found = Counter(gap.verdict for gap in gaps if gap is not None)
+    return ", ".join(f"{verdict} in {count}" for verdict, count in found.most_common())
 
 
 def over_users(source: str, backbone: str, strategy: str) -> str:
