@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fedpeft.files import read_json
-from fedpeft.report.sweeps import CellResult, Facet, facets, read_records
+from fedpeft.report.sweeps import CellResult, Facet, Interval, facets, read_records
 from fedpeft.report.sweeps.cells import MAIN
 
 RESULTS = Path(__file__).resolve().parents[1] / "experiments" / "results"
@@ -81,13 +81,21 @@ class Quote:
         """Return how many times fewer bytes it takes to 95 % of the reference than that takes."""
         return fewer(self.cell)
 
+    def gap(self, other: str) -> str:
+        """Return the mean paired difference in NDCG@10 on test to another cell."""
+        return f"{self._difference(other).mean:+.4f}"
+
     def against(self, other: str) -> str:
         """Return the paired difference in NDCG@10 on test to another cell, with its interval."""
-        found = self.cell.difference(self.others[other], f"test.{MAIN}")
-        assert found is not None
+        found = self._difference(other)
         if found.low is None or found.high is None:
             return f"{found.mean:+.4f}, one seed"
         return f"{found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+
+    def _difference(self, other: str) -> Interval:
+        found = self.cell.difference(self.others[other], f"test.{MAIN}")
+        assert found is not None
+        return found
 
 
 def quote(name: str, title: str, strategy: str) -> Quote:
