@@ -31,6 +31,9 @@ from fedpeft.experiment.users import write_users
 from fedpeft.federation import RoundResult, RunOptions, Simulation, checkpoint
 from fedpeft.files import write_json, write_tensors
 
+_HANGUP = 0.2
+"""Seconds in which a closed terminal's SIGHUP comes; an error of the disk is told as much later."""
+
 
 class Watcher(Protocol):
     """Someone who is told how a run goes."""
@@ -225,7 +228,9 @@ def _saved_on_stop(save: Callable[[], None]) -> Iterator[StopRequest]:
         try:
             try:
                 yield stop
-            except OSError:  # a closed terminal also refuses what a watcher tells
+            except OSError:
+                # a closed terminal refuses what a watcher tells, an instant before its SIGHUP comes
+                time.sleep(_HANGUP)
                 stop.check()
                 raise
         except Interrupted:
