@@ -150,11 +150,12 @@ def test_a_terminal_refuses_before_its_signal_comes(here: Path) -> None:
     def run(folder: str, *, signalled: bool) -> None:
         start(config, here / folder, RunOptions(), ClosedTerminal(signalled=signalled), Schedule())
 
-    before = signal.signal(signal.SIGHUP, lambda *_: None)  # too late, it would kill the tests
+    before = signal.signal(signal.SIGHUP, lambda *_: None)  # unheard, it would kill the tests
     try:
         with pytest.raises(Interrupted, match="stopped by SIGHUP"):
             run("closed", signalled=True)
     finally:
+        time.sleep(0.1)
         signal.signal(signal.SIGHUP, before)
     with pytest.raises(OSError, match="Input/output error"):
         run("broken", signalled=False)
