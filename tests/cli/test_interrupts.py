@@ -115,6 +115,7 @@ def test_a_closed_terminal(long: Path, here: Path) -> None:
     """It sends SIGHUP, and refuses what the run still has to say."""
     child, terminal = pty.fork()
     if child == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under `nohup`
         command = program("run", *LONG, "--out", "stopped")
         os.execv(command[0], command)
     shown = b""
