@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import pty
 import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -129,38 +127,6 @@ def test_a_closed_terminal(long: Path, here: Path) -> None:
     done = fedpeft("run", "--resume", here / "stopped")
     assert f"training from round {rounds} on cpu" in done.err
     assert lasting(here / "stopped") == lasting(long)
-
-
-class ClosedTerminal(LineWatcher):
-    """Refuses to tell of a round; the signal that goes with it comes a moment later, or never."""
-
-    def __init__(self, *, signalled: bool) -> None:
-        super().__init__()
-        self._signalled = signalled
-
-    def round(self, result: RoundResult) -> None:
-        if result.entry.round == 3:
-            if self._signalled:
-                threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGHUP)).start()
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-
-def test_a_terminal_refuses_before_its_signal_comes(here: Path) -> None:
-    config = configure(rounds=9, settings=[*SMALL[1::2], "evaluation.centralised_floor=false"])
-
-    def run(folder: str, *, signalled: bool) -> None:
-        start(config, here / folder, RunOptions(), ClosedTerminal(signalled=signalled), Schedule())
-
-    before = signal.signal(signal.SIGHUP, lambda *_: None)  # unheard, it would kill the tests
-    try:
-        with pytest.raises(Interrupted, match="stopped by SIGHUP"):
-            run("closed", signalled=True)
-    finally:
-        time.sleep(0.1)
-        signal.signal(signal.SIGHUP, before)
-    with pytest.raises(OSError, match="Input/output error"):
-        run("broken", signalled=False)
-    resume(here / "closed", RunOptions(), LineWatcher(), Schedule())
 
 
 def test_nohup_stays_in_force() -> None:

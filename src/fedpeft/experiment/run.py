@@ -31,9 +31,6 @@ from fedpeft.experiment.users import write_users
 from fedpeft.federation import RoundResult, RunOptions, Simulation, checkpoint
 from fedpeft.files import write_json, write_tensors
 
-_HANGUP = 0.2
-"""Seconds in which a closed terminal's SIGHUP comes; an error of the disk is told as much later."""
-
 
 class Watcher(Protocol):
     """Someone who is told how a run goes."""
@@ -228,9 +225,7 @@ def _saved_on_stop(save: Callable[[], None]) -> Iterator[StopRequest]:
         try:
             try:
                 yield stop
-            except OSError:
-                # a closed terminal refuses what a watcher tells, an instant before its SIGHUP comes
-                time.sleep(_HANGUP)
+            except OSError:  # a closed terminal also refuses what a watcher tells
                 stop.check()
                 raise
         except Interrupted:
