@@ -56,7 +56,7 @@ def measure_evaluations(work: Workload, repetitions: int) -> dict[str, Any]:
 
 
 def evaluation(work: Workload, kind: str, *, lists: bool) -> Run:
-    """Return the ranking for all users, with private parameters as they are stored."""
+    """Return the ranking for all users, with local parameters as they are stored."""
     simulation = work.simulation("bpr", recipe="paper", backbone=kind)
     simulation.step()
 

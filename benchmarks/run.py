@@ -29,7 +29,7 @@ def rounds_of_full_table(work: Workload) -> dict[str, Run]:
     """Return one round of a tenth of all clients, full table, by plan and loss."""
     return {
         "shared, iALS": work.simulation("ials").step,
-        "shared, BPR (3 private steps)": work.simulation("bpr").step,
+        "shared, BPR (3 local steps)": work.simulation("bpr").step,
         "stacked, paper recipe (2 Adam steps)": work.simulation("bpr", recipe="paper").step,
         "stacked, iALS as int8": work.simulation("ials", settings=INT8).step,
     }
@@ -52,7 +52,7 @@ def rounds_of_adapters(work: Workload) -> dict[str, Run]:
 def handwritten(work: Workload) -> Run:
     """Return a round of the hand-written baseline, on the cohorts and negatives of our own."""
     ours = work.simulation("bpr", recipe="paper")
-    table, users = ours.item_vectors(), ours.private["user"]
+    table, users = ours.item_vectors(), ours.local["user"]
     rounds = iter(range(1 << 30))
 
     def step() -> torch.Tensor:
@@ -83,7 +83,7 @@ def rounds_against_loops(work: Workload) -> dict[str, Run]:
 
 
 def evaluations(work: Workload) -> dict[str, Run]:
-    """Return sampled and full ranking of all users, with how private parameters are had."""
+    """Return sampled and full ranking of all users, with how local parameters are had."""
 
     def ranking(loss: str, recipe: str = "fedpeft") -> Run:
         simulation = work.simulation(loss, recipe=recipe)
@@ -146,7 +146,7 @@ def targets(
     fitted = ranking["fitted (iALS, exact solve)"]
     limits: dict[str, tuple[float, int]] = {
         "shared plan, iALS, ms a round": (full["shared, iALS"]["median_ms"], 40),
-        "shared plan, BPR, ms a round": (full["shared, BPR (3 private steps)"]["median_ms"], 40),
+        "shared plan, BPR, ms a round": (full["shared, BPR (3 local steps)"]["median_ms"], 40),
         "stacked plan, paper recipe, ms a round": (
             full["stacked, paper recipe (2 Adam steps)"]["median_ms"],
             100,

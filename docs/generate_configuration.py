@@ -78,8 +78,8 @@ An adapter starts from other settings of its own in a recipe:
 """
 
 OF_BACKBONES = """\
-A backbone may set some of these otherwise, where private parameters move by gradient (every loss
-but `ials`, or `training.private = "gradient"`):
+A backbone may set some of these otherwise, where local parameters move by gradient (every loss
+but `ials`, or `training.local = "gradient"`):
 """
 
 EMPTY = {"options": "the encoder's", "transforms": "none"}

@@ -111,11 +111,11 @@ def kept(by_items: dict[int, dict[str, Cost]]) -> str:
         for label in LABELS:
             storage = by_items[n][label].storage
             client, server = storage.client, storage.server
-            sizes = (client.base, client.subspace, client.adapter, client.private, client.total,
+            sizes = (client.base, client.subspace, client.adapter, client.local, client.total,
                      server.optimizer, server.feedback, server.total)  # fmt: skip
             rows.append([f"{n:,}", label, *(f"{size:,}" for size in sizes)])
     return table(
-        ["n", "", "base", "codes, seeds", "adapter", "private", "client, all",
+        ["n", "", "base", "codes, seeds", "adapter", "local", "client, all",
          "server's optimiser", "server's residual", "server, all"], rows,
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ class TasteConfig(BackboneConfig):
 class Taste(fedpeft.Backbone):
     """Score = (user + taste) . v: a user's vector tells how it differs from everybody's taste."""
 
-    private = ("user",)  # never leaves the client; the taste is shared, so it travels
+    local = ("user",)  # never leaves the client; the taste is shared, so it travels
 
     def __init__(self, config: TasteConfig, item: fedpeft.ItemEmbedding) -> None:
         super().__init__(item)
@@ -29,7 +29,7 @@ class Taste(fedpeft.Backbone):
     def score(self, vectors: Tensor) -> Tensor:
         return vectors @ (self.user + self.taste)
 
-    def initial_private(self, clients: int, rng: torch.Generator) -> dict[str, Tensor]:
+    def initial_local(self, clients: int, rng: torch.Generator) -> dict[str, Tensor]:
         vectors = torch.randn(clients, len(self.user), generator=rng)
         return {"user": vectors * self.config.init_std}
 

@@ -15,9 +15,9 @@ from fedpeft.testing import BackboneContract
 
 
 class Tilted(Backbone):
-    """A backbone of one's own: private and shared parameters, some of them plain numbers."""
+    """A backbone of one's own: local and shared parameters, some of them plain numbers."""
 
-    private = ("user", "bias")
+    local = ("user", "bias")
 
     def __init__(self, config: BackboneConfig, item: ItemEmbedding) -> None:
         super().__init__(item)
@@ -29,7 +29,7 @@ class Tilted(Backbone):
     def score(self, vectors: Tensor) -> Tensor:
         return torch.tanh(self.slope * (vectors @ (self.user + self.taste)) + self.bias)
 
-    def initial_private(self, clients: int, rng: torch.Generator) -> dict[str, Tensor]:
+    def initial_local(self, clients: int, rng: torch.Generator) -> dict[str, Tensor]:
         width = self.taste.numel()
         return {
             "user": torch.randn(clients, width, generator=rng) * 0.1,
@@ -58,5 +58,5 @@ class TestFedMF(BackboneContract):
 class TestFedMFLeastSquares(BackboneContract):
     kind = "fedmf"
     loss = ("ials", {"alpha0": 0.2})
-    training: ClassVar = {"private": "solve", "private_steps": 0, "private_decay": 0.1}
+    training: ClassVar = {"local": "solve", "local_steps": 0, "local_decay": 0.1}
     ndcg_floor = 0.8

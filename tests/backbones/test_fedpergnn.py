@@ -37,7 +37,7 @@ class TestFedPerGNNLeastSquares(BackboneContract):
     kind = "fedpergnn"
     config = OFTEN
     loss = ("ials", {"alpha0": 0.2})
-    training: ClassVar = {"private": "solve", "private_steps": 0, "private_decay": 0.1}
+    training: ClassVar = {"local": "solve", "local_steps": 0, "local_decay": 0.1}
     ndcg_floor = 0.85
 
 

@@ -31,14 +31,14 @@ from fedpeft.testing.toy import GRADIENT, random_base
 class TestFedNCF(BackboneContract):
     kind = "fedncf"
     config: ClassVar = {"hidden": [12, 6]}
-    training: ClassVar = {"private_steps": 0, "joint": True}
+    training: ClassVar = {"local_steps": 0, "joint": True}
     ndcg_floor = 0.75
 
 
 class TestPFedRec(BackboneContract):
     kind = "pfedrec"
     config: ClassVar = {"hidden": [12, 6]}
-    training: ClassVar = {"private_optimizer": {"kind": "adam", "lr": 0.03}}
+    training: ClassVar = {"local_optimizer": {"kind": "adam", "lr": 0.03}}
     ndcg_floor = 0.65
 
 
@@ -98,7 +98,7 @@ def test_shared_start_follows_the_seed_and_nothing_else() -> None:
 def test_pfedrec_clients_start_alike_and_part() -> None:
     run = Toy(backbone=("pfedrec", {}), loss=("bpr", {}), training={**GRADIENT, "cohort": 1.0})
     simulation = run.simulation()
-    weights = simulation.private["mlp.weights.0"]
+    weights = simulation.local["mlp.weights.0"]
     assert (weights == weights[0]).all()
     simulation.step()
     assert (weights != weights[0]).any(2).any(1)[1:].all()
@@ -145,11 +145,11 @@ def test_personalised_inference_may_draw_held_out_items(
     oracle = LeakOracle(n_users, n_items)
     spied = stacked.personal_scores
 
-    def spy(problem, private, cohort):  # type: ignore[no-untyped-def]
+    def spy(problem, local, cohort):  # type: ignore[no-untyped-def]
         for position, user in enumerate(cohort.users):
             drawn = cohort.of(position)[:, 1:]
             oracle.observe(np.full(drawn.shape, user), drawn)
-        return spied(problem, private, cohort)
+        return spied(problem, local, cohort)
 
     monkeypatch.setattr("fedpeft.federation.inference.personal_scores", spy)
     everyone = torch.arange(n_users)
@@ -163,13 +163,13 @@ def test_personalised_inference_may_draw_held_out_items(
 def test_recipes_follow_the_backbone_and_yield_to_the_user(kind: str) -> None:
     ours = resolve({"backbone": {"kind": kind}})
     assert ours.loss.kind == "softmax"
-    assert ours.training.private == "gradient"
-    assert ours.training.private_steps == int(kind == "pfedrec")
+    assert ours.training.local == "gradient"
+    assert ours.training.local_steps == int(kind == "pfedrec")
     paper = resolve({"backbone": {"kind": kind}, "recipe": "paper"}).training
-    assert paper.private_optimizer.lr == paper.payload_optimizer.lr == 1e-3
-    settings = {"private_steps": 4, "private_optimizer": {"lr": 0.5}}
+    assert paper.local_optimizer.lr == paper.payload_optimizer.lr == 1e-3
+    settings = {"local_steps": 4, "local_optimizer": {"lr": 0.5}}
     chosen = resolve({"backbone": {"kind": kind}, "training": settings}).training
-    assert (chosen.private_steps, chosen.private_optimizer.lr) == (4, 0.5)
+    assert (chosen.local_steps, chosen.local_optimizer.lr) == (4, 0.5)
 
 
 @pytest.mark.parametrize("kind", ["fedncf", "pfedrec"])
@@ -193,5 +193,5 @@ def test_a_run_resumes_bit_for_bit(kind: str, tmp_path: Path) -> None:
         second.step()
     for name, parameter in whole.server.parameters().items():
         assert torch.equal(second.server.parameters()[name], parameter), name
-    for name, tensor in whole.private.items():
-        assert torch.equal(second.private[name], tensor), name
+    for name, tensor in whole.local.items():
+        assert torch.equal(second.local[name], tensor), name

@@ -149,17 +149,17 @@ CONFIGS: list[Row] = [
      "data.columns.user = '': string should have at least 1 character"),
     ("data without a name", None, "run --data= --out new",
      "data.source = '': string should have at least 1 character"),
-    ("solve without least squares", None, f"{RUN} --loss bpr --set training.private=solve",
-     "training.private = 'solve' needs loss.kind = 'ials', not 'bpr'; use training.private = "
+    ("solve without least squares", None, f"{RUN} --loss bpr --set training.local=solve",
+     "training.local = 'solve' needs loss.kind = 'ials', not 'bpr'; use training.local = "
      "'gradient' with it"),
-    ("solve without decay", None, f"{RUN} --set training.private_decay=0",
-     "training: private = 'solve' needs private_decay > 0, got 0"),
-    ("private parameters never trained", None,
-     f"{RUN} --loss bpr --set training.private_steps=0",
-     "training.private = 'gradient' with private_steps = 0 never trains clients' private "
-     "parameters; set private_steps to 1 or more, or joint = true"),
+    ("solve without decay", None, f"{RUN} --set training.local_decay=0",
+     "training: local = 'solve' needs local_decay > 0, got 0"),
+    ("local parameters never trained", None,
+     f"{RUN} --loss bpr --set training.local_steps=0",
+     "training.local = 'gradient' with local_steps = 0 never trains clients' local "
+     "parameters; set local_steps to 1 or more, or joint = true"),
     ("nothing to start from", None, f"{RUN} --set items.base=none",
-     "items.base = 'none' starts every item vector at zero, where training.private = 'solve' never "
+     "items.base = 'none' starts every item vector at zero, where training.local = 'solve' never "
      "leaves; use another base, or adapter.mode = 'compress', which starts at random"),
     ("compress with warm-up", None, f"{RUN} --mode compress --set training.warmup_rounds=1",
      "training.warmup_rounds = 1 needs a base, which adapter.mode = 'compress' does not have; set "

@@ -144,7 +144,7 @@ def test_loss_that_grows_beyond_bounds(here: Path) -> None:
     last = done.err.splitlines()[-1]
     assert last.startswith("fedpeft: the training loss became ")
     assert last.endswith("lower the learning rates (training.server_optimizer.lr, "
-                         "training.private_optimizer.lr)")  # fmt: skip
+                         "training.local_optimizer.lr)")  # fmt: skip
 
 
 def test_unwritable_cache(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,11 +105,11 @@ def test_a_run_keeps_the_bytes_that_were_told(
     assert server.shared == nbytes(module.shared().values())
     states = simulation.server.optimizer.state.values()
     assert server.optimizer == sum(nbytes(state.values()) for state in states)
-    assert client.private * 12 == nbytes(simulation.private.values())
+    assert client.local * 12 == nbytes(simulation.local.values())
     feedback = simulation.server.feedback
     assert server.feedback == (nbytes(feedback.residual.values()) if feedback else 0)
     assert client.feedback == 0
-    both = client.total - client.private
+    both = client.total - client.local
     assert both == server.total - server.optimizer - server.feedback
 
 

@@ -40,7 +40,7 @@ def test_defaults() -> None:
         "ials",
         "lora",
     )
-    assert config.training.private == "solve"
+    assert config.training.local == "solve"
     assert config.training.warmup_rounds == 40
 
 
@@ -59,13 +59,13 @@ def test_no_warmup_without_a_base_to_end_in(adapter: dict[str, str]) -> None:
 def test_recipe_below_file_below_option(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text(
-        'recipe = "paper"\n[training]\nrounds = 7\nprivate_optimizer = { lr = 0.5 }\n'
+        'recipe = "paper"\n[training]\nrounds = 7\nlocal_optimizer = { lr = 0.5 }\n'
         "[adapter]\nrank = 2\n"
     )
     config = configure(file, rounds=9, settings=["adapter.rank=3", "loss.kind='bce'"])
     assert config.training.payload_steps == 2  # the recipe's
-    assert config.training.private_optimizer.lr == 0.5  # the file's
-    assert config.training.private_optimizer.kind == "adam"  # the recipe's, beside the file's
+    assert config.training.local_optimizer.lr == 0.5  # the file's
+    assert config.training.local_optimizer.kind == "adam"  # the recipe's, beside the file's
     assert config.training.rounds == 9  # the option's
     assert config.adapter.config.model_dump()["rank"] == 3  # the override's
     assert config.loss.kind == "bce"
@@ -73,12 +73,12 @@ def test_recipe_below_file_below_option(tmp_path: Path) -> None:
 
 def test_the_best_loss_of_a_recipe() -> None:
     assert resolve({"recipe": "paper"}).loss.kind == "bpr"
-    assert resolve({"loss": {"kind": "bpr"}}).training.private == "gradient"
+    assert resolve({"loss": {"kind": "bpr"}}).training.local == "gradient"
 
 
 def test_gradient_steps_bring_their_own_defaults() -> None:
-    training = resolve({"training": {"private": "gradient"}}).training
-    assert training.private_steps > 0
+    training = resolve({"training": {"local": "gradient"}}).training
+    assert training.local_steps > 0
     assert training == resolve({"loss": {"kind": "bpr"}}).training
 
 

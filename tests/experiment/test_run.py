@@ -180,7 +180,7 @@ def test_a_device_scores_from_the_artifact_alone(tmp_path: Path) -> None:
     system = (
         alpha0 * all_vectors.T @ all_vectors
         + (weight[:, None] * vectors).T @ vectors
-        + config.training.private_decay * torch.eye(4).double()
+        + config.training.local_decay * torch.eye(4).double()
     )
     scores = all_vectors @ torch.linalg.solve(system, (weight[:, None] * vectors).sum(0))
     found = recommend(prepared, simulation, prepared.dataset.user_ids[user], 5)

@@ -24,13 +24,13 @@ BACKBONES: dict[str, dict[str, Any]] = {
     "fedncf": {"hidden": [7, 5]},
     "pfedrec": {"hidden": [7, 5]},
 }
-PRIVATE_FIRST: dict[str, Any] = {**GRADIENT, "private_optimizer": ADAM}
-INVERSE: dict[str, Any] = {"private": "gradient", "private_schedule": "inverse"}
+PRIVATE_FIRST: dict[str, Any] = {**GRADIENT, "local_optimizer": ADAM}
+INVERSE: dict[str, Any] = {"local": "gradient", "local_schedule": "inverse"}
 RECIPES: dict[str, dict[str, Any]] = {
-    "private-first": {**PRIVATE_FIRST, "item_decay": 1e-3},
-    "together": {**PRIVATE_FIRST, "private_steps": 0, "joint": True},
-    "private-first, then together": {**PRIVATE_FIRST, "joint": True},
-    "paper": {**PAPER, "private_optimizer": ADAM, "payload_optimizer": ADAM},
+    "local-first": {**PRIVATE_FIRST, "item_decay": 1e-3},
+    "together": {**PRIVATE_FIRST, "local_steps": 0, "joint": True},
+    "local-first, then together": {**PRIVATE_FIRST, "joint": True},
+    "paper": {**PAPER, "local_optimizer": ADAM, "payload_optimizer": ADAM},
 }
 CASES = [*itertools.product(BACKBONES, ADAPTERS, ["peft", "compress"], ["bpr", "bce", "softmax"])]
 GRID = [(*case, recipe) for case in CASES for recipe in RECIPES]
@@ -88,8 +88,8 @@ def test_personalised_inference_is_what_each_client_would_do(
     cohort = scorer._sampler.each(users.numpy(), "inference", "negatives")  # type: ignore[attr-defined]
     for position, user in enumerate(cohort.users):
         model = copy.deepcopy(simulation.server.backbone)
-        for name in model.private:
-            model.get_parameter(name).data.copy_(simulation.private[name][user])
+        for name in model.local:
+            model.get_parameter(name).data.copy_(simulation.local[name][user])
         items = torch.from_numpy(cohort.of(position))
         weight = torch.from_numpy(cohort.weights(slice(position, position + 1))[0])[: len(items)]
         train_client(simulation.problem, model, items, weight)
@@ -119,7 +119,7 @@ def test_personalised_inference_uses_what_was_received() -> None:
     model = copy.deepcopy(simulation.server.backbone)
     for parameter in model.parameters():
         parameter.data = parameter.data.half().float()
-    model.user.data.copy_(simulation.private["user"][3])
+    model.user.data.copy_(simulation.local["user"][3])
     scores = simulation.scorer(run.split.train)(torch.tensor([3]))[0]
     torch.testing.assert_close(scores, model(torch.arange(15)))
 
@@ -135,33 +135,33 @@ def test_buckets_shrink_with_the_width_of_the_backbone() -> None:
 
 
 @pytest.mark.parametrize("plan", ["loop", "stacked", "shared"])
-@pytest.mark.parametrize("how", [{"private_steps": 1}, {"private_steps": 0, "joint": True}])
-def test_inverse_schedule_halves_private_steps(plan: Plan, how: dict[str, Any]) -> None:
-    settings = {**GRADIENT, **how, "private_optimizer": SGD, **INVERSE, "private_halving": 40}
+@pytest.mark.parametrize("how", [{"local_steps": 1}, {"local_steps": 0, "joint": True}])
+def test_inverse_schedule_halves_local_steps(plan: Plan, how: dict[str, Any]) -> None:
+    settings = {**GRADIENT, **how, "local_optimizer": SGD, **INVERSE, "local_halving": 40}
     run = replace(toy("full", "bpr", **settings), backbone=("pfedrec", BACKBONES["pfedrec"]))
     simulation = run.simulation()
     cohort = simulation.sampler.draw(0)
     moved = []
     for number in (0, 40):
-        private = {name: tensor.clone() for name, tensor in simulation.private.items()}
+        local = {name: tensor.clone() for name, tensor in simulation.local.items()}
         simulation.problem.begin(number)
-        run_round(plan, simulation.problem, private, cohort, [])
-        moved.append({name: private[name] - simulation.private[name] for name in private})
+        run_round(plan, simulation.problem, local, cohort, [])
+        moved.append({name: local[name] - simulation.local[name] for name in local})
     assert moved[0]["mlp.weights.0"].abs().max() > 1e-4
     for name, first in moved[0].items():
         torch.testing.assert_close(moved[1][name], first / 2, rtol=1e-3, atol=1e-6)
 
 
 def test_rounds_and_scores_follow_the_schedule() -> None:
-    run = toy("full", "bpr", **PRIVATE_FIRST | INVERSE, private_halving=100)
+    run = toy("full", "bpr", **PRIVATE_FIRST | INVERSE, local_halving=100)
     simulation = run.simulation()
-    rate = simulation.training.private_optimizer.lr
+    rate = simulation.training.local_optimizer.lr
     for _ in range(2):
         simulation.step()
-    assert simulation.problem.private_optimizer.lr == pytest.approx(rate / 1.01)
+    assert simulation.problem.local_optimizer.lr == pytest.approx(rate / 1.01)
     simulation.round = 300
     scorer = simulation.scorer(run.split.train)
-    assert scorer._problem.private_optimizer.lr == pytest.approx(rate / 4)  # type: ignore[attr-defined]
+    assert scorer._problem.local_optimizer.lr == pytest.approx(rate / 4)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -178,8 +178,8 @@ def test_rounds_and_scores_follow_the_schedule() -> None:
 def test_rates_fall_with_how_often_a_client_takes_part(
     density: float, clients: int, cohort: float, setting: float | None, halving: float
 ) -> None:
-    training = TrainingConfig(**INVERSE, cohort=cohort, private_halving=setting)
-    assert training.fitted(density, clients).private_halving == pytest.approx(halving)
+    training = TrainingConfig(**INVERSE, cohort=cohort, local_halving=setting)
+    assert training.fitted(density, clients).local_halving == pytest.approx(halving)
 
 
 def test_a_schedule_is_fitted_to_the_data() -> None:
@@ -188,18 +188,18 @@ def test_a_schedule_is_fitted_to_the_data() -> None:
     met = len(run.split.train.items) / run.split.n_items
     halving = met**0.75 * 0.1 / simulation.training.cohort
     assert halving > 2
-    assert simulation.training.private_halving == pytest.approx(halving)
+    assert simulation.training.local_halving == pytest.approx(halving)
     simulation.problem.begin(4)
-    rate = simulation.training.private_optimizer.lr
-    assert simulation.problem.private_optimizer.lr == pytest.approx(rate / (1 + 4 / halving))
-    with pytest.raises(ConfigError, match="private_halving"):
-        TrainingConfig(**INVERSE).private_optimizer_at(0)
+    rate = simulation.training.local_optimizer.lr
+    assert simulation.problem.local_optimizer.lr == pytest.approx(rate / (1 + 4 / halving))
+    with pytest.raises(ConfigError, match="local_halving"):
+        TrainingConfig(**INVERSE).local_optimizer_at(0)
 
 
 def test_a_constant_rate_has_nothing_to_fit() -> None:
     training = TrainingConfig()
     assert training.fitted(0.05, 6000) is training
-    assert training.private_optimizer_at(500) == training.private_optimizer
+    assert training.local_optimizer_at(500) == training.local_optimizer
 
 
 @pytest.mark.parametrize("most", [1 << 10, 1 << 19])
@@ -218,8 +218,8 @@ def test_a_catalogue_is_scored_as_each_client_would(
     users = torch.tensor([3, 0, 11, 7, 5])
     scores = simulation.scorer(run.split.train)(users)
     for user, row in zip(users, scores, strict=True):
-        for name in model.private:
-            model.get_parameter(name).data.copy_(simulation.private[name][user])
+        for name in model.local:
+            model.get_parameter(name).data.copy_(simulation.local[name][user])
         torch.testing.assert_close(row, model(torch.arange(15)))
 
 

@@ -34,7 +34,7 @@ BACKBONES: dict[str, dict[str, Any]] = {
 }
 TRANSFORMS = ("float16", "int8", "clip")
 SOLVE: dict[str, Any] = {}
-STEPS: dict[str, Any] = {**GRADIENT, "private_optimizer": ADAM}
+STEPS: dict[str, Any] = {**GRADIENT, "local_optimizer": ADAM}
 
 
 def transform(name: str) -> UpdateTransform:
@@ -48,25 +48,25 @@ def run_of(adapter: str, backbone: str, mode: str, **training: Any) -> Toy:
 
 
 def second_update(run: Toy, plan: str, sent_as: str) -> tuple[Update, dict[str, torch.Tensor]]:
-    """Return the second round's update, and the private tensors."""
+    """Return the second round's update, and the local tensors."""
     simulation = run.simulation(plan)
-    if "neighbours" in simulation.private:
-        simulation.private["neighbours"].normal_(std=0.1, generator=torch_rng(0, "neighbours"))
+    if "neighbours" in simulation.local:
+        simulation.local["neighbours"].normal_(std=0.1, generator=torch_rng(0, "neighbours"))
     transforms = [transform(sent_as)]
     for number in range(2):
         transforms[0].begin(number, simulation.server.item)
         cohort = simulation.sampler.draw(number)
-        update = run_round(plan, simulation.problem, simulation.private, cohort, transforms)  # type: ignore[arg-type]
+        update = run_round(plan, simulation.problem, simulation.local, cohort, transforms)  # type: ignore[arg-type]
         if number == 0:
             simulation.server.apply(update, number)
-    return update, simulation.private
+    return update, simulation.local
 
 
 def assert_same(run: Toy, sent_as: str) -> None:
     """Raise unless both plans agree; a float32 whisker may make a value round the other way."""
-    (loop, private), (fast, own) = (second_update(run, p, sent_as) for p in ("loop", "stacked"))
+    (loop, local), (fast, own) = (second_update(run, p, sent_as) for p in ("loop", "stacked"))
     assert fast.loss == pytest.approx(loop.loss, abs=1e-5, rel=1e-5)
-    for name, tensor in private.items():
+    for name, tensor in local.items():
         torch.testing.assert_close(own[name], tensor, atol=2e-5, rtol=2e-4)
     assert fast.change.keys() == loop.change.keys()
     for name, change in loop.change.items():
@@ -95,12 +95,10 @@ def test_updates_are_those_of_the_loop(
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-@pytest.mark.parametrize("private", [STEPS, {**STEPS, "private_steps": 0}])
-def test_private_parameters_may_move_by_gradient_or_not(
-    backbone: str, private: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize("local", [STEPS, {**STEPS, "local_steps": 0}])
+def test_local_parameters_may_move_by_gradient_or_not(backbone: str, local: dict[str, Any]) -> None:
     with no_table():
-        assert_same(run_of("lora", backbone, "compress", **private), "clip")
+        assert_same(run_of("lora", backbone, "compress", **local), "clip")
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,9 @@ BACKBONES: dict[str, dict[str, Any]] = {
 RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
     "solve": ("ials", {"server_schedule": "cosine"}),
     "solve, narrow": ("ials", {"encoding": "float16", "download_encoding": "int8"}),
-    "private-first": ("softmax", {**GRADIENT, "private_optimizer": ADAM, "item_decay": 1e-3}),
-    "paper": ("bpr", {**PAPER, "private_optimizer": ADAM, "payload_optimizer": ADAM}),
-    "personalise": ("bce", {**GRADIENT, "private_optimizer": ADAM, "inference": "personalise"}),
+    "local-first": ("softmax", {**GRADIENT, "local_optimizer": ADAM, "item_decay": 1e-3}),
+    "paper": ("bpr", {**PAPER, "local_optimizer": ADAM, "payload_optimizer": ADAM}),
+    "personalise": ("bce", {**GRADIENT, "local_optimizer": ADAM, "inference": "personalise"}),
 }
 CASES = [
     (backbone, adapter, recipe)

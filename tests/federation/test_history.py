@@ -52,7 +52,7 @@ def test_plans_agree_everywhere(adapter: str, mode: str, loss: str, recipe: str)
 
 @pytest.mark.parametrize("loss", ["bpr", "ials"])
 def test_plans_agree_where_older_items_count_less(loss: str) -> None:
-    training = RECIPES["private-first"] if loss == "bpr" else {}
+    training = RECIPES["local-first"] if loss == "bpr" else {}
     recency = {"half_life": 2.0, "floor": 0.1}
     assert_plans_agree(graph(toy("lora", loss, recency=recency, **training)))
 
@@ -60,21 +60,21 @@ def test_plans_agree_where_older_items_count_less(loss: str) -> None:
 @pytest.mark.parametrize("adapter", ["full", "lora", "hash"])
 def test_plans_agree_where_uploads_are_masked(adapter: str) -> None:
     phases = {"warmup_rounds": 1, "refresh_every": 2}
-    run = graph(toy(adapter, "bpr", **phases, **RECIPES["private-first"]), mask_upload=True)
+    run = graph(toy(adapter, "bpr", **phases, **RECIPES["local-first"]), mask_upload=True)
     assert run.simulation().plan == "stacked"
     assert_plans_agree(run, rounds=5)
 
 
 @pytest.mark.parametrize("plan", ["loop", "stacked", "shared"])
 def test_every_client_solves_what_its_context_leaves(plan: str) -> None:
-    """The private solution has no gradient left in the module's own loss."""
-    run = graph(toy("lora", cohort=1.0, private_decay=0.1, recency={"half_life": 3.0}))
+    """The local solution has no gradient left in the module's own loss."""
+    run = graph(toy("lora", cohort=1.0, local_decay=0.1, recency={"half_life": 3.0}))
     simulation = run.simulation(plan)
     for _ in range(2):
         simulation.step()  # so that there are neighbours in the third round
     simulation.server.apply = lambda update, number: None  # type: ignore[method-assign]
     simulation.step()
-    assert simulation.private["neighbours"].any()
+    assert simulation.local["neighbours"].any()
     for user in range(12):
         model = device(simulation, run.split, user)
         items = model.history_ids
@@ -88,10 +88,10 @@ def device(simulation: Simulation, split: Split, user: int, part: str = "train")
     histories = split.train if part == "train" else split.before("test")
     model = copy.deepcopy(simulation.server.backbone)
     assert isinstance(model, HistoryBackbone)
-    for name in model.private:
-        model.get_parameter(name).data.copy_(simulation.private[name][user])
+    for name in model.local:
+        model.get_parameter(name).data.copy_(simulation.local[name][user])
     for name in model.kept:
-        model.get_buffer(name).copy_(simulation.private[name][user])
+        model.get_buffer(name).copy_(simulation.local[name][user])
     items = histories.of(user)
     ages = np.arange(len(items))[::-1]
     weight = simulation.training.recency.weights(ages).astype(np.float32)
@@ -105,7 +105,7 @@ def test_scores_are_those_of_the_clients_own_module() -> None:
         split=split,
         loss=("bpr", {}),
         training={
-            **RECIPES["private-first"],
+            **RECIPES["local-first"],
             "cohort": 1.0,
             "rounds": 9,
             "warmup_rounds": 0,
@@ -131,7 +131,7 @@ def test_held_out_items_are_in_no_graph() -> None:
     states = []
     for held in ([6, 7, 8, 0], [8, 6, 7, 5]):
         split = hand_split(rows, 9, validation=held, test=held[::-1])
-        training = {**RECIPES["private-first"], "cohort": 1.0, "rounds": 9, "warmup_rounds": 0}
+        training = {**RECIPES["local-first"], "cohort": 1.0, "rounds": 9, "warmup_rounds": 0}
         simulation = graph(Toy(split=split, loss=("bpr", {}), training=training)).simulation()
         for _ in range(5):
             simulation.step()
@@ -139,7 +139,7 @@ def test_held_out_items_are_in_no_graph() -> None:
         # nor that scoring does: before the validation item comes, a device knows its train items
         state["scores"] = simulation.scorer(split.before("validation"))(torch.arange(4))
         states.append(state)
-    assert states[0]["private.neighbours"].any()
+    assert states[0]["local.neighbours"].any()
     assert same(*states)
 
 
@@ -162,7 +162,7 @@ def test_neighbours_are_private_and_not_trained() -> None:
     kept = []
     for _ in range(8):
         simulation.step()
-        kept.append(simulation.private["neighbours"].clone())
+        kept.append(simulation.local["neighbours"].clone())
     assert not kept[2].any()
     assert kept[3].any()
     assert torch.equal(kept[3], kept[5])
@@ -184,7 +184,7 @@ def test_without_expansion_there_is_none() -> None:
     simulation = graph(toy("full"), every=0).simulation()
     assert simulation.expansion is None
     assert sum(simulation.step().entry.expansion for _ in range(5)) == 0
-    assert not simulation.private["neighbours"].any()
+    assert not simulation.local["neighbours"].any()
 
 
 @pytest.mark.parametrize("at", [3, 4])
@@ -223,7 +223,7 @@ def test_masked_uploads_touch_pseudo_items_too() -> None:
     run = Toy(
         split=made_split([3, 6, 2, 9], 40),
         loss=("bpr", {}),
-        training={**RECIPES["private-first"], "cohort": 1.0, "rounds": 3, "warmup_rounds": 0},
+        training={**RECIPES["local-first"], "cohort": 1.0, "rounds": 3, "warmup_rounds": 0},
     ).with_training(server_optimizer=SGD)
     simulation = graph(run, mask_upload=True, pseudo=3).simulation()
     assert isinstance(simulation.mask, PseudoRows)
@@ -231,8 +231,8 @@ def test_masked_uploads_touch_pseudo_items_too() -> None:
     cohort = simulation.sampler.draw(0)
     bare, masked = _Spy(), _Spy()
     for transforms in ([bare], [simulation.mask, masked]):
-        private = {name: tensor.clone() for name, tensor in simulation.private.items()}
-        run_stacked(simulation.problem, private, cohort, transforms)
+        local = {name: tensor.clone() for name, tensor in simulation.local.items()}
+        run_stacked(simulation.problem, local, cohort, transforms)
     for user in range(4):
         pseudo = set(simulation.expansion.pseudo.of(user).tolist())
         assert masked.rows[user] == bare.rows[user] | pseudo
@@ -244,7 +244,7 @@ def test_masked_uploads_touch_pseudo_items_too() -> None:
 
 
 def test_masks_leave_pseudo_rows_where_they_are_in_the_mean() -> None:
-    run = graph(toy("full", "bpr", **RECIPES["private-first"]), mask_upload=True)
+    run = graph(toy("full", "bpr", **RECIPES["local-first"]), mask_upload=True)
     simulation = run.simulation()
     mask = simulation.mask
     assert mask is not None
@@ -259,7 +259,7 @@ def test_masks_leave_pseudo_rows_where_they_are_in_the_mean() -> None:
 
 
 def test_masks_differ_between_rounds_and_clients() -> None:
-    run = graph(toy("full", "bpr", **RECIPES["private-first"]), mask_upload=True)
+    run = graph(toy("full", "bpr", **RECIPES["local-first"]), mask_upload=True)
     mask = run.simulation().mask
     assert mask is not None
     change = {"item.weight": torch.zeros(2, 15, 6)}
@@ -280,7 +280,7 @@ def test_loss_with_a_catalogue_counts_every_item_as_new() -> None:
     run = graph(
         Toy(
             split=hand_split([[1, 3]], 5),
-            training={"cohort": 1.0, "rounds": 2, "warmup_rounds": 0, "private_decay": 0.3},
+            training={"cohort": 1.0, "rounds": 2, "warmup_rounds": 0, "local_decay": 0.3},
             dim=3,
         ),
         every=0,
@@ -296,4 +296,4 @@ def test_loss_with_a_catalogue_counts_every_item_as_new() -> None:
     loss = ((scores - 1) ** 2).sum() / 2 + alpha0 / 2 * ((table @ (user + whole)) ** 2).sum()
     loss += 0.3 / 2 * user @ user
     assert simulation.step().loss == pytest.approx(loss, rel=1e-5)
-    np.testing.assert_allclose(simulation.private["user"][0].numpy(), user, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(simulation.local["user"][0].numpy(), user, rtol=1e-4, atol=1e-6)

@@ -24,9 +24,9 @@ from fedpeft.testing.toy import GRADIENT, LEAST_SQUARES, PAPER
 
 from .toys import ADAM, ADAPTERS, SGD, made_split, spread, toy
 
-SOFT = {"private_optimizer": ADAM}
+SOFT = {"local_optimizer": ADAM}
 RECIPES: dict[str, dict[str, Any]] = {
-    "private-first": {**GRADIENT, **SOFT, "item_decay": 1e-3},
+    "local-first": {**GRADIENT, **SOFT, "item_decay": 1e-3},
     "paper": {**PAPER, **SOFT, "payload_optimizer": ADAM},
     "several SGD steps": {
         **GRADIENT,
@@ -71,7 +71,7 @@ def test_plans_agree_everywhere(adapter: str, mode: str, loss: str, recipe: str)
 
 @pytest.mark.parametrize("loss", ["bpr", "ials"])
 def test_plans_agree_where_older_items_count_less(loss: str) -> None:
-    training = RECIPES["private-first"] if loss == "bpr" else {}
+    training = RECIPES["local-first"] if loss == "bpr" else {}
     recency = {"half_life": 2.0, "floor": 0.1}
     assert_plans_agree(toy("lora", loss, recency=recency, **training))
 
@@ -136,7 +136,7 @@ def test_plans_agree_on_odd_runs(run: Toy, small: bool) -> None:
 @pytest.mark.parametrize("plan", ["loop", "stacked", "shared"])
 @pytest.mark.parametrize("loss", ["ials", "bpr"])
 def test_nobody_at_all(plan: str, loss: str) -> None:
-    training = RECIPES["private-first"] if loss == "bpr" else {}
+    training = RECIPES["local-first"] if loss == "bpr" else {}
     run = Toy(
         split=hand_split([], 4),
         loss=LEAST_SQUARES if loss == "ials" else (loss, {}),
@@ -171,7 +171,7 @@ def test_items_touched_by_nobody_do_not_move_without_a_catalogue_loss(plan: str)
 def test_sparse_cohort_of_a_large_catalogue() -> None:
     """The shared plan leaves out items that nobody touches where they are many."""
     split = made_split([3, 1, 0, 5], 400)
-    training = {**RECIPES["private-first"], "warmup_rounds": 0, "cohort": 1.0, "rounds": 4}
+    training = {**RECIPES["local-first"], "warmup_rounds": 0, "cohort": 1.0, "rounds": 4}
     for kind, config in ADAPTERS.values():
         run = Toy(split=split, adapter=(kind, config), loss=("bpr", {}), training=training, dim=3)
         assert_plans_agree(run.with_training(server_optimizer=ADAM, refresh_every=0), rounds=2)
@@ -191,7 +191,7 @@ def test_plans_agree_through_an_encoding(adapter: str, loss: str, codec: Codec) 
             transforms[0].begin(number, simulation.server.item)
             cohort = simulation.sampler.draw(number)
             with many_buckets():
-                update = run_round(plan, simulation.problem, simulation.private, cohort, transforms)
+                update = run_round(plan, simulation.problem, simulation.local, cohort, transforms)
         outcomes.append(update)
     loop, fast = outcomes
     assert abs(loop.loss - fast.loss) < 1e-5
@@ -247,7 +247,7 @@ def test_transforms_run_in_order_on_clients_and_in_reverse_on_the_server(plan: s
     for transforms in ([], [Scaled(2.0, 1.0, log), Scaled(0.5, -3.0, log)]):
         simulation = run.simulation(plan)
         cohort = simulation.sampler.draw(0)
-        update = run_round(plan, simulation.problem, simulation.private, cohort, transforms)
+        update = run_round(plan, simulation.problem, simulation.local, cohort, transforms)
         changes.append(update.change)
     for name, change in changes[0].items():
         torch.testing.assert_close(changes[1][name], change, atol=1e-5, rtol=1e-4)
@@ -264,8 +264,8 @@ def test_fedavg_of_one_step_is_the_weighted_mean_gradient() -> None:
         loss=("bpr", {}),
         training={
             **GRADIENT,
-            "private_steps": 0,
-            "private_decay": 0.0,
+            "local_steps": 0,
+            "local_decay": 0.0,
             "rounds": 1,
             "cohort": 1.0,
             "warmup_rounds": 0,
@@ -277,7 +277,7 @@ def test_fedavg_of_one_step_is_the_weighted_mean_gradient() -> None:
     for plan in ("loop", "stacked", "shared"):
         simulation = run.simulation(plan)
         table = simulation.item_vectors().double().numpy()
-        users = simulation.private["user"].double().numpy()
+        users = simulation.local["user"].double().numpy()
         cohort = simulation.sampler.draw(0)
         expected = table.copy()
         for position, user in enumerate(cohort.users):

@@ -259,9 +259,9 @@ def test_too_large_a_rate_is_told() -> None:
 @pytest.mark.parametrize("plan", ["stacked", "shared"])
 def test_too_small_a_ridge_is_told(plan: str) -> None:
     """Two items cannot fix five dimensions; only the decay does."""
-    training = {"rounds": 1, "warmup_rounds": 0, "cohort": 1.0, "private_decay": 1e-30}
+    training = {"rounds": 1, "warmup_rounds": 0, "cohort": 1.0, "local_decay": 1e-30}
     simulation = Toy(split=hand_split([[0], [1]], 2), training=training, dim=5).simulation(plan)
-    with pytest.raises(RunError, match=r"training\.private_decay"):
+    with pytest.raises(RunError, match=r"training\.local_decay"):
         simulation.step()
 
 

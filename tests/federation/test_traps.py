@@ -40,7 +40,7 @@ def three_clients(**training: object) -> Toy:
 
 
 def one_round(run: Toy, plan: str, users: list[int]) -> tuple[Update, torch.Tensor]:
-    """Run only the given clients; return the update and all private vectors."""
+    """Run only the given clients; return the update and all local vectors."""
     simulation = run.simulation(plan)
     everyone = simulation.sampler.draw(0)
     keep = [position for position, user in enumerate(everyone.users) if user in users]
@@ -50,8 +50,8 @@ def one_round(run: Toy, plan: str, users: list[int]) -> tuple[Update, torch.Tens
         lengths=everyone.lengths[keep],
         items=np.concatenate([everyone.of(position) for position in keep]),
     )
-    update = run_round(plan, simulation.problem, simulation.private, cohort, [])
-    return update, simulation.private["user"]
+    update = run_round(plan, simulation.problem, simulation.local, cohort, [])
+    return update, simulation.local["user"]
 
 
 @pytest.mark.parametrize("plan", PLANS)
@@ -69,7 +69,7 @@ def test_the_average_is_of_all_clients_and_not_the_last_ones(plan: str) -> None:
 @pytest.mark.parametrize("plan", ["loop", "stacked"])
 def test_no_optimiser_state_flows_between_users(plan: str) -> None:
     """One optimiser object for all clients lets moments of one steer the next."""
-    training = {**PAPER, "private_optimizer": ADAM, "payload_optimizer": ADAM}
+    training = {**PAPER, "local_optimizer": ADAM, "payload_optimizer": ADAM}
     run = three_clients(**training)
     _, together = one_round(run, plan, [0, 1, 2])
     for user in range(3):
@@ -80,14 +80,14 @@ def test_no_optimiser_state_flows_between_users(plan: str) -> None:
 @pytest.mark.parametrize("plan", PLANS)
 def test_no_optimiser_state_stays_with_a_user(plan: str) -> None:
     """The same client doing the same round again gives the same update: moments start fresh."""
-    run = three_clients(private_optimizer=ADAM)
+    run = three_clients(local_optimizer=ADAM)
     simulation = run.simulation(plan)
-    start = simulation.private["user"].clone()
+    start = simulation.local["user"].clone()
     cohort = simulation.sampler.draw(0)
     changes = []
     for _ in range(2):
-        simulation.private["user"].copy_(start)
-        changes.append(run_round(plan, simulation.problem, simulation.private, cohort, []).change)
+        simulation.local["user"].copy_(start)
+        changes.append(run_round(plan, simulation.problem, simulation.local, cohort, []).change)
     assert torch.equal(changes[0]["item.weight"], changes[1]["item.weight"])
 
 
@@ -147,7 +147,7 @@ def test_lora_stays_zero_until_it_is_trained() -> None:
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
-def test_private_vectors_are_in_no_payload(adapter: str) -> None:
+def test_local_vectors_are_in_no_payload(adapter: str) -> None:
     simulation = toy(adapter).simulation()
     simulation.step()
     model = simulation.server.backbone
@@ -172,9 +172,9 @@ def test_clients_leave_the_servers_tensors_alone(plan: str) -> None:
     simulation.step()
     before = everything(simulation)
     cohort = simulation.sampler.draw(1)
-    update = run_round(plan, simulation.problem, simulation.private, cohort, [])
+    update = run_round(plan, simulation.problem, simulation.local, cohort, [])
     after = everything(simulation)
-    assert all(torch.equal(before[n], after[n]) for n in before if not n.startswith("private"))
+    assert all(torch.equal(before[n], after[n]) for n in before if not n.startswith("local"))
     assert any(change.any() for change in update.change.values())
     assert all(p.grad is None for p in simulation.server.backbone.parameters())
 

@@ -64,7 +64,7 @@ def everything(simulation: Simulation) -> dict[str, torch.Tensor]:
     payload = simulation.server.parameters()
     return {
         **{f"payload.{name}": tensor.detach().clone() for name, tensor in payload.items()},
-        **{f"private.{name}": tensor.clone() for name, tensor in simulation.private.items()},
+        **{f"local.{name}": tensor.clone() for name, tensor in simulation.local.items()},
         **{f"buffer.{n}": t.clone() for n, t in simulation.server.item.named_buffers()},
         **{f"feedback.{name}": tensor.clone() for name, tensor in feedback.items()},
         "items": simulation.item_vectors(),

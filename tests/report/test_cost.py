@@ -14,9 +14,7 @@ from fedpeft.report.html import write_report
 
 from .folders import simulated_run
 
-NONE = dict.fromkeys(
-    ("base", "subspace", "adapter", "shared", "private", "optimizer", "feedback"), 0
-)
+NONE = dict.fromkeys(("base", "subspace", "adapter", "shared", "local", "optimizer", "feedback"), 0)
 
 
 def entry(label: str, payload: int) -> dict[str, Any]:
@@ -29,7 +27,7 @@ def entry(label: str, payload: int) -> dict[str, Any]:
              "subspace": 500_000, "total": 15_000_000.0}
         ],
         "storage": {
-            "client": {**NONE, "base": 3_000_000, "private": 128},
+            "client": {**NONE, "base": 3_000_000, "local": 128},
             "server": {**NONE, "base": 3_000_000, "optimizer": 1_500_000},
         },
         "computation": {"vector": operations, "step": {**operations, "matmul": 5000}},

@@ -16,7 +16,7 @@ from fedpeft.registry import Registry
 
 
 class Backbone(nn.Module, ABC):
-    """One client's recommender: an item embedding, private and shared parameters.
+    """One client's recommender: an item embedding, local and shared parameters.
 
     Parameters
     ----------
@@ -25,20 +25,20 @@ class Backbone(nn.Module, ABC):
 
     Notes
     -----
-    Parameters named in `private` never leave the client; all others beside the item embedding's are
+    Parameters named in `local` never leave the client; all others beside the item embedding's are
     shared: they are part of the payload.
     """
 
-    private: tuple[str, ...] = ()
-    """Names of the private parameters."""
+    local: tuple[str, ...] = ()
+    """Names of the local parameters."""
     kept: tuple[str, ...] = ()
-    """Names of private buffers: a client's own like its private parameters, but not trained."""
+    """Names of local buffers: a client's own like its local parameters, but not trained."""
     readout: ClassVar[str | None] = None
-    """The private parameter u of shape (k,) for which score(v) = u . v, where there is one.  It
-    makes the least-squares loss and exact private solves possible."""
+    """The local parameter u of shape (k,) for which score(v) = u . v, where there is one.  It
+    makes the least-squares loss and exact local solves possible."""
 
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """What each recipe sets otherwise for this backbone where private parameters move by gradient:
+    """What each recipe sets otherwise for this backbone where local parameters move by gradient:
     recipe -> settings of `TrainingConfig`."""
 
     def __init__(self, item: ItemEmbedding) -> None:
@@ -52,7 +52,7 @@ class Backbone(nn.Module, ABC):
     def encode(self, vectors: Tensor) -> Tensor:
         """Return what scoring needs of item vectors, float (..., k) -> float (..., e).
 
-        It may depend on shared parameters, never on private ones, so that the fast plans compute it
+        It may depend on shared parameters, never on local ones, so that the fast plans compute it
         once for all clients.  A backbone that overrides it overrides `score_encoded` too.
         """
         return vectors
@@ -72,19 +72,19 @@ class Backbone(nn.Module, ABC):
         return scores
 
     @abstractmethod
-    def initial_private(self, clients: int, rng: torch.Generator) -> dict[str, Tensor]:
-        """Return fresh private parameters of many clients, name -> float (clients, ...)."""
+    def initial_local(self, clients: int, rng: torch.Generator) -> dict[str, Tensor]:
+        """Return fresh local parameters of many clients, name -> float (clients, ...)."""
 
     def initial_shared(self, rng: torch.Generator) -> dict[str, Tensor]:
         """Return what the shared parameters start from, by name; those left out stay as built."""
         return {}
 
     def shared(self) -> dict[str, nn.Parameter]:
-        """Return the shared parameters: all but private and item-embedding ones."""
+        """Return the shared parameters: all but local and item-embedding ones."""
         return {
             name: parameter
             for name, parameter in self.named_parameters()
-            if name not in self.private and not name.startswith("item.")
+            if name not in self.local and not name.startswith("item.")
         }
 
 

@@ -18,9 +18,9 @@ class FedMFConfig(BackboneConfig):
 
 
 class FedMF(Backbone):
-    """Matrix factorisation; the user vector is private, nothing but item tensors is shared."""
+    """Matrix factorisation; the user vector is local, nothing but item tensors is shared."""
 
-    private = ("user",)
+    local = ("user",)
     readout = "user"
 
     def __init__(self, config: FedMFConfig, item: ItemEmbedding) -> None:
@@ -31,7 +31,7 @@ class FedMF(Backbone):
     def score(self, vectors: Tensor) -> Tensor:
         return vectors @ self.user
 
-    def initial_private(self, clients: int, rng: torch.Generator) -> dict[str, Tensor]:
+    def initial_local(self, clients: int, rng: torch.Generator) -> dict[str, Tensor]:
         std = self.config.init_std
         return {"user": torch.randn(clients, len(self.user), generator=rng) * std}
 

@@ -24,19 +24,19 @@ class FedNCFConfig(BackboneConfig):
 
 
 class FedNCF(Backbone):
-    """Neural collaborative filtering: the user vector is private, the MLP is shared and travels."""
+    """Neural collaborative filtering: the user vector is local, the MLP is shared and travels."""
 
-    private = ("user",)
+    local = ("user",)
     # chosen on validation (fedpeft); as published (paper)
     recipes: ClassVar = {
         "fedpeft": {
-            "private_steps": 0,
+            "local_steps": 0,
             "joint": True,
-            "private_optimizer": {"lr": 0.1},
-            "private_decay": 0.0,
+            "local_optimizer": {"lr": 0.1},
+            "local_decay": 0.0,
             "item_decay": 0.0,
         },
-        "paper": {"private_optimizer": {"lr": 1e-3}, "payload_optimizer": {"lr": 1e-3}},
+        "paper": {"local_optimizer": {"lr": 1e-3}, "payload_optimizer": {"lr": 1e-3}},
     }
 
     def __init__(self, config: FedNCFConfig, item: ItemEmbedding) -> None:
@@ -64,7 +64,7 @@ class FedNCF(Backbone):
     def activations(self) -> int:
         return super().activations + 2 * sum(self.config.hidden)  # before and after each ReLU
 
-    def initial_private(self, clients: int, rng: torch.Generator) -> dict[str, Tensor]:
+    def initial_local(self, clients: int, rng: torch.Generator) -> dict[str, Tensor]:
         std = self.config.init_std
         return {"user": torch.randn(clients, len(self.user), generator=rng) * std}
 

@@ -42,11 +42,11 @@ class FedPerGNN(HistoryBackbone):
     would learn to tell the two apart by that.
     """
 
-    private = ("user",)
+    local = ("user",)
     kept = ("neighbours",)
     readout = "user"
     recipes: ClassVar = {  # as published
-        "paper": {"private_optimizer": {"lr": 1e-3}, "payload_optimizer": {"lr": 1e-3}}
+        "paper": {"local_optimizer": {"lr": 1e-3}, "payload_optimizer": {"lr": 1e-3}}
     }
     neighbours: Tensor
 
@@ -68,7 +68,7 @@ class FedPerGNN(HistoryBackbone):
             torch.where(left > _NONE, a * (total - weighted) / left.clamp(min=_NONE), 0.0) + near,
         )
 
-    def initial_private(self, clients: int, rng: torch.Generator) -> dict[str, Tensor]:
+    def initial_local(self, clients: int, rng: torch.Generator) -> dict[str, Tensor]:
         std = self.config.init_std
         return {"user": torch.randn(clients, len(self.user), generator=rng) * std}
 

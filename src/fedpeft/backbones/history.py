@@ -52,7 +52,7 @@ class Context(NamedTuple):
 class HistoryBackbone(Backbone):
     """A client that looks at its own train items: score(v) = (u + c) . v.
 
-    u is the private `readout` vector and c the context, a function of the history's item vectors.
+    u is the local `readout` vector and c the context, a function of the history's item vectors.
     A train item is scored in the context of the *others*: with its own vector in c, the score would
     hold v . v, and training would find that a long vector explains every interaction (FISM leaves
     the item out for the same reason: Kabbur et al. 2013, eq. 4).

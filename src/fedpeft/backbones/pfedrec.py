@@ -1,4 +1,4 @@
-"""PFedRec: a private score function over shared item vectors (Zhang et al., IJCAI 2023)."""
+"""PFedRec: a local score function over shared item vectors (Zhang et al., IJCAI 2023)."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ class PFedRec(Backbone):
     # chosen on validation (fedpeft); as published (paper)
     recipes: ClassVar = {
         "fedpeft": {
-            "private_steps": 1,
-            "private_optimizer": {"lr": 0.02},
-            "private_schedule": "inverse",
-            "private_decay": 1e-3,
+            "local_steps": 1,
+            "local_optimizer": {"lr": 0.02},
+            "local_schedule": "inverse",
+            "local_decay": 1e-3,
             "item_decay": 0.07,
         },
-        "paper": {"private_optimizer": {"lr": 1e-3}, "payload_optimizer": {"lr": 1e-3}},
+        "paper": {"local_optimizer": {"lr": 1e-3}, "payload_optimizer": {"lr": 1e-3}},
     }
 
     def __init__(self, config: PFedRecConfig, item: ItemEmbedding) -> None:
         super().__init__(item)
         self.config = config
         self.mlp = MLP(item.embedding_dim, config.hidden)
-        self.private = tuple(f"mlp.{name}" for name, _ in self.mlp.named_parameters())
+        self.local = tuple(f"mlp.{name}" for name, _ in self.mlp.named_parameters())
 
     def score(self, vectors: Tensor) -> Tensor:
         scores: Tensor = self.mlp(vectors)
@@ -54,7 +54,7 @@ class PFedRec(Backbone):
     def activations(self) -> int:
         return super().activations + 2 * sum(self.config.hidden)  # before and after each ReLU
 
-    def initial_private(self, clients: int, rng: torch.Generator) -> dict[str, Tensor]:
+    def initial_local(self, clients: int, rng: torch.Generator) -> dict[str, Tensor]:
         drawn = self.mlp.draw(rng)
         return {
             f"mlp.{name}": t.expand(clients, *t.shape).contiguous() for name, t in drawn.items()

@@ -26,8 +26,8 @@ class Memory:
         The frozen base table; codes or hash coefficients, as wide as they are kept in memory.
     adapter, shared
         The payload: the adapter's tensors, the backbone's shared ones.
-    private
-        A client's private parameters.
+    local
+        A client's local parameters.
     optimizer
         Moments of the server's optimiser.
     feedback
@@ -38,7 +38,7 @@ class Memory:
     subspace: int
     adapter: int
     shared: int
-    private: int
+    local: int
     optimizer: int
     feedback: int
 
@@ -62,8 +62,8 @@ def storage(backbone: Backbone, training: TrainingConfig) -> Storage:
     The module is changed: its server takes a step, so that the optimiser has its state.
     """
     item = backbone.item
-    private = [backbone.get_parameter(name) for name in backbone.private]
-    private_bytes = nbytes(private) + nbytes(backbone.get_buffer(name) for name in backbone.kept)
+    local = [backbone.get_parameter(name) for name in backbone.local]
+    local_bytes = nbytes(local) + nbytes(backbone.get_buffer(name) for name in backbone.kept)
     base = 0 if item.base is None else nbytes([item.base])
     subspace = nbytes(buffer for name, buffer in item.named_buffers() if name != "base")
     adapter, shared = nbytes(item.parameters()), nbytes(backbone.shared().values())
@@ -71,7 +71,7 @@ def storage(backbone: Backbone, training: TrainingConfig) -> Storage:
     feedback = adapter + shared if narrow else 0
     moments = optimizer_bytes(backbone, training)
     return Storage(
-        client=Memory(base, subspace, adapter, shared, private_bytes, 0, 0),
+        client=Memory(base, subspace, adapter, shared, local_bytes, 0, 0),
         server=Memory(base, subspace, adapter, shared, 0, moments, feedback),
     )
 

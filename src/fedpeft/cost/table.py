@@ -139,7 +139,7 @@ def _kept() -> list[Row]:
         ("codes, seeds", lambda cost: amount(cost.storage.client.subspace)),
         ("adapter", lambda cost: amount(cost.storage.client.adapter)),
         ("shared", lambda cost: amount(cost.storage.client.shared)),
-        ("private", lambda cost: amount(cost.storage.client.private)),
+        ("local", lambda cost: amount(cost.storage.client.local)),
         ("client, all", lambda cost: amount(cost.storage.client.total)),
         ("server's optimiser", lambda cost: amount(cost.storage.server.optimizer)),
         ("server's residual", lambda cost: amount(cost.storage.server.feedback)),

@@ -129,7 +129,7 @@ class Split:
         """Return what each user's own device knows when the held-out item of `part` comes.
 
         That is the train part and, before the test item, the validation item too.  A device may fit
-        private parameters to it when it scores; no payload was ever trained on it.
+        local parameters to it when it scores; no payload was ever trained on it.
         """
         if part == "validation":
             return self.train

@@ -158,10 +158,10 @@ def _check_start(config: RunConfig) -> None:
     """Raise `ConfigError` for settings under which nothing, or no client, would ever learn."""
     assert isinstance(config.adapter.config, AdapterConfig)
     training, peft = config.training, config.adapter.config.mode == "peft"
-    if training.private == "solve" and config.items.base == "none" and peft:
+    if training.local == "solve" and config.items.base == "none" and peft:
         # zero item vectors give zero user vectors, and those give zero gradients
         raise ConfigError(
-            "items.base = 'none' starts every item vector at zero, where training.private = "
+            "items.base = 'none' starts every item vector at zero, where training.local = "
             "'solve' never leaves; use another base, or adapter.mode = 'compress', which starts "
             "at random"
         )
@@ -187,10 +187,10 @@ def _check_start(config: RunConfig) -> None:
             f"training.warmup_rounds = {training.warmup_rounds} clients download the table that "
             "the warm-up ends with; set it to 0"
         )
-    if training.private == "gradient" and not (training.private_steps or training.joint):
+    if training.local == "gradient" and not (training.local_steps or training.joint):
         raise ConfigError(
-            "training.private = 'gradient' with private_steps = 0 never trains clients' private "
-            "parameters; set private_steps to 1 or more, or joint = true"
+            "training.local = 'gradient' with local_steps = 0 never trains clients' local "
+            "parameters; set local_steps to 1 or more, or joint = true"
         )
 
 
@@ -217,17 +217,17 @@ def _training(
     """
     assert isinstance(adapter.config, AdapterConfig)
     least_squares = _least_squares(loss)
-    asked = settings.get("private")
+    asked = settings.get("local")
     if asked == "solve" and not least_squares:
         raise ConfigError(
-            f"training.private = 'solve' needs loss.kind = 'ials', not {loss.kind!r}; use "
-            "training.private = 'gradient' with it"
+            f"training.local = 'solve' needs loss.kind = 'ials', not {loss.kind!r}; use "
+            "training.local = 'gradient' with it"
         )
     solves = least_squares and asked != "gradient"
     defaults = recipe_defaults(
         recipe, adapter.kind, linear=adapter.config.linear, least_squares=solves
     )
-    if defaults.get("private") == "gradient":
+    if defaults.get("local") == "gradient":
         recipes = getattr(backbones.get(backbone.kind).build, "recipes", {})
         defaults = merge(defaults, recipes.get(recipe, {}))
     merged = merge(defaults, settings)

@@ -137,24 +137,24 @@ class Stepped:
     """
 
     clients: Bucket
-    private: Tensors
+    local: Tensors
     losses: Tensor
     change: Tensors
     rows: ClassVar[None] = None  # every row of item-indexed tensors moves
 
 
-def stepped(problem: LocalProblem, private: Tensors, cohort: Cohort) -> Iterator[Stepped]:
+def stepped(problem: LocalProblem, local: Tensors, cohort: Cohort) -> Iterator[Stepped]:
     """Let the clients of a cohort take their step, some at a time; asks that `applies` holds."""
     item, width = problem.backbone.item, problem.backbone.activations
     catalogue = Catalogue(item)
     for bucket in cohort.buckets(width, item.device):
         values = catalogue.values_per_client + bucket.items[0].numel() * width
         for part in bucket.within(at_once(values, item.device)):
-            yield _step(problem, catalogue, select(private, part.users), part)
+            yield _step(problem, catalogue, select(local, part.users), part)
 
 
 def _step(problem: LocalProblem, catalogue: Catalogue, own: Tensors, part: Bucket) -> Stepped:
-    """Fit the private parameters, then take the step."""
+    """Fit the local parameters, then take the step."""
     item, loss = problem.backbone.item, problem.loss
     tensors = {name: p.detach() for name, p in item.named_parameters()}
     clients, items = len(part.users), part.items.flatten(1)
@@ -170,8 +170,8 @@ def _step(problem: LocalProblem, catalogue: Catalogue, own: Tensors, part: Bucke
     compose = vmap(item.compose, in_dims=(0, 0, None if base is None else 0))
     vectors: Tensor = compose(rows, whole, base).view(*part.items.shape, -1)
 
-    if problem.fits_private:
-        own = problem.fit_private(own, {}, vectors.detach(), part.weight, catalogue.gram)
+    if problem.fits_local:
+        own = problem.fit_local(own, {}, vectors.detach(), part.weight, catalogue.gram)
     context = problem.context(own, {}, vectors[:, :, 0], part.weight, stacked=False)
     scores = problem.scores(own, {}, vectors, context, stacked=False)
     squares = problem.squares(own, catalogue.gram, context)

@@ -128,7 +128,7 @@ def _own(simulation: Simulation, item: ItemEmbedding) -> Tensors:
         own["base"] = item.base
     own |= {f"payload.item.{name}": p for name, p in item.named_parameters()}
     own |= {f"payload.{name}": p for name, p in simulation.server.backbone.shared().items()}
-    own |= {f"private.{name}": t for name, t in simulation.private.items()}
+    own |= {f"local.{name}": t for name, t in simulation.local.items()}
     own["ledger.held"] = torch.from_numpy(simulation.ledger.held)
     return own
 
@@ -140,7 +140,7 @@ def _tensors(simulation: Simulation) -> Tensors:
         tensors["base"] = server.item.base
     tensors |= {f"frozen.{name}": t for name, t in server.item.frozen().items()}
     tensors |= {f"payload.{name}": p.detach() for name, p in server.parameters().items()}
-    tensors |= {f"private.{name}": t for name, t in simulation.private.items()}
+    tensors |= {f"local.{name}": t for name, t in simulation.local.items()}
     for name, parameter in server.parameters().items():
         for key, value in server.optimizer.state[parameter].items():
             if isinstance(value, Tensor):

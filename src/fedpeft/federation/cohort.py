@@ -59,7 +59,7 @@ class Bucket:
         -------
         rows
             int64 (C, M): a client's distinct items (padding among them), filled up with item 0.
-        local
+        places
             int64 (C, L, 1 + m): positions in `rows`.
         """
         items = self.items.flatten(1)
@@ -75,9 +75,9 @@ class Bucket:
         table = items.new_empty(size).scatter_(0, keys.flatten(), columns.flatten())
         elected = table[keys]
         position = (elected == columns).cumsum(1) - 1
-        local = position.gather(1, elected)
-        rows = items.new_zeros(clients, int(position.max()) + 1).scatter_(1, local, items)
-        return rows, local.view(self.items.shape)
+        places = position.gather(1, elected)
+        rows = items.new_zeros(clients, int(position.max()) + 1).scatter_(1, places, items)
+        return rows, places.view(self.items.shape)
 
 
 @dataclass(frozen=True, eq=False)

@@ -76,29 +76,29 @@ class TrainingConfig(ConfigModel):
     """M: every M rounds of the adapt phase the adapter is folded into the base; 0 never does."""
     recency: RecencyConfig = RecencyConfig()
     """How the age of an interaction weighs it in the client's loss."""
-    private: Literal["solve", "gradient"] = "solve"
-    """How a client fits its private parameters before the payload step: the exact ridge solution
+    local: Literal["solve", "gradient"] = "solve"
+    """How a client fits its local parameters before the payload step: the exact ridge solution
     (least-squares loss and a backbone with a read-out vector), or gradient steps."""
-    private_steps: int = Field(0, ge=0)
-    """Full-batch gradient steps on the private parameters before the payload moves."""
-    private_optimizer: OptimizerConfig = OptimizerConfig(lr=0.1)
-    """Optimiser of the private parameters; starts fresh every round."""
-    private_schedule: Literal["constant", "inverse"] = "constant"
-    """Learning rate of `private_optimizer` over the rounds; `inverse` divides it by
-    1 + round / private_halving.  A private network needs large steps until clients differ, and then
+    local_steps: int = Field(0, ge=0)
+    """Full-batch gradient steps on the local parameters before the payload moves."""
+    local_optimizer: OptimizerConfig = OptimizerConfig(lr=0.1)
+    """Optimiser of the local parameters; starts fresh every round."""
+    local_schedule: Literal["constant", "inverse"] = "constant"
+    """Learning rate of `local_optimizer` over the rounds; `inverse` divides it by
+    1 + round / local_halving.  A local network needs large steps until clients differ, and then
     small ones, or it learns its few items by heart."""
-    private_halving: float | None = Field(None, gt=0)
-    """Rounds after which `private_schedule = "inverse"` has halved the rate.  None: from the data
+    local_halving: float | None = Field(None, gt=0)
+    """Rounds after which `local_schedule = "inverse"` has halved the rate.  None: from the data
     and the cohort, 0.1 c^(3/4) / cohort, with c an item's mean number of train interactions, but at
     least one."""
-    private_decay: float = Field(0.1, ge=0)
-    """L2 penalty on private parameters: adds private_decay / 2 * ||p||^2 to a client's loss."""
+    local_decay: float = Field(0.1, ge=0)
+    """L2 penalty on local parameters: adds local_decay / 2 * ||p||^2 to a client's loss."""
     payload_steps: int = Field(1, ge=1)
     """Full-batch steps on the client's copy of the payload."""
     payload_optimizer: OptimizerConfig = OptimizerConfig(kind="sgd", lr=1.0)
     """Optimiser of the client's copy of the payload; starts fresh every round."""
     joint: bool = False
-    """Whether the private parameters move along in the payload steps."""
+    """Whether the local parameters move along in the payload steps."""
     server_optimizer: OptimizerConfig = OptimizerConfig(lr=0.01)
     """Optimiser the server feeds the average update to, as a gradient (Reddi et al. 2021)."""
     warmup_optimizer: OptimizerConfig | None = None
@@ -120,9 +120,9 @@ class TrainingConfig(ConfigModel):
     None: from the data, 150 / c^2 but at most .5, with c an item's mean number of train
     interactions; 0 if c is 100 or more."""
     inference: Literal["fit", "stored", "personalise"] = "fit"
-    """What a client scores with: private parameters fitted afresh to the payload it holds (a local
+    """What a client scores with: local parameters fitted afresh to the payload it holds (a local
     computation), those stored when it last took part, or all it would have after taking part now:
-    fitted private parameters and its own copy of the payload."""
+    fitted local parameters and its own copy of the payload."""
     transforms: dict[str, Any] = Field(default_factory=dict)
     """What happens to each client's update before it is encoded, in this order: one table of
     settings per transform, by its registered name (``clip``, or one of another package)."""
@@ -144,16 +144,16 @@ class TrainingConfig(ConfigModel):
         eps = max(own.eps, self.sparse_eps) if density < _SPARSE else own.eps
         return own.model_copy(update={"eps": eps})
 
-    def private_optimizer_at(self, round_number: int) -> OptimizerConfig:
-        """Return the optimiser of the private parameters in a round."""
-        own = self.private_optimizer
-        if self.private_schedule == "constant":
+    def local_optimizer_at(self, round_number: int) -> OptimizerConfig:
+        """Return the optimiser of the local parameters in a round."""
+        own = self.local_optimizer
+        if self.local_schedule == "constant":
             return own
-        if self.private_halving is None:
+        if self.local_halving is None:
             raise ConfigError(
-                "training.private_halving is not set; give a number, or fit the settings to data"
+                "training.local_halving is not set; give a number, or fit the settings to data"
             )
-        return own.model_copy(update={"lr": own.lr / (1 + round_number / self.private_halving)})
+        return own.model_copy(update={"lr": own.lr / (1 + round_number / self.local_halving)})
 
     def fitted(self, density: float, clients: int) -> Self:
         """Return the settings with what is left open filled in.
@@ -165,11 +165,11 @@ class TrainingConfig(ConfigModel):
         clients
             Number of clients; density times clients is an item's mean number of interactions.
         """
-        if self.private_schedule == "constant" or self.private_halving is not None:
+        if self.local_schedule == "constant" or self.local_halving is not None:
             return self
         met = density * clients
         halving = met**_HALVING * _TENTH / self.cohort
-        return self.model_copy(update={"private_halving": max(1.0, halving)})
+        return self.model_copy(update={"local_halving": max(1.0, halving)})
 
     def decay_at(self, density: float, clients: int) -> float:
         """Return the factor of half the squared item vectors in the server's loss.
@@ -205,10 +205,10 @@ class TrainingConfig(ConfigModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainingConfig:
-        if self.private == "solve" and self.private_decay <= 0:
-            raise ValueError("private = 'solve' needs private_decay > 0, got 0")
-        if self.private == "solve" and self.private_steps:
-            raise ValueError("private = 'solve' takes no private_steps; set private = 'gradient'")
+        if self.local == "solve" and self.local_decay <= 0:
+            raise ValueError("local = 'solve' needs local_decay > 0, got 0")
+        if self.local == "solve" and self.local_steps:
+            raise ValueError("local = 'solve' takes no local_steps; set local = 'gradient'")
         if self.warmup_rounds >= self.rounds and self.warmup_rounds:
             raise ValueError(
                 f"warmup_rounds ({self.warmup_rounds}) must be below rounds ({self.rounds})"

@@ -86,7 +86,7 @@ class Expansion:
         Parameters
         ----------
         vectors
-            float32 (clients, k): private user vectors.
+            float32 (clients, k): local user vectors.
 
         Returns
         -------

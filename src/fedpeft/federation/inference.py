@@ -21,15 +21,15 @@ class Inference:
     ----------
     problem
         Its backbone holds the payload as clients received it.
-    private
-        Every client's private parameters; they are read, never written.
+    local
+        Every client's local parameters; they are read, never written.
     sampler
         Over what each device knows when it scores.
     """
 
-    def __init__(self, problem: LocalProblem, private: Tensors, sampler: CohortSampler) -> None:
+    def __init__(self, problem: LocalProblem, local: Tensors, sampler: CohortSampler) -> None:
         self._problem = problem
-        self._private = private
+        self._local = local
         self._sampler = sampler
         with torch.no_grad():
             table = problem.backbone.item.merge()
@@ -72,11 +72,11 @@ class Inference:
         """Return the scores of all items with each user's own copy of the payload."""
         cohort = self._cohort(users)
         place = _places(users, cohort).to(self._encoded.device)
-        return personal_scores(self._problem, self._private, cohort)[place.argsort()]
+        return personal_scores(self._problem, self._local, cohort)[place.argsort()]
 
     def _own(self, users: Tensor) -> tuple[Tensors, Tensor | None]:
-        """Return what `_fit` does, or the private parameters that clients have stored."""
-        own = select(self._private, users.to(self._encoded.device))
+        """Return what `_fit` does, or the local parameters that clients have stored."""
+        own = select(self._local, users.to(self._encoded.device))
         if self._problem.training.inference == "stored" and not self._problem.sees_history:
             return own, None
         cohort = self._cohort(users)
@@ -86,7 +86,7 @@ class Inference:
         return self._sampler.each(users.cpu().numpy(), "inference", "negatives")
 
     def _fit(self, cohort: Cohort, place: Tensor, own: Tensors) -> tuple[Tensors, Tensor | None]:
-        """Bring the private parameters `own` to the payload.
+        """Bring the local parameters `own` to the payload.
 
         Returns
         -------
@@ -106,7 +106,7 @@ class Inference:
             vectors = F.embedding(bucket.items, self._encoded)
             found = select(own, rows)
             if problem.training.inference == "fit":
-                found = problem.fit_private(found, shared, vectors, bucket.weight, self._gram)
+                found = problem.fit_local(found, shared, vectors, bucket.weight, self._gram)
                 store(fitted, rows, found)
             positives = vectors[:, :, 0]
             context = problem.context(found, shared, positives, bucket.weight, stacked=False)

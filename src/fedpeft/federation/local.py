@@ -1,4 +1,4 @@
-"""What one client minimises, mapped over many: the loss, and the private phase.
+"""What one client minimises, mapped over many: the loss, and the local phase.
 
 The loop of `fedpeft.federation.loop` is the same mathematics client by client, and the tests hold
 the two together.
@@ -48,10 +48,10 @@ class LocalProblem(Scoring):
     def __init__(self, backbone: Backbone, loss: Loss, training: TrainingConfig) -> None:
         if loss.catalogue_weight and backbone.readout is None:
             raise no_readout(type(backbone).__name__)
-        if training.private == "solve" and not loss.least_squares:
+        if training.local == "solve" and not loss.least_squares:
             raise ConfigError(
-                "training.private = 'solve' needs loss.kind = 'ials'; "
-                "use training.private = 'gradient' with other losses"
+                "training.local = 'solve' needs loss.kind = 'ials'; "
+                "use training.local = 'gradient' with other losses"
             )
         super().__init__(backbone)
         self.loss = loss
@@ -61,10 +61,10 @@ class LocalProblem(Scoring):
 
     def begin(self, round_number: int) -> None:
         """Prepare for a round, whose number every client learns with the payload."""
-        self.private_optimizer = self.training.private_optimizer_at(round_number)
+        self.local_optimizer = self.training.local_optimizer_at(round_number)
 
     def losses(
-        self, private: Tensors, scores: Tensor, weight: Tensor, squares: Tensor | None
+        self, local: Tensors, scores: Tensor, weight: Tensor, squares: Tensor | None
     ) -> Tensor:
         """Return each client's loss, float (C,).
 
@@ -80,34 +80,34 @@ class LocalProblem(Scoring):
         total: Tensor = self._map_loss(scores[..., 0], scores[..., 1:], weight)
         if squares is not None:
             total = total + self.loss.catalogue_weight / 2 * squares
-        if self.training.private_decay:
-            fitted = [private[name] for name in self.backbone.private]
+        if self.training.local_decay:
+            fitted = [local[name] for name in self.backbone.local]
             penalty = sum(p.square().unsqueeze(-1).flatten(1).sum(-1) for p in fitted)
-            total = total + self.training.private_decay / 2 * penalty
+            total = total + self.training.local_decay / 2 * penalty
         return total
 
     def squares(
-        self, private: Tensors, gram: Tensor | None, context: Contexts | None
+        self, local: Tensors, gram: Tensor | None, context: Contexts | None
     ) -> Tensor | None:
         """Return the sum over all items of squared scores, float (C,), from V^T V, float (k, k)."""
         if gram is None:
             return None
-        reader = self.reader(private, context)
+        reader = self.reader(local, context)
         return (reader @ gram * reader).sum(-1)
 
-    def fit_private(
+    def fit_local(
         self,
-        private: Tensors,
+        local: Tensors,
         shared: Tensors,
         vectors: Tensor,
         weight: Tensor,
         gram: Tensor | None,
     ) -> Tensors:
-        """Return the private parameters fitted to the payload as received, the same for all.
+        """Return the local parameters fitted to the payload as received, the same for all.
 
         Parameters
         ----------
-        private, shared
+        local, shared
             As for `scores`, not stacked.
         vectors
             float (C, L, 1 + m, e): train items and the negatives drawn for each, after `encode`.
@@ -116,21 +116,21 @@ class LocalProblem(Scoring):
         gram
             float (k, k): V^T V over all items, where the loss needs it.
         """
-        if self.training.private == "solve":
+        if self.training.local == "solve":
             assert gram is not None  # guaranteed by the constructor's checks
             positives = vectors[:, :, 0]
-            context = self.context(private, shared, positives, weight, stacked=False)
-            return private | {self._readout: self._solve(positives, weight, gram, context)}
-        if self.training.private_steps == 0:
-            return private
+            context = self.context(local, shared, positives, weight, stacked=False)
+            return local | {self._readout: self._solve(positives, weight, gram, context)}
+        if self.training.local_steps == 0:
+            return local
         with torch.inference_mode(False):  # whoever scores may have switched gradients off
             vectors, weight = _recordable(vectors), _recordable(weight)
-            kept = {name: _recordable(private[name]) for name in self.backbone.kept}
-            leaves = {n: private[n].clone().requires_grad_() for n in self.backbone.private}
-            optimizer = self.private_optimizer.build(leaves.values())
+            kept = {name: _recordable(local[name]) for name in self.backbone.kept}
+            leaves = {n: local[n].clone().requires_grad_() for n in self.backbone.local}
+            optimizer = self.local_optimizer.build(leaves.values())
             with torch.no_grad():  # not a function of what moves here
-                context = self.context(private, shared, vectors[:, :, 0], weight, stacked=False)
-            for _ in range(self.training.private_steps):
+                context = self.context(local, shared, vectors[:, :, 0], weight, stacked=False)
+            for _ in range(self.training.local_steps):
                 optimizer.zero_grad()
                 own = leaves | kept
                 scores = self.scores(own, shared, vectors, context, stacked=False)
@@ -140,8 +140,8 @@ class LocalProblem(Scoring):
                 optimizer.step()
         return kept | {name: leaf.detach() for name, leaf in leaves.items()}
 
-    def step_private(self, leaves: Tensors, scale: Tensor) -> Tensors:
-        """Take one step on private parameters whose gradients are there.
+    def step_local(self, leaves: Tensors, scale: Tensor) -> Tensors:
+        """Take one step on local parameters whose gradients are there.
 
         Parameters
         ----------
@@ -153,9 +153,9 @@ class LocalProblem(Scoring):
         if not leaves:
             return {}
         for leaf in leaves.values():
-            assert leaf.grad is not None  # private parameters enter the score
+            assert leaf.grad is not None  # local parameters enter the score
             leaf.grad /= scale.view(-1, *[1] * (leaf.dim() - 1))
-        self.private_optimizer.build(leaves.values()).step()
+        self.local_optimizer.build(leaves.values()).step()
         return {name: leaf.detach() for name, leaf in leaves.items()}
 
     def _solve(
@@ -168,14 +168,14 @@ class LocalProblem(Scoring):
         """
         weighted = vectors * weight.unsqueeze(-1)
         identity = torch.eye(gram.shape[-1], device=gram.device)
-        ridge = self.loss.catalogue_weight * gram + self.training.private_decay * identity
+        ridge = self.loss.catalogue_weight * gram + self.training.local_decay * identity
         system = ridge + weighted.transpose(1, 2) @ vectors
         factor, failed = torch.linalg.cholesky_ex(system)
         if failed.any():
             if system.isfinite().all():
                 raise RunError(
                     "a client's least-squares problem has no unique solution in float32; raise "
-                    f"training.private_decay, now {self.training.private_decay:g}, or, if item "
+                    f"training.local_decay, now {self.training.local_decay:g}, or, if item "
                     "vectors grew too large, lower training.server_optimizer.lr"
                 )
             return torch.full_like(weighted[:, 0], torch.nan)  # diverged: the loss will tell
@@ -187,9 +187,9 @@ class LocalProblem(Scoring):
         return torch.cholesky_solve(right.unsqueeze(-1), factor).squeeze(-1)
 
     @property
-    def fits_private(self) -> bool:
-        """Whether private parameters are fitted before the payload moves."""
-        return self.training.private == "solve" or self.training.private_steps > 0
+    def fits_local(self) -> bool:
+        """Whether local parameters are fitted before the payload moves."""
+        return self.training.local == "solve" or self.training.local_steps > 0
 
 
 def _recordable(tensor: Tensor) -> Tensor:
@@ -203,12 +203,12 @@ def weights(loss: Loss, lengths: Tensor) -> Tensor:
     return counts if loss.weighting == "samples" else torch.ones_like(counts)
 
 
-def select(private: Mapping[str, Tensor], users: Tensor) -> Tensors:
-    """Return the rows of `users` from stacked private parameters."""
-    return {name: tensor[users] for name, tensor in private.items()}
+def select(local: Mapping[str, Tensor], users: Tensor) -> Tensors:
+    """Return the rows of `users` from stacked local parameters."""
+    return {name: tensor[users] for name, tensor in local.items()}
 
 
-def store(private: Mapping[str, Tensor], users: Tensor, fitted: Mapping[str, Tensor]) -> None:
+def store(local: Mapping[str, Tensor], users: Tensor, fitted: Mapping[str, Tensor]) -> None:
     """Write the rows of `users` back, in place."""
     for name, tensor in fitted.items():
-        private[name][users] = tensor
+        local[name][users] = tensor

@@ -18,11 +18,11 @@ from fedpeft.federation.update import Update, on_user
 
 def run_loop(
     problem: LocalProblem,
-    private: Tensors,
+    local: Tensors,
     cohort: Cohort,
     transforms: Sequence[UpdateTransform] = (),
 ) -> Update:
-    """Run a round; `private` is updated in place."""
+    """Run a round; `local` is updated in place."""
     received = payload_of(problem.backbone)
     device = next(iter(received.values())).device
     lengths = torch.from_numpy(cohort.lengths)
@@ -32,18 +32,18 @@ def run_loop(
     mean_loss = 0.0
     for position, user in enumerate(cohort.users):
         model = copy.deepcopy(problem.backbone)
-        for name in model.private:
-            model.get_parameter(name).data.copy_(private[name][user])
+        for name in model.local:
+            model.get_parameter(name).data.copy_(local[name][user])
         for name in model.kept:
-            model.get_buffer(name).copy_(private[name][user])
+            model.get_buffer(name).copy_(local[name][user])
         items = torch.from_numpy(cohort.of(position)).to(device)
         weight = torch.from_numpy(cohort.weights(slice(position, position + 1))[0]).to(device)
         weight = weight[: len(items)]
         if isinstance(model, HistoryBackbone):
             model.remember(items[:, 0], weight)
         loss = train_client(problem, model, items, weight)
-        for name in model.private:
-            private[name][user] = model.get_parameter(name).detach()
+        for name in model.local:
+            local[name][user] = model.get_parameter(name).detach()
         after = payload_of(model)
         moved = {name: (after[name] - received[name]).unsqueeze(0) for name in received}
         moved = on_user(transforms, moved, torch.tensor([user], device=device))
@@ -54,12 +54,12 @@ def run_loop(
 
 
 def train_client(problem: LocalProblem, model: Backbone, items: Tensor, weight: Tensor) -> float:
-    """Train one client's model in place: the private phase, then the payload steps.
+    """Train one client's model in place: the local phase, then the payload steps.
 
     Parameters
     ----------
     model
-        The client's module, holding the payload as received and its private parameters.
+        The client's module, holding the payload as received and its local parameters.
     items
         int64 (L, 1 + m): each train item with the negatives drawn for it.
     weight
@@ -71,21 +71,21 @@ def train_client(problem: LocalProblem, model: Backbone, items: Tensor, weight: 
         The loss at the start of the last payload step.
     """
     training = problem.training
-    private = [model.get_parameter(name) for name in model.private]
-    if training.private == "solve":
-        solve_private(problem, model, items[:, 0], weight)
-    elif training.private_steps:
-        optimizer = problem.private_optimizer.build(private)
-        for _ in range(training.private_steps):
+    local = [model.get_parameter(name) for name in model.local]
+    if training.local == "solve":
+        solve_local(problem, model, items[:, 0], weight)
+    elif training.local_steps:
+        optimizer = problem.local_optimizer.build(local)
+        for _ in range(training.local_steps):
             optimizer.zero_grad()
-            client_loss(problem, model, items, weight).backward(inputs=private)
+            client_loss(problem, model, items, weight).backward(inputs=local)
             optimizer.step()
-    payload = [p for name, p in model.named_parameters() if name not in model.private]
+    payload = [p for name, p in model.named_parameters() if name not in model.local]
     optimizers = [training.payload_optimizer.build(payload)]
     moving = list(payload)
     if training.joint:
-        optimizers.append(problem.private_optimizer.build(private))
-        moving += private
+        optimizers.append(problem.local_optimizer.build(local))
+        moving += local
     loss = torch.zeros(())
     for _ in range(training.payload_steps):
         model.zero_grad()
@@ -105,16 +105,14 @@ def client_loss(problem: LocalProblem, model: Backbone, items: Tensor, weight: T
         everything = torch.arange(model.item.num_embeddings, device=items.device)
         squares = model.score(model.item(everything)).square().sum()
         total = total + problem.loss.catalogue_weight / 2 * squares
-    for name in model.private:
+    for name in model.local:
         penalty = model.get_parameter(name).square().sum()
-        total = total + problem.training.private_decay / 2 * penalty
+        total = total + problem.training.local_decay / 2 * penalty
     return total
 
 
 @torch.no_grad()
-def solve_private(
-    problem: LocalProblem, model: Backbone, positives: Tensor, weight: Tensor
-) -> None:
+def solve_local(problem: LocalProblem, model: Backbone, positives: Tensor, weight: Tensor) -> None:
     """Set the read-out vector to the minimiser of the client's loss (Hu et al. 2008, eq. 4).
 
     What the model scores without it, from the client's history, is explained already.
@@ -126,7 +124,7 @@ def solve_private(
     system = (
         seen.T @ (weight.unsqueeze(1) * seen)
         + problem.loss.catalogue_weight * table.T @ table
-        + problem.training.private_decay * torch.eye(table.shape[1], device=table.device)
+        + problem.training.local_decay * torch.eye(table.shape[1], device=table.device)
     )
     missing = weight * (1 - model(positives))
     beyond = problem.loss.catalogue_weight * model.score(table)
@@ -136,7 +134,5 @@ def solve_private(
 def payload_of(model: Backbone) -> Tensors:
     """Return copies of the tensors that travel: the item embedding's and the shared ones."""
     return {
-        name: p.detach().clone()
-        for name, p in model.named_parameters()
-        if name not in model.private
+        name: p.detach().clone() for name, p in model.named_parameters() if name not in model.local
     }

@@ -49,13 +49,13 @@ def choose(
 def run_round(
     plan: Plan,
     problem: LocalProblem,
-    private: Tensors,
+    local: Tensors,
     cohort: Cohort,
     transforms: Sequence[UpdateTransform],
 ) -> Update:
-    """Run one round under `plan`; `private` is updated in place."""
+    """Run one round under `plan`; `local` is updated in place."""
     if plan == "shared":
-        return run_shared(problem, private, cohort)
+        return run_shared(problem, local, cohort)
     run = run_stacked if plan == "stacked" else run_loop
-    update = run(problem, private, cohort, transforms)
+    update = run(problem, local, cohort, transforms)
     return replace(update, change=on_mean(transforms, update.change, len(cohort)))

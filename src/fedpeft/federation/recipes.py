@@ -9,9 +9,9 @@ Recipe = Literal["fedpeft", "paper"]
 _PAPER: dict[str, Any] = {
     # Two local epochs of one full-batch Adam step over everything, averaged by samples (FedAvg).
     "refresh_every": 0,
-    "private": "gradient",
-    "private_optimizer": {"kind": "adam", "lr": 0.01},
-    "private_decay": 0.0,
+    "local": "gradient",
+    "local_optimizer": {"kind": "adam", "lr": 0.01},
+    "local_decay": 0.0,
     "payload_steps": 2,
     "payload_optimizer": {"kind": "adam", "lr": 0.01},
     "joint": True,
@@ -21,17 +21,17 @@ _PAPER: dict[str, Any] = {
 _RECENCY = {"half_life": 5.0, "floor": 0.1}
 _SOLVE: dict[str, Any] = {
     "recency": _RECENCY,
-    "private_decay": 1.0,
+    "local_decay": 1.0,
     "server_schedule": "cosine",
     "item_decay": None,
 }
 _GRADIENT: dict[str, Any] = {
     "recency": _RECENCY,
     "server_schedule": "cosine",
-    "private": "gradient",
-    "private_steps": 3,
-    "private_optimizer": {"kind": "adam", "lr": 0.03},
-    "private_decay": 3e-4,
+    "local": "gradient",
+    "local_steps": 3,
+    "local_optimizer": {"kind": "adam", "lr": 0.03},
+    "local_decay": 3e-4,
     "item_decay": 7e-4,
 }
 
@@ -48,7 +48,7 @@ _ADAPTERS: dict[str, dict[str, Any]] = {
     "hash": {"refresh_every": 25, **_ADAPTER},
     "rq": {"refresh_every": 25, **_ADAPTER},
 }
-# With least squares private parameters are solved for exactly, which allows larger steps: 40 such
+# With least squares local parameters are solved for exactly, which allows larger steps: 40 such
 # rounds end near the full table.
 _WARMUP: dict[str, Any] = {
     "warmup_rounds": 40,
@@ -83,13 +83,13 @@ def recipe_defaults(
     Parameters
     ----------
     recipe
-        `fedpeft` (private-first with a server optimiser and merge-and-refresh) or `paper`.
+        `fedpeft` (local-first with a server optimiser and merge-and-refresh) or `paper`.
     adapter
         Registered name of the adapter.
     linear
         Whether item vectors are linear in the adapter; see `AdapterConfig.linear`.
     least_squares
-        Whether the private problem has an exact solution.
+        Whether the local problem has an exact solution.
     """
     if recipe == "paper":
         return _PAPER

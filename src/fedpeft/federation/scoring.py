@@ -106,13 +106,13 @@ class Scoring:
         self._context = _ContextOf(backbone) if isinstance(backbone, HistoryBackbone) else None
 
     def context(
-        self, private: Tensors, shared: Tensors, positives: Tensor, weight: Tensor, *, stacked: bool
+        self, local: Tensors, shared: Tensors, positives: Tensor, weight: Tensor, *, stacked: bool
     ) -> Contexts | None:
         """Return what each client's history adds; None where the backbone looks at none.
 
         Parameters
         ----------
-        private, shared
+        local, shared
             As for `scores`.
         positives
             float (C, L, k): vectors of the train items.
@@ -129,7 +129,7 @@ class Scoring:
             return found
 
         dims = (0, 0 if stacked else None, 0, 0)
-        mapped: Contexts = vmap(one, in_dims=dims)(private, shared, positives, weight)
+        mapped: Contexts = vmap(one, in_dims=dims)(local, shared, positives, weight)
         return mapped
 
     def encode(self, shared: Tensors, vectors: Tensor, *, stacked: bool) -> Tensor:
@@ -159,7 +159,7 @@ class Scoring:
 
     def scores(
         self,
-        private: Tensors,
+        local: Tensors,
         shared: Tensors,
         encoded: Tensor,
         context: Contexts | None,
@@ -170,7 +170,7 @@ class Scoring:
 
         Parameters
         ----------
-        private
+        local
             name -> float (C, ...).
         shared
             name -> float (C, ...) if `stacked`, else one (...) for all clients.
@@ -185,12 +185,12 @@ class Scoring:
             float (C, ...).
         """
         if self.backbone.readout is not None:
-            reader = self.reader(private, context)
+            reader = self.reader(local, context)
             dots: Tensor = _Dot.apply(encoded.flatten(1, -2), reader)  # type: ignore[no-untyped-call]
             return dots.view(encoded.shape[:-1])
 
         dims = (0, 0 if stacked else None, 0)
-        mapped: Tensor = vmap(self._one, in_dims=dims)(private, shared, encoded)
+        mapped: Tensor = vmap(self._one, in_dims=dims)(local, shared, encoded)
         return mapped
 
     def leave_out(self, scores: Tensor, context: Contexts | None) -> Tensor:
@@ -206,26 +206,24 @@ class Scoring:
         return scores + F.pad(context.change.unsqueeze(-1), (0, scores.shape[-1] - 1))
 
     def catalogue_scores(
-        self, private: Tensors, shared: Tensors, encoded: Tensor, whole: Tensor | None
+        self, local: Tensors, shared: Tensors, encoded: Tensor, whole: Tensor | None
     ) -> Tensor:
         """Return each client's scores of all items, float (C, n), from encoded ones (n, e).
 
         `whole` is `Contexts.whole`, float (C, k), where the backbone sees histories.
         """
         if self.backbone.readout is not None:
-            user = private[self._readout]
+            user = local[self._readout]
             return (user if whole is None else user + whole) @ encoded.T
 
         values, device = self.backbone.activations, encoded.device
         clients = in_cache(len(encoded) * values, device)
         if clients > 1:
             mapping = vmap(self._one, in_dims=(0, None, None), chunk_size=clients)
-            mapped: Tensor = mapping(private, shared, encoded)
+            mapped: Tensor = mapping(local, shared, encoded)
             return mapped
         # a catalogue that fills the cache alone: mapping would cost more than it saves
-        everyone = (
-            dict(zip(private, own, strict=True)) for own in zip(*private.values(), strict=True)
-        )
+        everyone = (dict(zip(local, own, strict=True)) for own in zip(*local.values(), strict=True))
         blocks = encoded.split(at_once(values, device))
         return torch.stack(
             [torch.cat([self._one(own, shared, rows) for rows in blocks]) for own in everyone]
@@ -242,9 +240,9 @@ class Scoring:
         """Whether a client's train history enters its scores."""
         return self._context is not None
 
-    def reader(self, private: Tensors, context: Contexts | None) -> Tensor:
+    def reader(self, local: Tensors, context: Contexts | None) -> Tensor:
         """Return the vectors whose product with an item vector is its score, float (C, k)."""
-        user = private[self._readout]
+        user = local[self._readout]
         return user if context is None else user + context.whole
 
     @property

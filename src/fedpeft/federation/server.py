@@ -151,8 +151,8 @@ class Server:
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """Return the live tensors of the payload by name."""
-        private = self.backbone.private
-        return {n: p for n, p in self.backbone.named_parameters() if n not in private}
+        local = self.backbone.local
+        return {n: p for n, p in self.backbone.named_parameters() if n not in local}
 
     def begin(self, round_number: int) -> Event | None:
         """Fold the adapter if it is time to; return what happened."""

@@ -17,8 +17,8 @@ from fedpeft.federation.scoring import Tensors
 from fedpeft.federation.update import Update
 
 
-def run_shared(problem: LocalProblem, private: Tensors, cohort: Cohort) -> Update:
-    """Run a round; `private` is updated in place.  The result equals `run_loop`'s."""
+def run_shared(problem: LocalProblem, local: Tensors, cohort: Cohort) -> Update:
+    """Run a round; `local` is updated in place.  The result equals `run_loop`'s."""
     item = problem.backbone.item
     item_tensors = dict(item.named_parameters())
     shared: Tensors = {name: p.detach() for name, p in problem.backbone.shared().items()}
@@ -40,14 +40,14 @@ def run_shared(problem: LocalProblem, private: Tensors, cohort: Cohort) -> Updat
     for bucket in cohort.buckets(problem.backbone.activations, item.device):
         index = bucket.items if position is None else position[bucket.items]
         vectors = F.embedding(index, frozen_table)
-        own = select(private, bucket.users)
-        own = problem.fit_private(own, shared, vectors, bucket.weight, frozen_gram)
-        store(private, bucket.users, own)
+        own = select(local, bucket.users)
+        own = problem.fit_local(own, shared, vectors, bucket.weight, frozen_gram)
+        store(local, bucket.users, own)
 
         vectors.requires_grad_()
         moving: Tensors = {}
         if problem.training.joint:
-            moving = {n: own[n].clone().requires_grad_() for n in problem.backbone.private}
+            moving = {n: own[n].clone().requires_grad_() for n in problem.backbone.local}
             own = own | moving
         gram_leaf = None if frozen_gram is None else frozen_gram.clone().requires_grad_()
         shared_leaves = {name: t.clone().requires_grad_() for name, t in shared.items()}
@@ -62,7 +62,7 @@ def run_shared(problem: LocalProblem, private: Tensors, cohort: Cohort) -> Updat
         # a client without samples moves nothing but its own parameters, towards zero
         scale = torch.where(share > 0, share, 1.0)
         (losses * scale).sum().backward()
-        store(private, bucket.users, problem.step_private(moving, scale))
+        store(local, bucket.users, problem.step_local(moving, scale))
         assert vectors.grad is not None
         table_grad.index_add_(0, index.flatten(), vectors.grad.flatten(0, -2))
         if gram_grad is not None and gram_leaf is not None and gram_leaf.grad is not None:

@@ -138,13 +138,13 @@ class Simulation:
         parts: list[UpdateTransform | None] = [self.mask, *configured, encoding]
         self.transforms = [part for part in parts if part is not None]
         self.plan: Plan = choose(options.plan, training, self.transforms)
-        self.private: Tensors = {
+        self.local: Tensors = {
             name: tensor.to(device)
-            for name, tensor in self.server.backbone.initial_private(
-                split.n_users, torch_rng(options.seed, "private")
+            for name, tensor in self.server.backbone.initial_local(
+                split.n_users, torch_rng(options.seed, "local")
             ).items()
         }
-        self.private |= {  # nobody has any of it yet
+        self.local |= {  # nobody has any of it yet
             name: torch.zeros(split.n_users, *self.server.backbone.get_buffer(name).shape).to(
                 device
             )
@@ -176,11 +176,11 @@ class Simulation:
         self.problem.begin(self.round)
         cohort = self.sampler.draw(self.round)
         with self.server.as_received():
-            update = run_round(self.plan, self.problem, self.private, cohort, self.transforms)
+            update = run_round(self.plan, self.problem, self.local, cohort, self.transforms)
         if not math.isfinite(update.loss):
             raise RunError(
                 f"the training loss became {update.loss} in round {self.round}; lower the learning "
-                "rates (training.server_optimizer.lr, training.private_optimizer.lr)"
+                "rates (training.server_optimizer.lr, training.local_optimizer.lr)"
             )
         self.server.apply(update, self.round)
         entry = self.ledger.charge(
@@ -200,7 +200,7 @@ class Simulation:
             return 0
         name = self.server.backbone.readout
         assert name is not None  # every backbone that expands has one
-        self.private["neighbours"], spent = self.expansion.run(self.private[name], self.round)
+        self.local["neighbours"], spent = self.expansion.run(self.local[name], self.round)
         return spent
 
     @torch.no_grad()
@@ -232,4 +232,4 @@ class Simulation:
             received = copy.deepcopy(self.server.backbone)
         problem = LocalProblem(received, self.problem.loss, self.training)
         problem.begin(self.round)
-        return Inference(problem, self.private, sampler)
+        return Inference(problem, self.local, sampler)

@@ -86,11 +86,11 @@ class Payloads:
 
 def run_stacked(
     problem: LocalProblem,
-    private: Tensors,
+    local: Tensors,
     cohort: Cohort,
     transforms: Sequence[UpdateTransform] = (),
 ) -> Update:
-    """Run a round; `private` is updated in place.  The result equals `run_loop`'s."""
+    """Run a round; `local` is updated in place.  The result equals `run_loop`'s."""
     item = problem.backbone.item
     shared: Tensors = {name: p.detach() for name, p in problem.backbone.shared().items()}
     dense = any(t.dense for t in transforms)
@@ -102,12 +102,12 @@ def run_stacked(
 
     parts: Iterator[_Trained | Stepped]
     if catalogue.applies(problem):
-        parts = catalogue.stepped(problem, private, cohort)
+        parts = catalogue.stepped(problem, local, cohort)
     else:
-        parts = _trained(problem, private, cohort, dense)
+        parts = _trained(problem, local, cohort, dense)
     for part in parts:
         users = part.clients.users
-        store(private, users, part.private)
+        store(local, users, part.local)
         moved, rows = part.change, part.rows
         if dense and rows is not None:
             moved, rows = _all_rows(item, moved, rows), None
@@ -134,11 +134,11 @@ def _all_rows(item: ItemEmbedding, change: Tensors, rows: Tensor) -> Tensors:
     return whole
 
 
-def personal_scores(problem: LocalProblem, private: Tensors, cohort: Cohort) -> Tensor:
+def personal_scores(problem: LocalProblem, local: Tensors, cohort: Cohort) -> Tensor:
     """Return scores of all items, float (c, n), for the clients of a cohort in its order.
 
     Each trains as in a round, but keeps the result: it scores with its own copy of the payload and
-    its own private parameters (the dual personalisation of Zhang et al. 2023).  `private` stays as
+    its own local parameters (the dual personalisation of Zhang et al. 2023).  `local` stays as
     it is.
     """
     item = problem.backbone.item
@@ -146,7 +146,7 @@ def personal_scores(problem: LocalProblem, private: Tensors, cohort: Cohort) -> 
     clients = at_once(values, item.device)
     found = []
     with torch.inference_mode(False):  # whoever scores may have switched gradients off
-        for part in _trained(problem, private, cohort, dense=False):
+        for part in _trained(problem, local, cohort, dense=False):
             starts = range(0, len(part.losses), clients)
             found += [_score_catalogue(problem, part, slice(a, a + clients)) for a in starts]
     return torch.cat(found) if found else torch.empty(0, item.num_embeddings, device=item.device)
@@ -155,7 +155,7 @@ def personal_scores(problem: LocalProblem, private: Tensors, cohort: Cohort) -> 
 @torch.no_grad()
 def _score_catalogue(problem: LocalProblem, part: _Trained, chosen: slice) -> Tensor:
     """Return the scores of all items, float (c, n), of some trained clients."""
-    own = {name: tensor[chosen] for name, tensor in part.private.items()}
+    own = {name: tensor[chosen] for name, tensor in part.local.items()}
     payload, clients = part.payload.over_catalogue(chosen), part.clients[chosen]
     table = payload.table()
     context = _context(problem, own, payload, table, clients, clients.items)
@@ -168,7 +168,7 @@ class _Trained:
     """Some clients after their local training: C of them."""
 
     clients: Bucket
-    private: Tensors
+    local: Tensors
     payload: Payloads
     losses: Tensor
     """float (C,): at the start of the last payload step."""
@@ -182,7 +182,7 @@ class _Trained:
 
 
 def _trained(
-    problem: LocalProblem, private: Tensors, cohort: Cohort, dense: bool
+    problem: LocalProblem, local: Tensors, cohort: Cohort, dense: bool
 ) -> Iterator[_Trained]:
     """Train the clients of a cohort, some at a time.
 
@@ -195,18 +195,18 @@ def _trained(
     for bucket in cohort.buckets(problem.backbone.activations, item.device):
         values = _values_per_client(problem, bucket, dense=dense)
         for part in bucket.within(at_once(values, item.device)):
-            own = select(private, part.users)
-            if problem.fits_private:
+            own = select(local, part.users)
+            if problem.fits_local:
                 index = part.items if position is None else position[part.items]
                 vectors = F.embedding(index, received)
-                own = problem.fit_private(own, shared, vectors, part.weight, gram)
+                own = problem.fit_local(own, shared, vectors, part.weight, gram)
             if over_catalogue:
                 rows = torch.arange(item.num_embeddings, device=item.device)
-                rows, local = rows.expand(len(part.users), -1), part.items
+                rows, places = rows.expand(len(part.users), -1), part.items
             else:
-                rows, local = part.compact(item.num_embeddings)
+                rows, places = part.compact(item.num_embeddings)
             payload = Payloads(item, shared, rows)
-            own, losses = _train(problem, payload, own, part, local)
+            own, losses = _train(problem, payload, own, part, places)
             yield _Trained(part, own, payload, losses, None if over_catalogue else rows)
 
 
@@ -214,7 +214,7 @@ def _trained(
 def _received(
     problem: LocalProblem, shared: Tensors, cohort: Cohort
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Return what private parameters are fitted to: encoded items, their positions, V^T V."""
+    """Return what local parameters are fitted to: encoded items, their positions, V^T V."""
     item = problem.backbone.item
     over_catalogue = bool(problem.loss.catalogue_weight)
     rows, position = cohort.touched(item.num_embeddings, over_catalogue, item.device)
@@ -224,49 +224,49 @@ def _received(
 
 
 def _train(
-    problem: LocalProblem, payload: Payloads, private: Tensors, bucket: Bucket, local: Tensor
+    problem: LocalProblem, payload: Payloads, local: Tensors, bucket: Bucket, places: Tensor
 ) -> tuple[Tensors, Tensor]:
-    """Run the payload steps; return private parameters and losses (C,)."""
+    """Run the payload steps; return local parameters and losses (C,)."""
     training = problem.training
     leaves = dict(payload.leaves)
     optimizers = [training.payload_optimizer.build(leaves.values())]
     if training.joint:
-        moving = {n: private[n].clone().requires_grad_() for n in problem.backbone.private}
-        optimizers.append(problem.private_optimizer.build(moving.values()))
-        leaves |= {f"private.{name}": p for name, p in moving.items()}
-        private = private | moving
-    losses = torch.zeros(len(local))
+        moving = {n: local[n].clone().requires_grad_() for n in problem.backbone.local}
+        optimizers.append(problem.local_optimizer.build(moving.values()))
+        leaves |= {f"local.{name}": p for name, p in moving.items()}
+        local = local | moving
+    losses = torch.zeros(len(places))
     for _ in range(training.payload_steps):
         # every row is scored once; scores, not vectors, are looked up for each interaction
         table = payload.table()
-        context = _context(problem, private, payload, table, bucket, local)
+        context = _context(problem, local, payload, table, bucket, places)
         encoded = problem.encode(payload.shared, table, stacked=True)
-        rated = problem.scores(private, payload.shared, encoded, context, stacked=True)
-        scores = rated.gather(1, local.flatten(1)).view(local.shape)
+        rated = problem.scores(local, payload.shared, encoded, context, stacked=True)
+        scores = rated.gather(1, places.flatten(1)).view(places.shape)
         scores = problem.leave_out(scores, context)
         squares = rated.square().sum(1) if problem.loss.catalogue_weight else None
-        losses = problem.losses(private, scores, bucket.weight, squares)
+        losses = problem.losses(local, scores, bucket.weight, squares)
         losses.sum().backward(inputs=list(leaves.values()))
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
-    return {name: p.detach() for name, p in private.items()}, losses.detach()
+    return {name: p.detach() for name, p in local.items()}, losses.detach()
 
 
 def _context(
     problem: LocalProblem,
-    private: Tensors,
+    local: Tensors,
     payload: Payloads,
     table: Tensor,
     bucket: Bucket,
-    local: Tensor,
+    places: Tensor,
 ) -> Contexts | None:
-    """Return what histories add; `local`, int64 (C, L, 1 + m), are positions in `table`."""
+    """Return what histories add; `places`, int64 (C, L, 1 + m), are positions in `table`."""
     if not problem.sees_history:
         return None
-    places = local[:, :, 0].unsqueeze(-1).expand(-1, -1, table.shape[-1])
-    positives = table.gather(1, places)
-    return problem.context(private, payload.shared, positives, bucket.weight, stacked=True)
+    columns = places[:, :, 0].unsqueeze(-1).expand(-1, -1, table.shape[-1])
+    positives = table.gather(1, columns)
+    return problem.context(local, payload.shared, positives, bucket.weight, stacked=True)
 
 
 def _values_per_client(problem: LocalProblem, bucket: Bucket, *, dense: bool) -> int:

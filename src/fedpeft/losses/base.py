@@ -37,7 +37,7 @@ class Loss(ABC):
     """Weight of half the sum of squared scores over ALL items; not 0 only where the score is linear
     in the item vector, so that the sum is a k x k quadratic form."""
     least_squares: ClassVar[bool] = False
-    """Whether the private problem is a ridge regression, so that it can be solved exactly."""
+    """Whether the local problem is a ridge regression, so that it can be solved exactly."""
     weighting: ClassVar[str]
     """How clients are weighted in the average: `samples` where the loss is a mean over a client's
     samples, `uniform` where it is a sum."""

@@ -54,7 +54,7 @@ class Kept(Record):
     subspace: Bytes
     adapter: Bytes
     shared: Bytes
-    private: Bytes
+    local: Bytes
     optimizer: Bytes
     feedback: Bytes
 

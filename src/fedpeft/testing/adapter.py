@@ -26,8 +26,8 @@ EPS = {"kind": "adam", "lr": 0.02, "eps": 1e-3}
 """Adam that does not blow rounding up where gradients are tiny."""
 RECIPES: dict[str, tuple[Part, dict[str, Any]]] = {
     "solve": (LEAST_SQUARES, {"server_optimizer": EPS}),
-    "private-first": (BPR, {**GRADIENT, "private_optimizer": EPS, "server_optimizer": EPS}),
-    "paper": (("bce", {}), {**PAPER, "private_optimizer": EPS, "payload_optimizer": EPS}),
+    "local-first": (BPR, {**GRADIENT, "local_optimizer": EPS, "server_optimizer": EPS}),
+    "paper": (("bce", {}), {**PAPER, "local_optimizer": EPS, "payload_optimizer": EPS}),
 }
 
 

@@ -56,7 +56,7 @@ class BackboneContract:
         NDCG@10 to reach on `block_split` with the full table after 60 rounds of `training`; chance
         is .15, a perfect model has 1.  Leave a margin of .1: rounding differs between processors.
     training
-        Training settings that differ from private-first training with a server optimiser.
+        Training settings that differ from local-first training with a server optimiser.
     """
 
     kind: ClassVar[str]
@@ -74,17 +74,17 @@ class BackboneContract:
         model = part.build(parse(part.config, self.config, "backbone"), item)
         for name, tensor in model.initial_shared(torch_rng(1, "contract")).items():
             model.get_parameter(name).data.copy_(tensor)
-        for name, tensor in model.initial_private(1, torch_rng(0, "contract")).items():
+        for name, tensor in model.initial_local(1, torch_rng(0, "contract")).items():
             model.get_parameter(name).data.copy_(tensor[0])
         return model
 
     def test_declares_its_parameters(self) -> None:
         model = self.make()
         own = dict(model.named_parameters())
-        assert set(model.private) <= set(own)
-        assert not any(name.startswith("item.") for name in model.private)
+        assert set(model.local) <= set(own)
+        assert not any(name.startswith("item.") for name in model.local)
         item = {name for name in own if name.startswith("item.")}
-        assert set(model.shared()) == set(own) - item - set(model.private)
+        assert set(model.shared()) == set(own) - item - set(model.local)
         assert set(payload_of(model)) == item | set(model.shared())
 
     @pytest.mark.parametrize("shape", SHAPES)
@@ -108,7 +108,7 @@ class BackboneContract:
             mirrored = model.score(-vectors)
             assert not torch.allclose(mirrored, -model.score(vectors)), "declare a readout"
         else:
-            assert model.readout in model.private
+            assert model.readout in model.local
             user = model.get_parameter(model.readout)
             torch.testing.assert_close(model.score(vectors), vectors @ user)
 
@@ -127,16 +127,16 @@ class BackboneContract:
         vectors = torch.randn(9, 6, generator=torch.Generator().manual_seed(0))
         encoded = model.encode(vectors)
         torch.testing.assert_close(model.score_encoded(encoded), model.score(vectors))
-        for name in model.private:
+        for name in model.local:
             model.get_parameter(name).data.add_(1.0)
         assert torch.equal(model.encode(vectors), encoded)
 
     @pytest.mark.parametrize("clients", [0, 1, 5])
-    def test_initial_private_parameters(self, clients: int) -> None:
+    def test_initial_local_parameters(self, clients: int) -> None:
         model = self.make()
-        first = model.initial_private(clients, torch_rng(0, "contract"))
-        again = model.initial_private(clients, torch_rng(0, "contract"))
-        assert set(first) == set(model.private)
+        first = model.initial_local(clients, torch_rng(0, "contract"))
+        again = model.initial_local(clients, torch_rng(0, "contract"))
+        assert set(first) == set(model.local)
         for name, tensor in first.items():
             assert tensor.shape == (clients, *model.get_parameter(name).shape)
             assert torch.equal(tensor, again[name])
@@ -156,13 +156,13 @@ class BackboneContract:
             tensor.data.zero_()
         assert torch.equal(model(torch.arange(23)), before)
 
-    def test_private_parameters_never_travel(self) -> None:
+    def test_local_parameters_never_travel(self) -> None:
         simulation = self._toy("full").simulation("stacked")
         spy = _Spy()
         cohort = simulation.sampler.draw(0)
-        update = run_stacked(simulation.problem, simulation.private, cohort, [spy])
+        update = run_stacked(simulation.problem, simulation.local, cohort, [spy])
         assert spy.names == set(update.change) == set(simulation.server.parameters())
-        assert not spy.names & set(simulation.server.backbone.private)
+        assert not spy.names & set(simulation.server.backbone.local)
 
     def test_a_train_item_is_scored_in_the_context_of_the_others(self) -> None:
         model = self._with_history()
@@ -198,11 +198,11 @@ class BackboneContract:
 
     @pytest.mark.parametrize("adapter", ADAPTERS)
     def test_plans_agree(self, adapter: str) -> None:
-        training = {"private_optimizer": EPS, "server_optimizer": EPS}
+        training = {"local_optimizer": EPS, "server_optimizer": EPS}
         assert_plans_agree(self._toy(adapter).with_training(**training))
 
     def test_plans_agree_on_federated_averaging(self) -> None:
-        training = {**PAPER, "private_optimizer": EPS, "payload_optimizer": EPS}
+        training = {**PAPER, "local_optimizer": EPS, "payload_optimizer": EPS}
         assert_plans_agree(self._toy("lora").with_training(**training))
 
     def test_learns_what_there_is_to_learn(self) -> None:

@@ -137,7 +137,7 @@ class LossContract:
         torch.testing.assert_close(vmap(loss)(*stacked), alone)
 
     def test_plans_agree(self) -> None:
-        assert_plans_agree(self._toy().with_training(private_optimizer=EPS, server_optimizer=EPS))
+        assert_plans_agree(self._toy().with_training(local_optimizer=EPS, server_optimizer=EPS))
 
     def test_learns_what_there_is_to_learn(self) -> None:
         assert quality(self._toy(), 0) < 0.3, "an untrained model must know nothing"

@@ -1,4 +1,4 @@
-"""The execution plans give the same result: payload, private parameters, loss, bytes."""
+"""The execution plans give the same result: payload, local parameters, loss, bytes."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def run(toy: Toy, plan: str, rounds: int) -> Outcome:
 
 
 def state(simulation: Simulation) -> Outcome:
-    """Return copies of the payload, the private parameters and the item table."""
+    """Return copies of the payload, the local parameters and the item table."""
     payload = {
         f"payload.{n}": p.detach().clone() for n, p in simulation.server.parameters().items()
     }
-    private = {f"private.{name}": tensor.clone() for name, tensor in simulation.private.items()}
-    return {**payload, **private, "items": simulation.item_vectors()}
+    local = {f"local.{name}": tensor.clone() for name, tensor in simulation.local.items()}
+    return {**payload, **local, "items": simulation.item_vectors()}
 
 
 def assert_plans_agree(toy: Toy, rounds: int = 4, tolerance: float = 5e-5) -> None:

@@ -23,19 +23,19 @@ from fedpeft.seeding import numpy_rng, torch_rng
 Part: TypeAlias = tuple[str, Mapping[str, Any]]
 """A registered name and settings that differ from the part's defaults."""
 LEAST_SQUARES: Part = ("ials", {"alpha0": 0.2})
-"""The loss with an exact private solution."""
+"""The loss with an exact local solution."""
 BPR: Part = ("bpr", {})
 GRADIENT: dict[str, Any] = {
-    "private": "gradient",
-    "private_steps": 3,
-    "private_optimizer": {"kind": "adam", "lr": 0.1},
-    "private_decay": 3e-4,
+    "local": "gradient",
+    "local_steps": 3,
+    "local_optimizer": {"kind": "adam", "lr": 0.1},
+    "local_decay": 3e-4,
 }
-"""Private-first training for losses without an exact solution."""
+"""Local-first training for losses without an exact solution."""
 PAPER: dict[str, Any] = {
-    "private": "gradient",
-    "private_optimizer": {"kind": "adam", "lr": 0.02},
-    "private_decay": 0.0,
+    "local": "gradient",
+    "local_optimizer": {"kind": "adam", "lr": 0.02},
+    "local_decay": 0.0,
     "payload_steps": 2,
     "payload_optimizer": {"kind": "adam", "lr": 0.02},
     "joint": True,

@@ -1,4 +1,4 @@
-"""The private phase: exact ridge solutions, gradient steps, and what a device scores with."""
+"""The local phase: exact ridge solutions, gradient steps, and what a device scores with."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def age_weights(length: int, half_life: float, floor: float) -> np.ndarray:
 @pytest.mark.parametrize("half_life", [0.0, 1.5])
 def test_every_client_solves_its_own_ridge_regression(plan: str, half_life: float) -> None:
     recency = {"half_life": half_life, "floor": 0.2}
-    run = toy("lora", cohort=1.0, private_decay=DECAY, recency=recency)
+    run = toy("lora", cohort=1.0, local_decay=DECAY, recency=recency)
     simulation = run.simulation(plan)
     table = simulation.item_vectors().double().numpy()
     simulation.step()
@@ -55,7 +55,7 @@ def test_every_client_solves_its_own_ridge_regression(plan: str, half_life: floa
         weight = age_weights(len(items), half_life, 0.2)
         expected = ridge(table, items, weight)
         np.testing.assert_allclose(
-            simulation.private["user"][user].numpy(), expected, rtol=2e-4, atol=2e-5
+            simulation.local["user"][user].numpy(), expected, rtol=2e-4, atol=2e-5
         )
 
 
@@ -69,7 +69,7 @@ def test_solution_has_no_gradient_left(lengths: list[int], k: int, plan: str) ->
     run = Toy(
         split=made_split(lengths, 6),
         adapter=("lora", {"rank": 2}),
-        training={"cohort": 1.0, "warmup_rounds": 0, "rounds": 9, "private_decay": DECAY},
+        training={"cohort": 1.0, "warmup_rounds": 0, "rounds": 9, "local_decay": DECAY},
         dim=k,
     )
     simulation = run.simulation(plan)
@@ -78,7 +78,7 @@ def test_solution_has_no_gradient_left(lengths: list[int], k: int, plan: str) ->
     simulation.step()
     model = simulation.server.backbone
     for user in range(len(lengths)):
-        model.get_parameter("user").data.copy_(simulation.private["user"][user])
+        model.get_parameter("user").data.copy_(simulation.local["user"][user])
         items = torch.from_numpy(run.split.train.of(user))[:, None]
         loss = client_loss(simulation.problem, model, items, torch.ones(len(items)))
         (gradient,) = torch.autograd.grad(loss, [model.get_parameter("user")])
@@ -94,7 +94,7 @@ def test_round_of_least_squares_is_the_published_update() -> None:
             "cohort": 1.0,
             "rounds": 1,
             "warmup_rounds": 0,
-            "private_decay": DECAY,
+            "local_decay": DECAY,
             "server_optimizer": {"kind": "sgd", "lr": 0.5},
         },
         dim=3,
@@ -119,14 +119,12 @@ def test_round_of_least_squares_is_the_published_update() -> None:
 
 @pytest.mark.parametrize("adapter", ["full", "lora"])
 def test_gradient_steps_approach_the_solution(adapter: str) -> None:
-    solved = toy(adapter, cohort=1.0, private_decay=DECAY).simulation()
+    solved = toy(adapter, cohort=1.0, local_decay=DECAY).simulation()
     solved.step()
-    slow = {"private": "gradient", "private_steps": 400, "private_optimizer": {"lr": 0.05}}
-    stepped = toy(adapter, cohort=1.0, private_decay=DECAY, **slow).simulation()
+    slow = {"local": "gradient", "local_steps": 400, "local_optimizer": {"lr": 0.05}}
+    stepped = toy(adapter, cohort=1.0, local_decay=DECAY, **slow).simulation()
     stepped.step()
-    torch.testing.assert_close(
-        stepped.private["user"], solved.private["user"], atol=2e-3, rtol=2e-2
-    )
+    torch.testing.assert_close(stepped.local["user"], solved.local["user"], atol=2e-3, rtol=2e-2)
 
 
 def scores_of(simulation: Simulation, histories: Histories, users: list[int]) -> torch.Tensor:
@@ -141,20 +139,20 @@ def test_scores_do_not_depend_on_who_asks_or_how(loss: str, context: type) -> No
     run = toy("lora", loss, **training)
     simulation = run.simulation()
     simulation.step()
-    before = simulation.private["user"].clone()
+    before = simulation.local["user"].clone()
     everyone = scores_of(simulation, run.split.train, list(range(12)))
     assert everyone.shape == (12, 15)
     with context():
         shuffled = scores_of(simulation, run.split.train, [7, 2, 11, 0])
         again = scores_of(simulation, run.split.train, list(range(12)))
     assert torch.equal(again, everyone)
-    assert torch.equal(simulation.private["user"], before)
+    assert torch.equal(simulation.local["user"], before)
     if loss == "ials":  # with drawn negatives, who asks decides which are drawn
         torch.testing.assert_close(shuffled, everyone[[7, 2, 11, 0]])
 
 
 def test_fitted_scores_are_the_ridge_solution_of_what_the_device_knows() -> None:
-    run = toy("full", private_decay=DECAY)
+    run = toy("full", local_decay=DECAY)
     simulation = run.simulation()
     simulation.step()
     table = simulation.item_vectors().double().numpy()
@@ -171,16 +169,16 @@ def test_stored_scores_are_those_of_the_last_time() -> None:
     simulation = run.simulation()
     simulation.step()
     scores = scores_of(simulation, run.split.train, [3, 1])
-    expected = simulation.private["user"][[3, 1]] @ simulation.item_vectors().T
+    expected = simulation.local["user"][[3, 1]] @ simulation.item_vectors().T
     torch.testing.assert_close(scores, expected)
 
 
 def test_absent_clients_keep_what_they_have() -> None:
     simulation = toy("lora", cohort=0.25).simulation()
-    before = simulation.private["user"].clone()
+    before = simulation.local["user"].clone()
     present = set(simulation.sampler.draw(0).users.tolist())
     simulation.step()
-    moved = (simulation.private["user"] != before).any(1).nonzero().flatten().tolist()
+    moved = (simulation.local["user"] != before).any(1).nonzero().flatten().tolist()
     assert set(moved) == present
     assert len(present) == 3
 
