@@ -20,11 +20,11 @@ from fedpeft.config import ConfigModel
 from fedpeft.data import DataConfig
 from fedpeft.experiment import EvaluationConfig, resolve
 from fedpeft.experiment.toml import to_toml
-from fedpeft.federation import Recipe, TrainingConfig, adapter_defaults
-from fedpeft.federation.transforms import transforms
 from fedpeft.items import ItemsConfig, encoders
 from fedpeft.losses import LossConfig, losses
 from fedpeft.registry import Registry
+from fedpeft.simulation import Recipe, TrainingConfig, adapter_defaults
+from fedpeft.transforms import transforms
 
 PAGE = Path(__file__).with_name("configuration.md")
 
@@ -55,7 +55,7 @@ fedpeft run --set adapter.kind=lora --set adapter.rank=8
 ```
 
 A key whose default is "none" has no value until you set it; to go back to none, leave it out.
-Where a run executes (`--device`, `--plan`, `--checkpoint-every`, `--out`) is not part of the
+Where a run executes (`--device`, `--backend`, `--checkpoint-every`, `--out`) is not part of the
 configuration, because it does not change what is computed.
 
 ## Top level

@@ -14,7 +14,7 @@ import pytest
 
 import fedpeft
 from fedpeft.evaluation import Report
-from fedpeft.federation import Simulation
+from fedpeft.simulation import Simulation
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 

@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from fedpeft.data import Dataset, Split, load, split
     from fedpeft.evaluation import evaluate, floors
     from fedpeft.experiment import RunConfig, build, configure, prepare, resolve
-    from fedpeft.federation import RunOptions, Simulation
     from fedpeft.items import Items, pretrain
     from fedpeft.losses import Loss
+    from fedpeft.simulation import RunOptions, Simulation
 
 __version__ = "0.1.0"
 
@@ -57,7 +57,7 @@ _HOMES = {
     "fedpeft.data": ("Dataset", "Split", "load", "split"),
     "fedpeft.evaluation": ("evaluate", "floors"),
     "fedpeft.experiment": ("RunConfig", "build", "configure", "prepare", "resolve"),
-    "fedpeft.federation": ("RunOptions", "Simulation"),
+    "fedpeft.simulation": ("RunOptions", "Simulation"),
     "fedpeft.items": ("Items", "pretrain"),
     "fedpeft.losses": ("Loss",),
 }

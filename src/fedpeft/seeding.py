@@ -1,4 +1,4 @@
-"""One seed, split by name, so that every part and every execution plan draws the same numbers."""
+"""One seed, split by name, so that every part and every backend draws the same numbers."""
 
 from __future__ import annotations
 

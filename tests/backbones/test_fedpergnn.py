@@ -36,7 +36,7 @@ class TestFedPerGNNCrossEntropy(BackboneContract):
 class TestFedPerGNNLeastSquares(BackboneContract):
     kind = "fedpergnn"
     config = OFTEN
-    loss = ("ials", {"alpha0": 0.2})
+    loss = ("ials", {"unobserved_weight": 0.2})
     training: ClassVar = {"local": "solve", "local_steps": 0, "local_decay": 0.1}
     ndcg_floor = 0.85
 

@@ -21,9 +21,9 @@ from fedpeft.errors import ConfigError
 from fedpeft.evaluation import LeakOracle
 from fedpeft.evaluation.protocol import Part
 from fedpeft.experiment import resolve
-from fedpeft.federation import stacked
-from fedpeft.federation.checkpoint import load, save
 from fedpeft.seeding import torch_rng
+from fedpeft.simulation import vmap as stacked
+from fedpeft.simulation.checkpoint import load, save
 from fedpeft.testing import BackboneContract, Toy, hand_split
 from fedpeft.testing.toy import GRADIENT, random_base
 
@@ -151,7 +151,7 @@ def test_personalised_inference_may_draw_held_out_items(
             oracle.observe(np.full(drawn.shape, user), drawn)
         return spied(problem, local, cohort)
 
-    monkeypatch.setattr("fedpeft.federation.inference.personal_scores", spy)
+    monkeypatch.setattr("fedpeft.simulation.inference.personal_scores", spy)
     everyone = torch.arange(n_users)
     scores = run.simulation().scorer(split.before(part))(everyone)
     assert scores.shape == (n_users, n_items)

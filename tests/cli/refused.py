@@ -169,8 +169,8 @@ CONFIGS: list[Row] = [
      "it to 0 or use mode 'peft'"),
     ("more warm-up than rounds", None, f"{RUN} --set training.warmup_rounds=3",
      "training: warmup_rounds (3) must be below rounds (2)"),
-    ("shared plan for the paper's recipe", None, f"{RUN} --recipe paper --plan shared",
-     "plan 'shared' cannot be used because clients take more than one payload step; use 'stacked'"),
+    ("fused backend for the paper's recipe", None, f"{RUN} --recipe paper --backend shared",
+     "backend 'fused' cannot be used because clients take more than one payload step; use 'vmap'"),
     ("more topics than items", None, f"{RUN} --set data.synthetic.items=40 "
      "--set data.synthetic.topics=41",
      "data.synthetic: topics = 41 must not exceed items = 40"),
@@ -222,8 +222,8 @@ FLAGS: list[Row] = [
      "device 'tpu' is not here; use auto, cpu or cuda"),
     ("device without memory", None, f"{RUN} --device meta",
      "device 'meta' is not here; use auto, cpu or cuda"),
-    ("unknown plan", None, f"{RUN} --plan fast",
-     "--plan 'fast' must be auto, shared, stacked or loop"),
+    ("unknown backend", None, f"{RUN} --backend fast",
+     "--backend 'fast' must be auto, fused, vmap or sequential"),
     ("out holds something", written("new/x", "x"), RUN,
      "new exists and is not empty; choose another --out, or --resume new"),
     ("out is a file", written("new", "x"), RUN,
@@ -234,10 +234,10 @@ FLAGS: list[Row] = [
      "unknown data set 'netflix'; known are amazon-industrial, ml-100k, ml-1m, ml-latest-small"),
     ("resume with options", None, f"{RESUME} --rounds 3",
      "--resume goes on with the configuration in the run folder; it takes no other setting than "
-     "--device, --plan, --checkpoint-every and --json"),
+     "--device, --backend, --checkpoint-every and --json"),
     ("resume into", None, f"{RESUME} --out new",
      "--resume goes on with the configuration in the run folder; it takes no other setting than "
-     "--device, --plan, --checkpoint-every and --json"),
+     "--device, --backend, --checkpoint-every and --json"),
     ("resume nothing", None, "run --resume nothing",
      "nothing is not a run folder: it has no config.toml"),
     ("resume what is complete", None, RESUME,
@@ -283,7 +283,7 @@ FOLDERS: list[Row] = [
     ("other loss",
      both(spoilt.unfinished, replaced("run/config.toml", b'"ials"', b'"ials"\nalpha0 = 2')),
      RESUME, "the table loss of run/config.toml was changed after the checkpoint was written; "
-     "it was {{'kind': 'ials', 'alpha0': None}}"),
+     "it was {{'kind': 'ials', 'unobserved_weight': None}}"),
     ("config spoilt", replaced("run/config.toml", b"rank = 4", b"rank = "), RECOMMEND,
      "config file run/config.toml is not valid TOML: …"),
     ("log cut short", both(spoilt.unfinished, spoilt.cut("run/ledger.jsonl", 10)), RESUME,

@@ -98,10 +98,10 @@ def test_committed_runs_paid_what_they_cost(dim: int, tmp_path: Path) -> None:
         and configs[row["config"]].items.dim == dim
     ]
     assert rows
-    plans = [strategy(configs[row["config"]]) for row in rows]
+    backends = [strategy(configs[row["config"]]) for row in rows]
     scale = scale_of({"items": {"dim": dim}})
     for row, cost in zip(
-        rows, costs(plans, scale, measured=False, encodings=(AS_SET,)), strict=True
+        rows, costs(backends, scale, measured=False, encodings=(AS_SET,)), strict=True
     ):
         paid = row["bytes.total_per_client_mean"]
         assert cost.communication[0].total == pytest.approx(paid, rel=1e-3), row["strategy"]

@@ -18,7 +18,7 @@ from fedpeft.cli.console import LineWatcher
 from fedpeft.errors import Interrupted
 from fedpeft.experiment import Schedule, configure, resume, start
 from fedpeft.experiment.signals import StopRequest
-from fedpeft.federation import RoundResult, RunOptions
+from fedpeft.simulation import RoundResult, RunOptions
 
 from .conftest import ROUNDS
 from .tools import SMALL, fedpeft, lasting, program

@@ -54,7 +54,7 @@ def test_movielens_100k_with_the_autoencoder(real_data: Path, here: Path) -> Non
 def test_movielens_100k_as_in_the_paper(real_data: Path, here: Path) -> None:
     words = ("--recipe", "paper", "--rounds", "60", "--set", "items.base=svd")
     result = trained(real_data / "ml-100k", *words)
-    assert result["plan"] == "stacked"
+    assert result["backend"] == "vmap"
     assert result["metrics"]["test"]["sampled"]["hr@10"] > CHANCE
 
 

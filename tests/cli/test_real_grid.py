@@ -88,7 +88,7 @@ def check(result: dict[str, Any], full: dict[str, Any]) -> None:
 def test_three_rounds(train: Train, backbone: str, adapter: str, mode: str, loss: str) -> None:
     result = train(backbone, adapter, mode, loss, "fedpeft")
     exact = adapter == "full" or (loss == "ials" and adapter == "senet")  # uploads as float32
-    assert result["plan"] == ("shared" if exact else "stacked")
+    assert result["backend"] == ("fused" if exact else "vmap")
     check(result, train(backbone, "full", "peft", loss, "fedpeft"))
 
 
@@ -96,5 +96,5 @@ def test_three_rounds(train: Train, backbone: str, adapter: str, mode: str, loss
 @pytest.mark.parametrize(("adapter", "mode"), [("full", "peft"), ("lora", "peft")])
 def test_three_rounds_as_in_the_paper(train: Train, backbone: str, adapter: str, mode: str) -> None:
     result = train(backbone, adapter, mode, "bpr", "paper")
-    assert result["plan"] == "stacked"
+    assert result["backend"] == "vmap"
     check(result, train(backbone, "full", "peft", "bpr", "fedpeft"))

@@ -67,7 +67,7 @@ def test_result(result: dict[str, Any]) -> None:
     assert all(result["bytes"][name] > 0 for name in BYTES)
     assert result["seed"] == 3
     assert result["rounds"] == ROUNDS
-    assert result["plan"] == "stacked"
+    assert result["backend"] == "vmap"
     assert result["commit"] is None or len(result["commit"].removesuffix("-dirty")) == 40
     assert len(bytes.fromhex(result["split_fingerprint"])) == 32
     assert result["seconds"] > 0

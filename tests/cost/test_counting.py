@@ -22,7 +22,7 @@ from fedpeft.cost.counter import counted
 from fedpeft.cost.formulas import FORMULAS
 from fedpeft.cost.strategy import shapes_only
 from fedpeft.errors import ConfigError
-from fedpeft.federation import TrainingConfig
+from fedpeft.training import TrainingConfig
 
 from .tools import ADAPTERS, adapter_config, names
 
@@ -30,8 +30,10 @@ SMALL = st.integers(1, 9)
 
 
 def strategy(kind: str, config: AdapterConfig, **training: Any) -> Strategy:
-    plan = {"rounds": 5, "warmup_rounds": 0, "refresh_every": 0, **training}
-    return Strategy(kind, kind, config, TrainingConfig(**plan), lambda i: FedMF(FedMFConfig(), i))
+    backend = {"rounds": 5, "warmup_rounds": 0, "refresh_every": 0, **training}
+    return Strategy(
+        kind, kind, config, TrainingConfig(**backend), lambda i: FedMF(FedMFConfig(), i)
+    )
 
 
 @settings(max_examples=30, deadline=None)
@@ -85,8 +87,8 @@ def test_any_shape(
 def test_ten_million_items_take_no_memory(adapter: str) -> None:
     """Any table of these would be beyond what tests may take; counting does not notice."""
     kind, extra = ADAPTERS[adapter]
-    plan = strategy(kind, adapter_config(kind, extra), warmup_rounds=0 if kind == "full" else 1)
-    (cost,) = costs([plan], Scale(2**31 - 1, 512, 5, 4), measured=False)
+    backend = strategy(kind, adapter_config(kind, extra), warmup_rounds=0 if kind == "full" else 1)
+    (cost,) = costs([backend], Scale(2**31 - 1, 512, 5, 4), measured=False)
     assert cost.storage.server.total > 2**31
 
 

@@ -12,8 +12,8 @@ from fedpeft.cost import AS_SET, costs
 from fedpeft.cost.communication import Communication, cohorts
 from fedpeft.cost.formulas import FORMULAS
 from fedpeft.cost.storage import nbytes, storage
-from fedpeft.federation.encoding import CODECS
-from fedpeft.federation.loop import payload_of
+from fedpeft.protocol.encodings import CODECS
+from fedpeft.simulation.sequential import payload_of
 from fedpeft.testing import Toy
 
 from .tools import ADAPTERS, BACKBONES, names, scale_of, strategy_of, toy

@@ -8,9 +8,9 @@ from fedpeft.adapters import AdapterConfig, ItemEmbedding, adapters
 from fedpeft.backbones import Backbone, backbones
 from fedpeft.config import parse
 from fedpeft.cost import Scale, Strategy
-from fedpeft.federation import TrainingConfig
 from fedpeft.testing import Toy, hand_split
 from fedpeft.testing.toy import BPR, GRADIENT, LEAST_SQUARES
+from fedpeft.training import TrainingConfig
 
 ADAPTERS: dict[str, tuple[str, dict[str, Any]]] = {
     "Full": ("full", {}),

@@ -184,7 +184,7 @@ def test_codes_from_text_have_nothing_to_refresh() -> None:
     text = {"kind": "rq", "source": "text"}
     assert resolve({"adapter": text}).training.refresh_every == 0
     assert resolve({"adapter": {"kind": "rq"}}).training.refresh_every == 25
-    with pytest.raises(ConfigError, match="has nothing to renew with codes from text"):
+    with pytest.raises(ConfigError, match="has nothing to refresh with codes from text"):
         resolve({"adapter": text, "training": {"refresh_every": 25}})
 
 

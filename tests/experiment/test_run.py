@@ -25,8 +25,8 @@ from fedpeft.experiment import (
     start,
 )
 from fedpeft.experiment.floors import cached_floors
-from fedpeft.federation import RoundResult, RunOptions, Simulation
 from fedpeft.files import read_tensors
+from fedpeft.simulation import RoundResult, RunOptions, Simulation
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -59,7 +59,7 @@ class Recorder:
         self.told.append(text)
 
     def started(self, simulation: Simulation) -> None:
-        self.told.append(("started", simulation.round, simulation.plan))
+        self.told.append(("started", simulation.round, simulation.backend))
 
     def round(self, result: RoundResult) -> None:
         self.told.append(result.entry.round)
@@ -91,7 +91,7 @@ def test_watcher_is_told_everything(tmp_path: Path) -> None:
     assert watcher.told == [
         "reading synthetic",
         "pretraining 40 items",
-        ("started", 0, "stacked"),
+        ("started", 0, "vmap"),
         0,
         1,
         ("evaluated", 2, "validation"),
@@ -176,9 +176,9 @@ def test_a_device_scores_from_the_artifact_alone(tmp_path: Path) -> None:
     weight = recency.floor + (1 - recency.floor) * 2 ** (-later / recency.half_life)
     vectors, all_vectors = table[torch.from_numpy(history)].double(), table.double()
     split = prepared.split
-    alpha0 = 4.0 * len(split.train.items) / (split.n_users * split.n_items)
+    unobserved_weight = 4.0 * len(split.train.items) / (split.n_users * split.n_items)
     system = (
-        alpha0 * all_vectors.T @ all_vectors
+        unobserved_weight * all_vectors.T @ all_vectors
         + (weight[:, None] * vectors).T @ vectors
         + config.training.local_decay * torch.eye(4).double()
     )

@@ -25,7 +25,7 @@ class TestBCE(LossContract):
 
 class TestIALS(LossContract):
     kind = "ials"
-    config: ClassVar = {"alpha0": 0.2}
+    config: ClassVar = {"unobserved_weight": 0.2}
     ndcg_floor = 0.8
 
 

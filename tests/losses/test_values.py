@@ -35,8 +35,11 @@ def test_bce_is_the_mean_over_labelled_samples() -> None:
 
 
 def test_ials_is_half_the_squared_distance_to_one() -> None:
-    assert value("ials", alpha0=0.2) == pytest.approx((0 + 1) / 2)
-    assert losses.get("ials").build(losses.get("ials").config(alpha0=0.3)).catalogue_weight == 0.3
+    assert value("ials", unobserved_weight=0.2) == pytest.approx((0 + 1) / 2)
+    assert (
+        losses.get("ials").build(losses.get("ials").config(unobserved_weight=0.3)).unobserved_weight
+        == 0.3
+    )
 
 
 def test_softmax_sets_every_positive_against_all_negatives() -> None:

@@ -32,7 +32,7 @@ def result(**changes: Any) -> dict[str, Any]:
         "dataset": {"name": "toy", "users": 600, "items": 3706, "interactions": 90_000},
         "rounds": 300,
         "seconds": 12.5,
-        "plan": "shared",
+        "backend": "fused",
         "metrics": parts,
         "floors": {"popularity": floor, "centralised_mf": pooled},
         "bytes": client_bytes(474_368.0, 474_368.0, 28_000_000.0),

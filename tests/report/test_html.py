@@ -51,7 +51,7 @@ class Page(HTMLParser):
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("runs")
     full = simulated_run(folder / "full", "Full", 474_368, 0.421)
-    lora = simulated_run(folder / "lora", "P-LoRA r=4", 59_808, 0.416, fold=50)
+    lora = simulated_run(folder / "lora", "P-LoRA r=4", 59_808, 0.416, merge=50)
     write_report([read_run(full), read_run(lora)], folder / "report.html")
     return (folder / "report.html").read_text(encoding="utf-8")
 
@@ -84,7 +84,7 @@ def test_escapes_everything(tmp_path: Path) -> None:
         config={"adapter": {"kind": evil}},
         commit=evil,
         made_by=evil,
-        plan=evil,
+        backend=evil,
         split_fingerprint=evil,
         dataset={"name": evil, "users": 1, "items": 1, "interactions": 1},
         items={evil: evil},

@@ -20,7 +20,7 @@ def folder(tmp_path: Path) -> Path:
         tmp_path / "run",
         result=result(),
         metrics=[evaluation(10, 0.3, 1e6), evaluation(20, 0.4, 2e6)],
-        ledger=[ledger_round(1, 5.0), ledger_round(2, 5.0, event="fold")],
+        ledger=[ledger_round(1, 5.0), ledger_round(2, 5.0, event="refresh")],
     )
 
 
@@ -43,7 +43,7 @@ def test_reads_what_was_written(folder: Path) -> None:
     assert run.result.dataset.items == 3706
     assert run.result.metrics.test.full["ndcg@10"] == 0.042
     assert [line.round for line in run.evaluations] == [10, 20]
-    assert run.ledger[1].event == "fold"
+    assert run.ledger[1].event == "refresh"
     assert run.is_full
 
 

@@ -16,7 +16,7 @@ import torch
 from cli.tools import fedpeft
 from fedpeft.errors import ArtifactError, ConfigError, Interrupted
 from fedpeft.experiment import RunFolder, Schedule, start
-from fedpeft.federation import RunOptions
+from fedpeft.simulation import RunOptions
 from fedpeft.sweep import Summary, read_grid, select, sweep
 from fedpeft.sweep.folder import Job, Outcome, SweepFolder
 from fedpeft.sweep.process import How, Process

@@ -2,7 +2,7 @@
 
 An adapter is written once, for one client, in two halves: `lookups` says which rows of which
 tensor an item needs, `compose` turns those rows into item vectors.  `forward` is both in turn.
-The fast execution plans call the halves themselves, so that thousands of clients can share or stack
+The fast backends call the halves themselves, so that thousands of clients can share or stack
 the tensors without another implementation of the adapter.
 """
 
@@ -37,7 +37,7 @@ class AdapterConfig(ConfigModel):
         return False
 
     @property
-    def renews(self) -> bool:
+    def refreshes(self) -> bool:
         """Return whether a refresh has a point: whether it opens another subspace."""
         return True
 
@@ -106,7 +106,7 @@ class ItemEmbedding(nn.Module, ABC):
     columns: frozenset[str] = frozenset()
     """Payload tensors that end in the k columns of the item vectors, where the item vectors are
     linear in them and the base, column by column: any matrix that maps the columns of all of these
-    maps the item vectors likewise.  Optional; the stacked plan saves much time by it where the
+    maps the item vectors likewise.  Optional; the vmap backend saves much time by it where the
     loss sums over all items."""
 
     base: Tensor | None

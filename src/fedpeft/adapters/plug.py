@@ -68,7 +68,7 @@ def replace_embedding(
 
 
 def merge_and_unload(model: nn.Module) -> nn.Module:
-    """Fold every adapter of a model into a plain `torch.nn.Embedding`, in place; return the model.
+    """Merge every adapter of a model into a plain `torch.nn.Embedding`, in place; return the model.
 
     If `model` is an adapter itself, the embedding is returned.  The tables are trainable, on the
     device and in the precision of the adapters.

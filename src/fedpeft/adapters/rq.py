@@ -35,7 +35,7 @@ class RQConfig(AdapterConfig):
         return True
 
     @property
-    def renews(self) -> bool:
+    def refreshes(self) -> bool:
         return self.source == "table"  # an item's text stays, and so do its codes
 
     def label(self) -> str:

@@ -33,7 +33,7 @@ class Backbone(nn.Module, ABC):
     """Names of the local parameters."""
     kept: tuple[str, ...] = ()
     """Names of local buffers: a client's own like its local parameters, but not trained."""
-    readout: ClassVar[str | None] = None
+    user_vector: ClassVar[str | None] = None
     """The local parameter u of shape (k,) for which score(v) = u . v, where there is one.  It
     makes the least-squares loss and exact local solves possible."""
 
@@ -52,8 +52,8 @@ class Backbone(nn.Module, ABC):
     def encode(self, vectors: Tensor) -> Tensor:
         """Return what scoring needs of item vectors, float (..., k) -> float (..., e).
 
-        It may depend on shared parameters, never on local ones, so that the fast plans compute it
-        once for all clients.  A backbone that overrides it overrides `score_encoded` too.
+        It may depend on shared parameters, never on local ones, so that the fast backends compute
+        it once for all clients.  A backbone that overrides it overrides `score_encoded` too.
         """
         return vectors
 
@@ -63,7 +63,7 @@ class Backbone(nn.Module, ABC):
 
     @property
     def activations(self) -> int:
-        """About how many values scoring one item holds; fast plans size their buckets by it."""
+        """About how many values scoring one item holds; fast backends size their buckets by it."""
         return self.item.embedding_dim
 
     def forward(self, ids: Tensor) -> Tensor:

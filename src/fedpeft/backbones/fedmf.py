@@ -21,7 +21,7 @@ class FedMF(Backbone):
     """Matrix factorisation; the user vector is local, nothing but item tensors is shared."""
 
     local = ("user",)
-    readout = "user"
+    user_vector = "user"
 
     def __init__(self, config: FedMFConfig, item: ItemEmbedding) -> None:
         super().__init__(item)

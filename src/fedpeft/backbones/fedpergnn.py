@@ -44,7 +44,7 @@ class FedPerGNN(HistoryBackbone):
 
     local = ("user",)
     kept = ("neighbours",)
-    readout = "user"
+    user_vector = "user"
     recipes: ClassVar = {  # as published
         "paper": {"local_optimizer": {"lr": 1e-3}, "payload_optimizer": {"lr": 1e-3}}
     }

@@ -15,7 +15,7 @@ from fedpeft.config import ConfigModel
 
 
 class ExpansionConfig(ConfigModel):
-    """Settings of the graph expansion; see `fedpeft.federation.expansion`."""
+    """Settings of the graph expansion; see `fedpeft.graph.expansion`."""
 
     every: int = Field(100, ge=0)
     """Rounds between expansions, the first of them after as many; 0 never expands."""
@@ -31,11 +31,11 @@ class ExpansionConfig(ConfigModel):
     `clip`."""
     mask_upload: bool = False
     """Whether the rows of pseudo items in a client's upload look touched too.  It needs each
-    client's own upload, so the shared plan is out."""
+    client's own upload, so the fused backend is out."""
 
 
 class Context(NamedTuple):
-    """What a client's history adds to its read-out vector.
+    """What a client's history adds to its user vector.
 
     Attributes
     ----------
@@ -52,20 +52,20 @@ class Context(NamedTuple):
 class HistoryBackbone(Backbone):
     """A client that looks at its own train items: score(v) = (u + c) . v.
 
-    u is the local `readout` vector and c the context, a function of the history's item vectors.
+    u is the local `user_vector` vector and c the context, a function of the history's item vectors.
     A train item is scored in the context of the *others*: with its own vector in c, the score would
     hold v . v, and training would find that a long vector explains every interaction (FISM leaves
     the item out for the same reason: Kabbur et al. 2013, eq. 4).
 
     Notes
     -----
-    The history is data, not state: it is in no `state_dict`.  The fast plans pass the vectors of
+    The history is data, not state: it is in no `state_dict`.  The fast backends pass the vectors of
     the train items they have gathered to `context`; `forward` uses what `remember` was told.
     """
 
-    readout: ClassVar[str]
+    user_vector: ClassVar[str]
     expansion: ExpansionConfig | None = None
-    """Where set, the kept tensor ``neighbours``, float (k,), is renewed by graph expansion."""
+    """Where set, the kept tensor ``neighbours``, float (k,), is refreshed by graph expansion."""
     history_ids: Tensor
     history_weight: Tensor
 
@@ -93,7 +93,7 @@ class HistoryBackbone(Backbone):
     def score(self, vectors: Tensor) -> Tensor:
         """Return scores, float (...), of vectors, float (..., k), of items outside the history."""
         context = self.context(self.item(self.history_ids), self.history_weight)
-        return vectors @ (self.get_parameter(self.readout) + context.whole)
+        return vectors @ (self.get_parameter(self.user_vector) + context.whole)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Return scores, float (...), of items, int64 (...), each in the context of the others."""
@@ -103,6 +103,6 @@ class HistoryBackbone(Backbone):
         rows = torch.cat([context.others, context.whole.unsqueeze(0)])
         place = torch.full((self.item.num_embeddings,), len(history), device=ids.device)
         place[self.history_ids] = torch.arange(len(history), device=ids.device)
-        reader = self.get_parameter(self.readout) + rows[place[ids]]
+        reader = self.get_parameter(self.user_vector) + rows[place[ids]]
         scores: Tensor = (self.item(ids) * reader).sum(-1)
         return scores

@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.table import Table
 
 from fedpeft.evaluation import Report
-from fedpeft.federation import RoundResult, Simulation
+from fedpeft.simulation import RoundResult, Simulation
 
 _errors = Console(stderr=True, highlight=False)
 _NARROWEST, _WIDEST = 80, 10_000
@@ -65,7 +65,7 @@ class LineWatcher:
         say(text)
 
     def started(self, simulation: Simulation) -> None:
-        """Print which execution plan was chosen, and where training begins."""
+        """Print which backend was chosen, and where training begins."""
         self._simulation = simulation
         self._began, self._first = time.perf_counter(), simulation.round
         self.stage(describe_start(simulation))
@@ -115,7 +115,7 @@ class BarWatcher:
         self._progress.update(self._task, description=f"{self._label}: {text}")
 
     def started(self, simulation: Simulation) -> None:
-        """Print which execution plan was chosen and start the bar."""
+        """Print which backend was chosen and start the bar."""
         self._progress.console.print(describe_start(simulation))
         self._progress.reset(self._task, total=simulation.training.rounds, rate="", metric="")
         self._progress.update(self._task, description=self._label, completed=simulation.round)
@@ -136,7 +136,7 @@ def describe_start(simulation: Simulation) -> str:
     server = simulation.server
     where = f"from round {simulation.round} " if simulation.round else ""
     return (
-        f"training {where}on {server.item.device} with the {simulation.plan} plan, "
+        f"training {where}on {server.item.device} with the {simulation.backend} backend, "
         f"{simulation.sampler.size:,} of {simulation.ledger.n_clients:,} clients a round"
     )
 

@@ -26,10 +26,10 @@ from fedpeft.experiment import (
     resume,
     start,
 )
-from fedpeft.federation import RunOptions
 from fedpeft.files import read_json
 from fedpeft.losses import losses
 from fedpeft.registry import Registry
+from fedpeft.simulation import RunOptions
 
 Settings = Annotated[
     list[str] | None,
@@ -64,7 +64,7 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Seed of the run.")] = None,
     settings: Settings = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    plan: Annotated[str, typer.Option(help="auto, shared, stacked or loop.")] = "auto",
+    backend: Annotated[str, typer.Option(help="auto, fused, vmap or sequential.")] = "auto",
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Rounds between checkpoints.")] = 100,
     out: Annotated[Path | None, typer.Option(help="Run folder to write; must be new.")] = None,
     resume_from: Annotated[
@@ -79,10 +79,10 @@ def run(
         if any(option is not None for option in given):
             raise ConfigError(
                 "--resume goes on with the configuration in the run folder; it takes no other "
-                "setting than --device, --plan, --checkpoint-every and --json"
+                "setting than --device, --backend, --checkpoint-every and --json"
             )
         folder = resume_from
-        result = execute(None, folder, device, plan, schedule, as_json=as_json)
+        result = execute(None, folder, device, backend, schedule, as_json=as_json)
     else:
         resolved = configure(
             config,
@@ -97,7 +97,7 @@ def run(
             settings=settings,
         )
         folder = out or default_folder(resolved)
-        result = execute(resolved, folder, device, plan, schedule, as_json=as_json)
+        result = execute(resolved, folder, device, backend, schedule, as_json=as_json)
     if as_json:
         print_json({**result, "folder": str(folder)})
     else:
@@ -117,7 +117,7 @@ def execute(
     config: RunConfig | None,
     folder: Path,
     device: str,
-    plan: Any,
+    backend: Any,
     schedule: Schedule,
     *,
     as_json: bool = False,
@@ -127,9 +127,9 @@ def execute(
     from fedpeft.report import read_run
     from fedpeft.report.html import write_report
 
-    if plan not in ("auto", "shared", "stacked", "loop"):
-        raise ConfigError(f"--plan {plan!r} must be auto, shared, stacked or loop")
-    options = RunOptions(device=device, plan=plan)
+    if backend not in ("auto", "fused", "vmap", "sequential"):
+        raise ConfigError(f"--backend {backend!r} must be auto, fused, vmap or sequential")
+    options = RunOptions(device=device, backend=backend)
     bars = sys.stderr.isatty() and not as_json
     watcher = BarWatcher(label) if bars else LineWatcher()
     with watcher if isinstance(watcher, BarWatcher) else nullcontext():

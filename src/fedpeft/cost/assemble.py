@@ -17,7 +17,7 @@ from fedpeft.cost.compute import Computation, Timing, computation, timing
 from fedpeft.cost.storage import Storage, artifact_bytes, storage
 from fedpeft.cost.strategy import Scale, Strategy, shapes_only
 from fedpeft.errors import ConfigError
-from fedpeft.federation.encoding import CODECS
+from fedpeft.protocol.encodings import CODECS
 from fedpeft.seeding import torch_rng
 
 TABLE_BYTES = 1 << 28

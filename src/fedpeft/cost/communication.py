@@ -12,11 +12,11 @@ from fedpeft.backbones import Backbone
 from fedpeft.cost.strategy import Scale, Strategy, shapes_only
 from fedpeft.data.dataset import Histories, Ints
 from fedpeft.data.recency import RecencyConfig
-from fedpeft.federation.cohort import CohortSampler
-from fedpeft.federation.config import Phase, TrainingConfig
-from fedpeft.federation.encoding import CODECS
-from fedpeft.federation.ledger import Ledger, Prices
-from fedpeft.federation.server import price
+from fedpeft.protocol.encodings import CODECS
+from fedpeft.protocol.traffic import Ledger, Prices
+from fedpeft.server.server import price
+from fedpeft.simulation.cohort import CohortSampler
+from fedpeft.training.config import Phase, TrainingConfig
 
 AS_SET = "as set"
 """Names the strategy's own setting among encodings: either direction as its training has it."""
@@ -173,7 +173,7 @@ def account(
         event = training.event_at(number)
         if event == "warmup_end":
             phase = "adapt"
-        elif event == "fold":
+        elif event == "refresh":
             ledger.close_version(prices[phase])
         if event:
             ledger.open_version(prices[phase], event)

@@ -17,8 +17,8 @@ from torch import Tensor
 from fedpeft.adapters import ItemEmbedding
 from fedpeft.cost.counter import Operations, counted
 from fedpeft.cost.strategy import Scale, Strategy, shapes_only
-from fedpeft.federation.stacked import Payloads
 from fedpeft.seeding import torch_rng
+from fedpeft.simulation.vmap import Payloads
 
 DRAWS = 64
 """Id batches taken in turn while timing, so that one batch does not stay in the cache."""
@@ -71,7 +71,7 @@ def computation(strategy: Strategy, scale: Scale) -> Computation:
 
 
 def train_step(item: ItemEmbedding, ids: Tensor) -> None:
-    """Take one payload step of one client, on the copies that the stacked plan makes.
+    """Take one payload step of one client, on the copies that the vmap backend makes.
 
     Parameters
     ----------

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from fedpeft import adapters
 from fedpeft.backbones import Backbone
-from fedpeft.federation.config import TrainingConfig
-from fedpeft.federation.encoding import CODECS, Blocks
+from fedpeft.protocol.encodings import CODECS, Blocks
+from fedpeft.training.config import TrainingConfig
 
 
 @dataclass(frozen=True)

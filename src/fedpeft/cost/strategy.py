@@ -14,10 +14,10 @@ from fedpeft.adapters import AdapterConfig, ItemContext, ItemEmbedding, adapters
 from fedpeft.adapters.rq import RQConfig
 from fedpeft.backbones import Backbone
 from fedpeft.errors import ConfigError, FedpeftError
-from fedpeft.federation import TrainingConfig
 from fedpeft.items import BaseCodesConfig
 from fedpeft.items.quantise import coded_bytes
 from fedpeft.seeding import torch_rng
+from fedpeft.training import TrainingConfig
 
 
 @dataclass(frozen=True)

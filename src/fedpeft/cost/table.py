@@ -39,7 +39,7 @@ def notes(found: Sequence[Cost], scale: Scale) -> list[str]:
         f" ({scale.clients:,}), both directions, warm-up, one-off and catch-up included; a graph "
         "expansion (FedPerGNN) comes on top",
         "storage is that of the adapt phase, in the warm-up a server holds the full table; a "
-        "client's history, and payloads that a server keeps for clients that were away at a fold, "
+        "client's history, and payloads that a server keeps for clients that were away at a merge, "
         "come on top",
     ]
     if scale.touched < scale.items:

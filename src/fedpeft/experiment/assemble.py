@@ -12,9 +12,9 @@ from fedpeft.adapters import AdapterConfig
 from fedpeft.backbones import backbones
 from fedpeft.data import Dataset, Split, load, split
 from fedpeft.experiment.config import RunConfig
-from fedpeft.federation import RunOptions, Simulation
 from fedpeft.items import Items, default_cache, pretrain, semantic_codes
 from fedpeft.losses import LossConfig, losses
+from fedpeft.simulation import RunOptions, Simulation
 
 Stage = Callable[[str], None]
 
@@ -78,7 +78,7 @@ def build(
         data,
         items.base,
         lambda item: backbone.build(config.backbone.config, item),
-        loss.build(config.loss.config.fitted(data.density)),
+        loss.build(config.loss.config.resolved(data.density)),
         config.adapter.kind,
         config.adapter.config,
         config.training,

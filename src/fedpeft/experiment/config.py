@@ -14,16 +14,12 @@ from fedpeft.backbones import backbones
 from fedpeft.config import ConfigModel, merge, parse
 from fedpeft.data import DataConfig, SplitConfig
 from fedpeft.errors import ConfigError
-from fedpeft.federation import (
-    Recipe,
-    TrainingConfig,
-    adapter_defaults,
-    no_readout,
-    recipe_defaults,
-)
+from fedpeft.experiment.recipes import Recipe, adapter_defaults, recipe_defaults
 from fedpeft.items import ItemsConfig
 from fedpeft.losses import losses
 from fedpeft.registry import Registry
+from fedpeft.simulation import no_user_vector
+from fedpeft.training import TrainingConfig
 
 
 class EvaluationConfig(SplitConfig):
@@ -126,12 +122,12 @@ def resolve(values: Mapping[str, Any]) -> RunConfig:
         raise ConfigError(f"seed = {seed!r}: must be a whole number, 0 or more")
     backbone = _choice(backbones, values.get("backbone", {}), "backbone", "fedmf")
     module = backbones.get(backbone.kind).build
-    linear = getattr(module, "readout", None) is not None
+    linear = getattr(module, "user_vector", None) is not None
     ours = "ials" if linear else "softmax"
     best_loss = ours if recipe == "fedpeft" else "bpr"
     loss = _choice(losses, values.get("loss", {}), "loss", best_loss)
     if _least_squares(loss) and isinstance(module, type) and not linear:
-        raise no_readout(module.__name__)  # now, not once data are read and items pretrained
+        raise no_user_vector(module.__name__)  # now, not once data are read and items pretrained
     table = values.get("adapter", {})
     kind = _kind(adapters, table, "adapter", "lora")
     adapter = _choice(adapters, {**adapter_defaults(recipe, kind), **table}, "adapter", "lora")
@@ -241,10 +237,10 @@ def _training(
         merged["warmup_rounds"] = min(warmup, rounds // 5)
     if adapter.config.mode == "compress":
         merged |= {"sparse_eps": settings.get("sparse_eps", 0.0), "warmup_optimizer": None}
-    if not adapter.config.renews:
+    if not adapter.config.refreshes:
         if settings.get("refresh_every", 0) != 0:
             raise ConfigError(
-                f"training.refresh_every = {settings['refresh_every']} has nothing to renew with "
+                f"training.refresh_every = {settings['refresh_every']} has nothing to refresh with "
                 "codes from text, which stay as they are; set it to 0, or adapter.source = 'table'"
             )
         merged["refresh_every"] = 0

@@ -12,7 +12,7 @@ from fedpeft.evaluation import Part, Report, evaluate
 from fedpeft.experiment.assemble import Prepared, Stage, build, prepare
 from fedpeft.experiment.folder import RunFolder
 from fedpeft.experiment.run import load_checkpoint
-from fedpeft.federation import RunOptions, Simulation
+from fedpeft.simulation import RunOptions, Simulation
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from fedpeft.experiment.floors import cached_floors
 from fedpeft.experiment.folder import LOGS, RunFolder, commit
 from fedpeft.experiment.signals import StopRequest
 from fedpeft.experiment.users import write_users
-from fedpeft.federation import RoundResult, RunOptions, Simulation, checkpoint
 from fedpeft.files import write_json, write_tensors
+from fedpeft.simulation import RoundResult, RunOptions, Simulation, checkpoint
 
 
 class Watcher(Protocol):
@@ -209,11 +209,11 @@ def _carry_on(
 def _watch(simulation: Simulation, split: Split) -> Report:
     """Evaluate on validation in the course of training, which ranks everything only if it is cheap.
 
-    With a readout the scores of a whole catalogue are one product of matrices; else each is a
+    With a user_vector the scores of a whole catalogue are one product of matrices; else each is a
     network's, and they would take as long as the training (ml-1m: 22 million).
     """
     scorer = simulation.scorer(split.before("validation"))
-    if simulation.server.backbone.readout is None:
+    if simulation.server.backbone.user_vector is None:
         return evaluate_sampled(scorer.listed, split)
     return evaluate(scorer, split)
 
@@ -270,7 +270,7 @@ def _result(
         "bytes": simulation.ledger.summary(simulation.server.prices),
         "rounds": simulation.round,
         "seconds": seconds,
-        "plan": simulation.plan,
+        "backend": simulation.backend,
     }
 
 

@@ -14,7 +14,7 @@ from fedpeft.registry import Registry
 class LossConfig(ConfigModel):
     """Settings every loss has."""
 
-    def fitted(self, density: float) -> Self:
+    def resolved(self, density: float) -> Self:
         """Return the settings with what is left open filled in.
 
         Parameters
@@ -29,11 +29,11 @@ class LossConfig(ConfigModel):
 class Loss(ABC):
     """A function of one client's scores.
 
-    A loss is written for one client; the fast plans map it over many.  Padding: entries of weight
-    0 must not contribute, whatever their score.
+    A loss is written for one client; the fast backends map it over many.  Padding: entries of
+    weight 0 must not contribute, whatever their score.
     """
 
-    catalogue_weight: float = 0.0
+    unobserved_weight: float = 0.0
     """Weight of half the sum of squared scores over ALL items; not 0 only where the score is linear
     in the item vector, so that the sum is a k x k quadratic form."""
     least_squares: ClassVar[bool] = False

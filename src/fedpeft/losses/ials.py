@@ -17,18 +17,19 @@ RATIO = 4.0
 class IALSConfig(LossConfig):
     """Settings of the least-squares loss."""
 
-    alpha0: float | None = Field(None, gt=0)
+    unobserved_weight: float | None = Field(None, gt=0)
     """Weight of the squared scores of all items, observed or not, against the observed ones; None:
     4 times the density of the data."""
 
-    def fitted(self, density: float) -> Self:
-        if self.alpha0 is not None:
+    def resolved(self, density: float) -> Self:
+        if self.unobserved_weight is not None:
             return self
-        return self.model_copy(update={"alpha0": RATIO * density})
+        return self.model_copy(update={"unobserved_weight": RATIO * density})
 
 
 class IALS(Loss):
-    """Half the weighted sum of (score - 1)^2 over train items, plus alpha0 / 2 of score^2 over all.
+    """Half the weighted sum of (score - 1)^2 over train items, plus a0 / 2 of score^2 over all
+    items, where a0 is `unobserved_weight`.
 
     No negatives are drawn; given the item vectors the best user vector is a k x k ridge solve.
     """
@@ -38,9 +39,11 @@ class IALS(Loss):
 
     def __init__(self, config: IALSConfig) -> None:
         self.config = config
-        if config.alpha0 is None:
-            raise ConfigError("loss.alpha0 is not set; give a number, or fit the settings to data")
-        self.catalogue_weight = config.alpha0
+        if config.unobserved_weight is None:
+            raise ConfigError(
+                "loss.unobserved_weight is not set; give a number, or fit the settings to data"
+            )
+        self.unobserved_weight = config.unobserved_weight
 
     def __call__(self, positive: Tensor, negative: Tensor, weight: Tensor) -> Tensor:
         return ((positive - 1).square() * weight).sum() / 2

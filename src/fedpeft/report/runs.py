@@ -81,7 +81,7 @@ class ClientBytes(_Record):
     warmup_per_client: Bytes
     """Both directions, all warm-up rounds, mean over all clients."""
     catch_up_per_client: Bytes
-    """Received because folds were missed, mean over all clients."""
+    """Received because merges were missed, mean over all clients."""
     expansion_per_client: Bytes = 0.0
     """Messages of graph expansion, mean over all clients; 0 in folders of before it."""
     total_per_client_mean: Bytes
@@ -100,7 +100,7 @@ class Result(_Record):
     dataset: DatasetFacts
     rounds: int
     seconds: float
-    plan: str
+    backend: str
     metrics: Parts
     floors: dict[str, Floor]
     bytes: ClientBytes
@@ -152,7 +152,7 @@ class LedgerRound(_Record):
     """Messages of graph expansion; 0 for backbones without one, and in folders of before it."""
     bytes_per_client: Bytes
     """Cumulative, both directions, mean over all clients."""
-    event: Literal["fold", "warmup_end"] | None
+    event: Literal["refresh", "warmup_end"] | None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def traffic(
 ) -> Any | None:
     """Draw megabytes per round by kind, one panel per run on one scale; None without a ledger.
 
-    Rounds are averaged over at most `MAX_BINS` bins.  A triangle marks a fold, a rule the end of
+    Rounds are averaged over at most `MAX_BINS` bins.  A triangle marks a merge, a rule the end of
     the warm-up.
     """
     panels = [(label, run) for run, label in zip(runs, labels(runs), strict=True) if run.ledger]
@@ -128,9 +128,9 @@ def _traffic_panel(
 
 
 def _events(run: Run, x_scale: Any, theme: Theme) -> list[Any]:
-    """Draw what happened: a rule where the warm-up ended, a triangle where a fold took place."""
+    """Draw what happened: a rule where the warm-up ended, a triangle where a merge took place."""
     layers: list[Any] = []
-    folds = [{"x": line.round} for line in run.ledger if line.event == "fold"]
+    merges = [{"x": line.round} for line in run.ledger if line.event == "refresh"]
     warm = [{"x": line.round + 1} for line in run.ledger if line.event == "warmup_end"]
     if warm:
         base = alt.Chart(inline(warm)).encode(x=alt.X("x:Q", scale=x_scale))
@@ -140,9 +140,9 @@ def _events(run: Run, x_scale: Any, theme: Theme) -> list[Any]:
                 y=alt.value(14), text=alt.value("warm-up ends")
             )
         )
-    if folds:
+    if merges:
         layers.append(
-            alt.Chart(inline(folds))
+            alt.Chart(inline(merges))
             .mark_point(shape="triangle-down", size=26, filled=True, color=theme.ink, opacity=0.75)
             .encode(x=alt.X("x:Q", scale=x_scale), y=alt.value(5))
         )

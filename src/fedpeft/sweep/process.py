@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from fedpeft.federation import RunOptions
+from fedpeft.simulation import RunOptions
 from fedpeft.sweep.folder import Job, Outcome, SweepFolder
 
 

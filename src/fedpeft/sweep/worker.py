@@ -19,7 +19,7 @@ import torch
 from fedpeft.errors import FedpeftError
 from fedpeft.evaluation import Report
 from fedpeft.experiment import RunFolder, Schedule, resolve, resume, start
-from fedpeft.federation import RoundResult, RunOptions, Simulation
+from fedpeft.simulation import RoundResult, RunOptions, Simulation
 
 
 class Messenger:

@@ -16,13 +16,13 @@ on a data set whose right answer is known.  Needs pytest.
 
 import pytest
 
-for _module in ("adapter", "backbone", "drop_in", "loss", "plans", "transform"):
+for _module in ("adapter", "backbone", "drop_in", "loss", "backends", "transform"):
     pytest.register_assert_rewrite(f"fedpeft.testing.{_module}")
 
 from fedpeft.testing.adapter import AdapterContract  # noqa: E402
 from fedpeft.testing.backbone import BackboneContract  # noqa: E402
+from fedpeft.testing.backends import assert_backends_agree, backends_for  # noqa: E402
 from fedpeft.testing.loss import LossContract  # noqa: E402
-from fedpeft.testing.plans import assert_plans_agree, plans_for  # noqa: E402
 from fedpeft.testing.toy import Toy, block_split, hand_split, quality  # noqa: E402
 from fedpeft.testing.transform import TransformContract  # noqa: E402
 
@@ -32,9 +32,9 @@ __all__ = [
     "LossContract",
     "Toy",
     "TransformContract",
-    "assert_plans_agree",
+    "assert_backends_agree",
+    "backends_for",
     "block_split",
     "hand_split",
-    "plans_for",
     "quality",
 ]

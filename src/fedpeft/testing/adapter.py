@@ -14,11 +14,11 @@ from torch import nn
 
 from fedpeft.adapters import Mode, load, save
 from fedpeft.errors import ArtifactError
-from fedpeft.federation.catalogue import Catalogue
-from fedpeft.federation.encoding import Float32
 from fedpeft.files import read_json, write_json
+from fedpeft.protocol.encodings import Float32
+from fedpeft.simulation.unobserved import Catalogue
+from fedpeft.testing.backends import assert_backends_agree
 from fedpeft.testing.drop_in import MODES, DropInContract
-from fedpeft.testing.plans import assert_plans_agree
 from fedpeft.testing.toy import BPR, GRADIENT, LEAST_SQUARES, PAPER, Part, Toy, quality, random_base
 
 SHAPES = [(), (0,), (1,), (7,), (2, 3), (2, 0), (2, 1, 4)]
@@ -286,7 +286,7 @@ class AdapterContract(DropInContract):
     def test_plans_agree(self, mode: Mode, recipe: str) -> None:
         loss, training = RECIPES[recipe]
         toy = self._toy(mode, loss, refresh=2)
-        assert_plans_agree(toy.with_training(**training))
+        assert_backends_agree(toy.with_training(**training))
 
     @pytest.mark.parametrize("mode", MODES)
     def test_learns_what_there_is_to_learn(self, mode: Mode) -> None:

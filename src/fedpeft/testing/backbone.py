@@ -14,13 +14,13 @@ from fedpeft.adapters import ItemContext, adapters, build
 from fedpeft.adapters.base import AdapterConfig
 from fedpeft.backbones import Backbone, HistoryBackbone, backbones
 from fedpeft.config import parse
-from fedpeft.federation.loop import payload_of
-from fedpeft.federation.stacked import run_stacked
-from fedpeft.federation.transforms import UpdateTransform
 from fedpeft.seeding import torch_rng
+from fedpeft.simulation.sequential import payload_of
+from fedpeft.simulation.vmap import run_stacked
 from fedpeft.testing.adapter import EPS, SHAPES
-from fedpeft.testing.plans import assert_plans_agree
+from fedpeft.testing.backends import assert_backends_agree
 from fedpeft.testing.toy import BPR, GRADIENT, PAPER, Part, Toy, quality, random_base
+from fedpeft.transforms import UpdateTransform
 
 ADAPTERS: dict[str, dict[str, Any]] = {
     "full": {},
@@ -103,13 +103,13 @@ class BackboneContract:
     def test_readout_is_the_whole_model_where_there_is_one(self) -> None:
         model = self.make()
         vectors = torch.randn(9, 6, generator=torch.Generator().manual_seed(0))
-        if model.readout is None:
+        if model.user_vector is None:
             # a network of ReLUs without biases is linear along a ray, but not through zero
             mirrored = model.score(-vectors)
-            assert not torch.allclose(mirrored, -model.score(vectors)), "declare a readout"
+            assert not torch.allclose(mirrored, -model.score(vectors)), "declare a user_vector"
         else:
-            assert model.readout in model.local
-            user = model.get_parameter(model.readout)
+            assert model.user_vector in model.local
+            user = model.get_parameter(model.user_vector)
             torch.testing.assert_close(model.score(vectors), vectors @ user)
 
     def test_initial_shared_parameters_come_from_the_given_stream(self) -> None:
@@ -157,7 +157,7 @@ class BackboneContract:
         assert torch.equal(model(torch.arange(23)), before)
 
     def test_local_parameters_never_travel(self) -> None:
-        simulation = self._toy("full").simulation("stacked")
+        simulation = self._toy("full").simulation("vmap")
         spy = _Spy()
         cohort = simulation.sampler.draw(0)
         update = run_stacked(simulation.problem, simulation.local, cohort, [spy])
@@ -199,11 +199,11 @@ class BackboneContract:
     @pytest.mark.parametrize("adapter", ADAPTERS)
     def test_plans_agree(self, adapter: str) -> None:
         training = {"local_optimizer": EPS, "server_optimizer": EPS}
-        assert_plans_agree(self._toy(adapter).with_training(**training))
+        assert_backends_agree(self._toy(adapter).with_training(**training))
 
     def test_plans_agree_on_federated_averaging(self) -> None:
         training = {**PAPER, "local_optimizer": EPS, "payload_optimizer": EPS}
-        assert_plans_agree(self._toy("lora").with_training(**training))
+        assert_backends_agree(self._toy("lora").with_training(**training))
 
     def test_learns_what_there_is_to_learn(self) -> None:
         toy = self._toy("full")

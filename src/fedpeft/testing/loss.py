@@ -13,7 +13,7 @@ from torch.func import vmap
 from fedpeft.config import parse
 from fedpeft.losses import Loss, losses
 from fedpeft.testing.adapter import EPS
-from fedpeft.testing.plans import assert_plans_agree
+from fedpeft.testing.backends import assert_backends_agree
 from fedpeft.testing.toy import GRADIENT, Toy, quality
 
 Scores = tuple[Tensor, Tensor, Tensor]
@@ -53,9 +53,9 @@ class LossContract:
         loss = self.make()
         assert loss.weighting in ("samples", "uniform")
         assert loss.negatives >= 0
-        assert loss.catalogue_weight >= 0
+        assert loss.unobserved_weight >= 0
         if loss.least_squares:
-            assert loss.catalogue_weight > 0
+            assert loss.unobserved_weight > 0
             assert loss.negatives == 0
 
     @pytest.mark.parametrize("length", [1, 5])
@@ -137,7 +137,7 @@ class LossContract:
         torch.testing.assert_close(vmap(loss)(*stacked), alone)
 
     def test_plans_agree(self) -> None:
-        assert_plans_agree(self._toy().with_training(local_optimizer=EPS, server_optimizer=EPS))
+        assert_backends_agree(self._toy().with_training(local_optimizer=EPS, server_optimizer=EPS))
 
     def test_learns_what_there_is_to_learn(self) -> None:
         assert quality(self._toy(), 0) < 0.3, "an untrained model must know nothing"

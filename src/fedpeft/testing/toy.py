@@ -15,14 +15,15 @@ from fedpeft.backbones import Backbone, backbones
 from fedpeft.config import parse
 from fedpeft.data import Histories, Split
 from fedpeft.evaluation import evaluate
-from fedpeft.federation import RunOptions, Simulation, TrainingConfig
 from fedpeft.files import fingerprint
 from fedpeft.losses import losses
 from fedpeft.seeding import numpy_rng, torch_rng
+from fedpeft.simulation import RunOptions, Simulation
+from fedpeft.training import TrainingConfig
 
 Part: TypeAlias = tuple[str, Mapping[str, Any]]
 """A registered name and settings that differ from the part's defaults."""
-LEAST_SQUARES: Part = ("ials", {"alpha0": 0.2})
+LEAST_SQUARES: Part = ("ials", {"unobserved_weight": 0.2})
 """The loss with an exact local solution."""
 BPR: Part = ("bpr", {})
 GRADIENT: dict[str, Any] = {
@@ -146,8 +147,8 @@ class Toy:
         """Return the same run with some training settings changed."""
         return replace(self, training={**self.training, **settings})
 
-    def simulation(self, plan: str = "auto", device: str = "cpu") -> Simulation:
-        """Return a fresh simulation under an execution plan, on a device."""
+    def simulation(self, backend: str = "auto", device: str = "cpu") -> Simulation:
+        """Return a fresh simulation under an backend, on a device."""
         kind, settings = self.adapter
         config = parse(adapters.get(kind).config, settings, "adapter")
         assert isinstance(config, AdapterConfig)
@@ -166,7 +167,7 @@ class Toy:
             kind,
             config,
             parse(TrainingConfig, self.training, "training"),
-            RunOptions(seed=self.seed, device=device, plan=plan),  # type: ignore[arg-type]
+            RunOptions(seed=self.seed, device=device, backend=backend),  # type: ignore[arg-type]
         )
 
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from fedpeft.adapters import ItemContext, build
 from fedpeft.adapters.lora import LoRAConfig
 from fedpeft.config import parse
-from fedpeft.federation.transforms import TransformContext, UpdateTransform, transforms
-from fedpeft.testing.plans import assert_plans_agree
+from fedpeft.testing.backends import assert_backends_agree
 from fedpeft.testing.toy import BPR, LEAST_SQUARES, PAPER, Part, Toy, random_base
+from fedpeft.transforms import TransformContext, UpdateTransform, transforms
 
 USERS = torch.tensor([4, 0, 7])
 RUNS: dict[str, tuple[Part, Part, Mapping[str, Any]]] = {
@@ -99,5 +99,5 @@ class TransformContract:
             "transforms": {self.kind: dict(self.config)},
         }
         toy = Toy(adapter=adapter, loss=loss, training={**training, **settings})
-        assert toy.simulation().plan == "stacked"
-        assert_plans_agree(toy, rounds=2)
+        assert toy.simulation().backend == "vmap"
+        assert_backends_agree(toy, rounds=2)

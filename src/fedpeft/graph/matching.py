@@ -1,0 +1,184 @@
+"""The messages of graph expansion, what a client makes of them, and the server that matches them.
+
+`fedpeft.graph.expansion` says what each side learns.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedpeft.backbones import ExpansionConfig
+from fedpeft.data.dataset import Ints
+from fedpeft.data.ragged import row_of
+from fedpeft.errors import InputError
+
+Vectors = NDArray[np.float32]
+
+TOKEN_BYTES = 16
+"""Half of SHA-256's output, the shortest that RFC 2104 (section 5) advises."""
+COUNT_BYTES = 2
+"""What says how many vectors a token brought."""
+
+
+@dataclass(frozen=True, eq=False)
+class ExpansionRequest:
+    """What a client sends.
+
+    Attributes
+    ----------
+    tokens
+        Keyed hashes of its items, in the order of the hashes, so that places tell nothing.
+    vector
+        float32 (k,): its user vector, clipped and noised.
+    """
+
+    tokens: tuple[bytes, ...]
+    vector: Vectors
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that travel."""
+        return sum(map(len, self.tokens)) + self.vector.nbytes
+
+
+@dataclass(frozen=True, eq=False)
+class ExpansionReply:
+    """What a client gets back.
+
+    Attributes
+    ----------
+    neighbours
+        For each token, in the request's order, float32 (m, k): vectors of m others.
+    """
+
+    neighbours: tuple[Vectors, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that travel: the vectors, and for each token their number."""
+        return sum(found.nbytes + COUNT_BYTES for found in self.neighbours)
+
+
+def token(key: bytes, item: int) -> bytes:
+    """Return the keyed hash of an item: HMAC-SHA256 of its id, cut to `TOKEN_BYTES`."""
+    return hmac.digest(key, str(item).encode(), "sha256")[:TOKEN_BYTES]
+
+
+def release(vectors: Tensor, config: ExpansionConfig, rng: np.random.Generator) -> Tensor:
+    """Return what clients let out of their vectors, float (..., k): clipped, then noised."""
+    length = vectors.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    clipped: Tensor = vectors * (config.clip / length).clamp(max=1.0)
+    if config.noise == 0:
+        return clipped
+    noise = rng.standard_normal(tuple(vectors.shape), dtype=np.float32)
+    return clipped.add(torch.from_numpy(noise).to(clipped), alpha=config.noise * config.clip)
+
+
+class Matching:
+    """Who sees whom among entries of equal label: each sees up to `limit` others.
+
+    The entries of a label stand in a ring in random order, and each sees those that follow it.  So
+    who is seen is uniform, nobody is seen more than `limit` times for a label, and what is found
+    depends on which labels are equal, not on what they are.
+
+    Parameters
+    ----------
+    labels
+        int64 (T,).
+    """
+
+    def __init__(self, labels: Ints, limit: int, rng: np.random.Generator) -> None:
+        self._limit = limit
+        self._order = np.lexsort((rng.random(len(labels)), labels))
+        self._place = np.empty_like(self._order)
+        self._place[self._order] = np.arange(len(labels))
+        _, sizes = np.unique(labels, return_counts=True)
+        self._size = np.repeat(sizes, sizes)
+        self._start = np.repeat(np.cumsum(sizes) - sizes, sizes)
+
+    def of(self, entries: Ints) -> Ints:
+        """Return the entries that each of `entries`, (e,), sees, int64 (e, limit), -1 padded."""
+        place = self._place[entries, None]
+        start, size = self._start[place], self._size[place]
+        shift = np.arange(1, self._limit + 1)
+        seen: Ints = np.where(shift < size, self._order[start + (place - start + shift) % size], -1)
+        return seen
+
+
+class MatchingServer:
+    """Finds equal tokens.  It holds no key, no item and no name, only what requests bring.
+
+    Parameters
+    ----------
+    limit
+        Vectors returned per token, at most.
+    rng
+        Draws which.
+    """
+
+    def __init__(self, limit: int, rng: np.random.Generator) -> None:
+        self._limit = limit
+        self._rng = rng
+
+    def match(self, requests: Sequence[ExpansionRequest]) -> list[ExpansionReply]:
+        """Return the reply to each request.
+
+        Raises
+        ------
+        InputError
+            If a request has a token twice: its sender would be returned as its own neighbour.
+        """
+        for request in requests:
+            if len(set(request.tokens)) < len(request.tokens):
+                raise InputError("an expansion request has a token twice; each must be there once")
+        sent = [token for request in requests for token in request.tokens]
+        number = {token: place for place, token in enumerate(sorted(set(sent)))}
+        labels = np.array([number[token] for token in sent], np.int64)
+        lengths = np.array([len(request.tokens) for request in requests], np.int64)
+        sender = row_of(lengths)
+        seen = Matching(labels, self._limit, self._rng).of(np.arange(len(sent)))
+        vectors = np.stack([request.vector for request in requests]) if requests else seen
+        found = [vectors[sender[row[row >= 0]]] for row in seen]
+        ends = np.cumsum(lengths).tolist()
+        return [
+            ExpansionReply(tuple(found[end - length : end]))
+            for end, length in zip(ends, lengths.tolist(), strict=True)
+        ]
+
+
+class ExpansionClient:
+    """One client's half: what it asks, and what it makes of the reply.
+
+    Parameters
+    ----------
+    key
+        The clients' common key.
+    items, pseudo
+        Its train items, and those it pretends to have, without any in common.
+    """
+
+    def __init__(self, key: bytes, items: Iterable[int], pseudo: Iterable[int]) -> None:
+        self._own = {token(key, item) for item in items}
+        self._tokens = tuple(sorted(self._own | {token(key, item) for item in pseudo}))
+
+    def request(
+        self, vector: Tensor, config: ExpansionConfig, rng: np.random.Generator
+    ) -> ExpansionRequest:
+        """Return the request with a user vector, float (k,)."""
+        return ExpansionRequest(self._tokens, release(vector, config, rng).cpu().numpy())
+
+    def receive(self, reply: ExpansionReply) -> Vectors | None:
+        """Return the mean over the client's true items of the mean over neighbours, float32 (k,).
+
+        Items without a neighbour do not count; None where no item has any.
+        """
+        answers = zip(self._tokens, reply.neighbours, strict=True)
+        means = [found.mean(0) for token, found in answers if token in self._own and len(found)]
+        return np.mean(means, axis=0) if means else None

@@ -1,0 +1,241 @@
+"""Who takes part in a round, and what each of them trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedpeft.data.dataset import Histories, Ints
+from fedpeft.data.negatives import TrainNegatives
+from fedpeft.data.ragged import take
+from fedpeft.data.recency import RecencyConfig
+from fedpeft.memory import LIMITS
+from fedpeft.seeding import numpy_rng
+
+CELLS_PER_ITEM = 64
+"""Distinct items are found in a table of clients x catalogue of at most so many cells an item; a
+larger one costs more in page faults than sorting costs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bucket:
+    """Clients of similar history length, padded to the longest.
+
+    Attributes
+    ----------
+    users
+        int64 (C,).
+    items
+        int64 (C, L, 1 + m): each train item, then the m negatives drawn for it; padding is 0.
+    weight
+        float32 (C, L): importance of each train item in the loss, 0 for padding.
+    lengths
+        int64 (C,): train items of each client.
+    """
+
+    users: Tensor
+    items: Tensor
+    weight: Tensor
+    lengths: Tensor
+
+    def __getitem__(self, part: slice) -> Bucket:
+        return Bucket(self.users[part], self.items[part], self.weight[part], self.lengths[part])
+
+    def within(self, clients: int) -> Iterator[Bucket]:
+        """Yield the clients at most so many, but at least one, at a time."""
+        for start in range(0, len(self.users), max(1, clients)):
+            yield self[start : start + max(1, clients)]
+
+    def compact(self, n_items: int) -> tuple[Tensor, Tensor]:
+        """Return the distinct items of each client, and `items` renumbered to them.
+
+        Returns
+        -------
+        rows
+            int64 (C, M): a client's distinct items (padding among them), filled up with item 0.
+        places
+            int64 (C, L, 1 + m): positions in `rows`.
+        """
+        items = self.items.flatten(1)
+        clients, width = items.shape
+        keys = items + torch.arange(clients, device=items.device).unsqueeze(1) * n_items
+        size = clients * n_items
+        if size > CELLS_PER_ITEM * items.numel():
+            distinct, keys = torch.unique(keys, return_inverse=True)
+            size = len(distinct)
+        # each item elects one of the columns where it stands; a table that is never cleared holds
+        # the winners, which takes a fifth of the time of sorting
+        columns = torch.arange(width, device=items.device).expand(clients, width)
+        table = items.new_empty(size).scatter_(0, keys.flatten(), columns.flatten())
+        elected = table[keys]
+        position = (elected == columns).cumsum(1) - 1
+        places = position.gather(1, elected)
+        rows = items.new_zeros(clients, int(position.max()) + 1).scatter_(1, places, items)
+        return rows, places.view(self.items.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """The clients of one round with their train items and negatives, sorted by history length.
+
+    Attributes
+    ----------
+    users
+        int64 (c,), by ascending history length.
+    lengths
+        int64 (c,).
+    items
+        int64 (sum of lengths, 1 + m): each train item with its negatives, client after client,
+        oldest first.
+    recency
+        How the age of a train item weighs it.
+    """
+
+    users: Ints
+    lengths: Ints
+    items: Ints
+    recency: RecencyConfig
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @cached_property
+    def starts(self) -> Ints:
+        """Where each client's rows begin in `items`."""
+        starts: Ints = np.cumsum(self.lengths) - self.lengths
+        return starts
+
+    def of(self, position: int) -> Ints:
+        """Return one client's items and negatives, int64 (length, 1 + m)."""
+        start = self.starts[position]
+        return self.items[start : start + self.lengths[position]]
+
+    def weights(self, positions: slice) -> NDArray[np.float32]:
+        """Return the weights of neighbouring clients' items, float32 (C, L), padded with 0."""
+        lengths = self.lengths[positions, None]
+        places = np.arange(max(1, lengths.max()))
+        # ages count interactions, so they mean the same for the eager and the occasional user
+        weight = self.recency.weights(lengths - 1 - places)
+        return np.where(places < lengths, weight, 0).astype(np.float32)
+
+    def touched(
+        self, n_items: int, everything: bool, device: torch.device
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the items whose vectors the round needs, and where each item stands among them.
+
+        A position of None means that all items are there.  Leaving items out pays only where the
+        catalogue is much larger than what the cohort touches.
+        """
+        if everything or n_items <= 4 * self.items.size:
+            return torch.arange(n_items, device=device), None
+        seen = torch.zeros(n_items, dtype=torch.bool)
+        seen[torch.from_numpy(self.items).flatten()] = True
+        seen[0] = True  # padding looks item 0 up
+        rows = seen.nonzero().squeeze(1)
+        position = torch.empty(n_items, dtype=torch.int64)
+        position[rows] = torch.arange(len(rows))
+        return rows.to(device), position.to(device)
+
+    def buckets(self, values: int, device: torch.device) -> Iterator[Bucket]:
+        """Yield padded buckets of neighbouring clients, as `fedpeft.memory` limits them.
+
+        Parameters
+        ----------
+        values
+            Float32 values that are computed for an item.
+        """
+        limits = LIMITS[device.type]
+        item_bytes = 4 * values * self.items.shape[1]
+        padded = item_bytes * np.maximum(self.lengths, 1)  # of a client, if it is the longest
+        start = 0
+        while start < len(self):
+            shortest = max(int(self.lengths[start]), 8)
+            alike = int(np.searchsorted(self.lengths, limits.spread * shortest, side="right"))
+            sizes = padded[start:] * np.arange(1, len(self) - start + 1)
+            small = start + int(np.searchsorted(sizes, limits.worthwhile, side="right"))
+            fitting = start + int(np.searchsorted(sizes, limits.most, side="right"))
+            end = max(start + 1, min(max(alike, small), fitting))
+            yield self._bucket(start, end, device)
+            start = end
+
+    def _bucket(self, start: int, end: int, device: torch.device) -> Bucket:
+        lengths = self.lengths[start:end]
+        weight = self.weights(slice(start, end))
+        items = np.zeros((*weight.shape, self.items.shape[1]), dtype=np.int64)
+        first = self.starts[start]
+        inside = np.arange(weight.shape[1]) < lengths[:, None]
+        items[inside] = self.items[first : first + lengths.sum()]
+        return Bucket(
+            torch.from_numpy(self.users[start:end]).to(device),
+            torch.from_numpy(items).to(device),
+            torch.from_numpy(weight).to(device),
+            torch.from_numpy(lengths).to(device),
+        )
+
+
+def stacked_rows(index: Tensor, size: int) -> Tensor:
+    """Return row numbers, int64 (C, ...), of C tables of `size` rows once they are one below the
+    other."""
+    starts = torch.arange(len(index), device=index.device) * size
+    return index + starts.view(-1, *[1] * (index.dim() - 1))
+
+
+class CohortSampler:
+    """Draws the cohort of each round and its negatives, from named streams of one seed."""
+
+    def __init__(
+        self,
+        train: Histories,
+        n_items: int,
+        *,
+        share: float,
+        negatives: int,
+        recency: RecencyConfig,
+        seed: int,
+    ) -> None:
+        self._train = train
+        self._lengths = train.lengths()
+        self._negatives = TrainNegatives(train, n_items) if negatives else None
+        self._per_positive = negatives
+        self._recency = recency
+        self._seed = seed
+        self.size = min(train.n_users, max(1, round(share * train.n_users)))
+
+    def draw(self, round_number: int) -> Cohort:
+        """Return the cohort of a round: a uniform sample without replacement."""
+        rng = numpy_rng(self._seed, "round", round_number, "cohort")
+        users = self._sorted(
+            rng.choice(self._train.n_users, self.size, replace=False, shuffle=False)
+        )
+        return self._cohort(users, numpy_rng(self._seed, "round", round_number, "negatives"))
+
+    def each(self, users: Ints, *stream: str | int) -> Cohort:
+        """Return the given users as a cohort, each with negatives from a named stream of its own.
+
+        What a user draws does not depend on who else is asked for.
+        """
+        users = self._sorted(users)
+        return self._cohort(users, *(numpy_rng(self._seed, *stream, int(user)) for user in users))
+
+    def check(self) -> None:
+        """Raise `DataError` if negatives are to be drawn for a user who has every item."""
+        if self._negatives is not None:
+            self._negatives.check(np.arange(self._train.n_users))
+
+    def _sorted(self, users: Ints) -> Ints:
+        """Return users by ascending history length."""
+        ordered: Ints = users[np.lexsort((users, self._lengths[users]))]
+        return ordered
+
+    def _cohort(self, users: Ints, *rngs: np.random.Generator) -> Cohort:
+        items = take(self._train, users).items[:, None]
+        if self._negatives is not None:
+            drawn = self._negatives.sample(users, self._per_positive, *rngs)
+            items = np.concatenate([items, drawn], axis=1)
+        return Cohort(users, self._lengths[users], items, self._recency)

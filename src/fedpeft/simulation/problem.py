@@ -1,0 +1,213 @@
+"""What one client minimises, mapped over many: the loss, and the local phase.
+
+`fedpeft.client.local` is the same mathematics for one client, and the tests hold the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from fedpeft.backbones import Backbone
+from fedpeft.errors import ConfigError, RunError
+from fedpeft.losses import Loss
+from fedpeft.simulation.scoring import Contexts, Scoring, Tensors
+from fedpeft.training.config import TrainingConfig
+
+
+def no_user_vector(backbone: str) -> ConfigError:
+    """Return what is wrong with a loss over all items for a backbone of this name."""
+    return ConfigError(
+        "the loss sums over all items, which needs a score linear in the item vector; "
+        f"{backbone} has none: choose loss.kind softmax, bpr or bce"
+    )
+
+
+class LocalProblem(Scoring):
+    """One client's training problem, evaluated for a stack of C clients at once.
+
+    Parameters
+    ----------
+    backbone
+        The one-client module; its own parameter values are not used.
+    loss
+        The one-client loss.
+    training
+        Settings of the run.
+
+    Raises
+    ------
+    ConfigError
+        If the loss or an exact solve needs a linear score and the backbone has none.
+    """
+
+    def __init__(self, backbone: Backbone, loss: Loss, training: TrainingConfig) -> None:
+        if loss.unobserved_weight and backbone.user_vector is None:
+            raise no_user_vector(type(backbone).__name__)
+        if training.local == "solve" and not loss.least_squares:
+            raise ConfigError(
+                "training.local = 'solve' needs loss.kind = 'ials'; "
+                "use training.local = 'gradient' with other losses"
+            )
+        super().__init__(backbone)
+        self.loss = loss
+        self.training = training
+        self._map_loss = vmap(loss)
+        self.begin(0)
+
+    def begin(self, round_number: int) -> None:
+        """Prepare for a round, whose number every client learns with the payload."""
+        self.local_optimizer = self.training.local_optimizer_at(round_number)
+
+    def losses(
+        self, local: Tensors, scores: Tensor, weight: Tensor, squares: Tensor | None
+    ) -> Tensor:
+        """Return each client's loss, float (C,).
+
+        Parameters
+        ----------
+        scores
+            float (C, L, 1 + m): scores of train items and of the negatives drawn for each.
+        weight
+            float (C, L): importance of the train items, 0 for padding.
+        squares
+            float (C,): sum over all items of the squared score, where the loss needs it.
+        """
+        total: Tensor = self._map_loss(scores[..., 0], scores[..., 1:], weight)
+        if squares is not None:
+            total = total + self.loss.unobserved_weight / 2 * squares
+        if self.training.local_decay:
+            fitted = [local[name] for name in self.backbone.local]
+            penalty = sum(p.square().unsqueeze(-1).flatten(1).sum(-1) for p in fitted)
+            total = total + self.training.local_decay / 2 * penalty
+        return total
+
+    def squares(
+        self, local: Tensors, gram: Tensor | None, context: Contexts | None
+    ) -> Tensor | None:
+        """Return the sum over all items of squared scores, float (C,), from V^T V, float (k, k)."""
+        if gram is None:
+            return None
+        reader = self.reader(local, context)
+        return (reader @ gram * reader).sum(-1)
+
+    def fit_local(
+        self,
+        local: Tensors,
+        shared: Tensors,
+        vectors: Tensor,
+        weight: Tensor,
+        gram: Tensor | None,
+    ) -> Tensors:
+        """Return the local parameters fitted to the payload as received, the same for all.
+
+        Parameters
+        ----------
+        local, shared
+            As for `scores`, not stacked.
+        vectors
+            float (C, L, 1 + m, e): train items and the negatives drawn for each, after `encode`.
+        weight
+            float (C, L): importance of the train items, 0 for padding.
+        gram
+            float (k, k): V^T V over all items, where the loss needs it.
+        """
+        if self.training.local == "solve":
+            assert gram is not None  # guaranteed by the constructor's checks
+            positives = vectors[:, :, 0]
+            context = self.context(local, shared, positives, weight, stacked=False)
+            return local | {self._user_vector: self._solve(positives, weight, gram, context)}
+        if self.training.local_steps == 0:
+            return local
+        with torch.inference_mode(False):  # whoever scores may have switched gradients off
+            vectors, weight = _recordable(vectors), _recordable(weight)
+            kept = {name: _recordable(local[name]) for name in self.backbone.kept}
+            leaves = {n: local[n].clone().requires_grad_() for n in self.backbone.local}
+            optimizer = self.local_optimizer.build(leaves.values())
+            with torch.no_grad():  # not a function of what moves here
+                context = self.context(local, shared, vectors[:, :, 0], weight, stacked=False)
+            for _ in range(self.training.local_steps):
+                optimizer.zero_grad()
+                own = leaves | kept
+                scores = self.scores(own, shared, vectors, context, stacked=False)
+                scores = self.leave_out(scores, context)
+                losses = self.losses(own, scores, weight, self.squares(own, gram, context))
+                losses.sum().backward(inputs=list(leaves.values()))
+                optimizer.step()
+        return kept | {name: leaf.detach() for name, leaf in leaves.items()}
+
+    def step_local(self, leaves: Tensors, scale: Tensor) -> Tensors:
+        """Take one step on local parameters whose gradients are there.
+
+        Parameters
+        ----------
+        leaves
+            name -> float (C, ...).
+        scale
+            float (C,): what each client's loss was multiplied with before the gradients were taken.
+        """
+        if not leaves:
+            return {}
+        for leaf in leaves.values():
+            assert leaf.grad is not None  # local parameters enter the score
+            leaf.grad /= scale.view(-1, *[1] * (leaf.dim() - 1))
+        self.local_optimizer.build(leaves.values()).step()
+        return {name: leaf.detach() for name, leaf in leaves.items()}
+
+    def _solve(
+        self, vectors: Tensor, weight: Tensor, gram: Tensor, context: Contexts | None
+    ) -> Tensor:
+        """Solve (sum w v v^T + a0 V^T V + decay I) u = sum w v (Hu et al. 2008, eq. 4).
+
+        A context c scores without u already, and u fits what it leaves: on the right-hand side,
+        w v is counted 1 - c.v times and unobserved_weight V^T V c comes off.
+        """
+        weighted = vectors * weight.unsqueeze(-1)
+        identity = torch.eye(gram.shape[-1], device=gram.device)
+        ridge = self.loss.unobserved_weight * gram + self.training.local_decay * identity
+        system = ridge + weighted.transpose(1, 2) @ vectors
+        factor, failed = torch.linalg.cholesky_ex(system)
+        if failed.any():
+            if system.isfinite().all():
+                raise RunError(
+                    "a client's least-squares problem has no unique solution in float32; raise "
+                    f"training.local_decay, now {self.training.local_decay:g}, or, if item "
+                    "vectors grew too large, lower training.server_optimizer.lr"
+                )
+            return torch.full_like(weighted[:, 0], torch.nan)  # diverged: the loss will tell
+        right = weighted.sum(1)
+        if context is not None:
+            explained = torch.bmm(vectors, context.whole.unsqueeze(-1)).squeeze(-1) + context.change
+            right = right - torch.bmm(explained.unsqueeze(1), weighted).squeeze(1)
+            right = right - self.loss.unobserved_weight * context.whole @ gram
+        return torch.cholesky_solve(right.unsqueeze(-1), factor).squeeze(-1)
+
+    @property
+    def fits_local(self) -> bool:
+        """Whether local parameters are fitted before the payload moves."""
+        return self.training.local == "solve" or self.training.local_steps > 0
+
+
+def _recordable(tensor: Tensor) -> Tensor:
+    """Return a tensor that autograd may save: a copy where `tensor` was made in inference mode."""
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
+def weights(loss: Loss, lengths: Tensor) -> Tensor:
+    """Return the weight of clients with `lengths` train items in the average, float32."""
+    counts = lengths.float()
+    return counts if loss.weighting == "samples" else torch.ones_like(counts)
+
+
+def select(local: Mapping[str, Tensor], users: Tensor) -> Tensors:
+    """Return the rows of `users` from stacked local parameters."""
+    return {name: tensor[users] for name, tensor in local.items()}
+
+
+def store(local: Mapping[str, Tensor], users: Tensor, fitted: Mapping[str, Tensor]) -> None:
+    """Write the rows of `users` back, in place."""
+    for name, tensor in fitted.items():
+        local[name][users] = tensor
