@@ -10,7 +10,7 @@ from fedpeft.adapters import ItemEmbedding
 from fedpeft.data.dataset import Histories
 from fedpeft.graph.expansion import Expansion
 from fedpeft.seeding import numpy_rng
-from fedpeft.simulation.scoring import Tensors
+from fedpeft.tensors import Tensors
 from fedpeft.transforms import UpdateTransform
 
 

@@ -20,7 +20,7 @@ from fedpeft.adapters import ItemEmbedding
 from fedpeft.errors import ArtifactError
 from fedpeft.memory import in_cache
 from fedpeft.seeding import torch_rng
-from fedpeft.simulation.scoring import Tensors
+from fedpeft.tensors import Tensors
 from fedpeft.transforms import UpdateTransform
 
 Shapes = Mapping[str, torch.Size]

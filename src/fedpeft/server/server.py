@@ -14,9 +14,9 @@ from fedpeft.errors import ConfigError
 from fedpeft.protocol.encodings import CODECS, Blocks, Codec, ErrorFeedback
 from fedpeft.protocol.traffic import Ledger, Prices
 from fedpeft.seeding import sequence, torch_rng
-from fedpeft.simulation.scoring import Tensors
 from fedpeft.simulation.sequential import payload_of
 from fedpeft.simulation.update import Update
+from fedpeft.tensors import Tensors
 from fedpeft.training.config import Event, Phase, TrainingConfig
 
 Codes = Callable[[int, int], torch.Tensor]

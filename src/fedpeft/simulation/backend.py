@@ -10,10 +10,10 @@ from fedpeft.errors import ConfigError
 from fedpeft.simulation.cohort import Cohort
 from fedpeft.simulation.fused import run_shared
 from fedpeft.simulation.problem import LocalProblem
-from fedpeft.simulation.scoring import Tensors
 from fedpeft.simulation.sequential import run_loop
 from fedpeft.simulation.update import Update, on_mean
 from fedpeft.simulation.vmap import run_stacked
+from fedpeft.tensors import Tensors
 from fedpeft.training.config import TrainingConfig
 from fedpeft.transforms import UpdateTransform
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from fedpeft.adapters import ItemEmbedding, check_tensors
 from fedpeft.errors import ArtifactError
 from fedpeft.files import fingerprint, read_metadata, read_tensors, write_tensors
-from fedpeft.simulation.scoring import Tensors
 from fedpeft.simulation.simulation import Simulation
+from fedpeft.tensors import Tensors
 
 SCHEMA = 2
 _OPTIONAL = ("server.", "broadcast.")

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from fedpeft.simulation.cohort import Cohort
 from fedpeft.simulation.problem import LocalProblem, select, store, weights
-from fedpeft.simulation.scoring import Tensors
 from fedpeft.simulation.update import Update
+from fedpeft.tensors import Tensors
 
 
 def run_shared(problem: LocalProblem, local: Tensors, cohort: Cohort) -> Update:

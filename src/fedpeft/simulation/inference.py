@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from fedpeft.memory import at_once
 from fedpeft.simulation.cohort import Cohort, CohortSampler
 from fedpeft.simulation.problem import LocalProblem, select, store
-from fedpeft.simulation.scoring import Tensors
 from fedpeft.simulation.vmap import personal_scores
+from fedpeft.tensors import Tensors
 
 
 class Inference:

@@ -14,7 +14,8 @@ from torch.func import vmap
 from fedpeft.backbones import Backbone
 from fedpeft.errors import ConfigError, RunError
 from fedpeft.losses import Loss
-from fedpeft.simulation.scoring import Contexts, Scoring, Tensors
+from fedpeft.simulation.scoring import Contexts, Scoring
+from fedpeft.tensors import Tensors
 from fedpeft.training.config import TrainingConfig
 
 

@@ -15,8 +15,7 @@ from torch.nn import functional as F
 
 from fedpeft.backbones import Backbone, HistoryBackbone
 from fedpeft.memory import at_once, in_cache
-
-Tensors = dict[str, Tensor]
+from fedpeft.tensors import Tensors
 
 
 class _Encode(nn.Module):

@@ -11,8 +11,8 @@ from torch import Tensor
 from fedpeft.backbones import Backbone, HistoryBackbone
 from fedpeft.simulation.cohort import Cohort
 from fedpeft.simulation.problem import LocalProblem, weights
-from fedpeft.simulation.scoring import Tensors
 from fedpeft.simulation.update import Update, on_user
+from fedpeft.tensors import Tensors
 from fedpeft.transforms import UpdateTransform
 
 

@@ -26,7 +26,7 @@ from fedpeft.simulation.backend import Backend, choose, run_round
 from fedpeft.simulation.cohort import CohortSampler
 from fedpeft.simulation.inference import Inference
 from fedpeft.simulation.problem import LocalProblem
-from fedpeft.simulation.scoring import Tensors
+from fedpeft.tensors import Tensors
 from fedpeft.training.config import TrainingConfig
 from fedpeft.transforms import TransformContext, UpdateTransform
 from fedpeft.transforms import build as build_transforms

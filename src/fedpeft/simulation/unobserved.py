@@ -22,7 +22,7 @@ from fedpeft.adapters import ItemEmbedding
 from fedpeft.memory import at_once
 from fedpeft.simulation.cohort import Bucket, Cohort, stacked_rows
 from fedpeft.simulation.problem import LocalProblem, select
-from fedpeft.simulation.scoring import Tensors
+from fedpeft.tensors import Tensors
 
 
 def applies(problem: LocalProblem) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fedpeft.simulation.scoring import Tensors
+from fedpeft.tensors import Tensors
 from fedpeft.transforms import UpdateTransform
 
 

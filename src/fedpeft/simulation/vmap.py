@@ -19,9 +19,10 @@ from fedpeft.memory import at_once
 from fedpeft.simulation import unobserved
 from fedpeft.simulation.cohort import Bucket, Cohort, stacked_rows
 from fedpeft.simulation.problem import LocalProblem, select, store, weights
-from fedpeft.simulation.scoring import Contexts, Tensors
+from fedpeft.simulation.scoring import Contexts
 from fedpeft.simulation.unobserved import Stepped
 from fedpeft.simulation.update import Update, on_user
+from fedpeft.tensors import Tensors
 from fedpeft.transforms import UpdateTransform
 
 

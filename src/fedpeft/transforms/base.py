@@ -15,7 +15,7 @@ from fedpeft.errors import ConfigError
 from fedpeft.registry import Registry
 
 if TYPE_CHECKING:  # it imports the settings, which name transforms
-    from fedpeft.simulation.scoring import Tensors
+    from fedpeft.tensors import Tensors
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from fedpeft.config import ConfigModel
 from fedpeft.transforms import TransformContext, UpdateTransform, transforms
 
 if TYPE_CHECKING:
-    from fedpeft.simulation.scoring import Tensors
+    from fedpeft.tensors import Tensors
 
 
 class ClipConfig(ConfigModel):
