@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 import fedpeft
 from fedpeft.backbones import BackboneConfig, backbones
+from fedpeft.streams import FirstDraws
 
 
 class TasteConfig(BackboneConfig):
@@ -29,9 +30,8 @@ class Taste(fedpeft.Backbone):
     def score(self, vectors: Tensor) -> Tensor:
         return vectors @ (self.user + self.taste)
 
-    def initial_local(self, clients: int, rng: torch.Generator) -> dict[str, Tensor]:
-        vectors = torch.randn(clients, len(self.user), generator=rng)
-        return {"user": vectors * self.config.init_std}
+    def initial_local(self, draws: FirstDraws) -> dict[str, Tensor]:
+        return {"user": draws.normal("user", len(self.user)) * self.config.init_std}
 
 
 backbones.register("taste", config=TasteConfig, build=Taste)

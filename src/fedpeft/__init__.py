@@ -11,7 +11,7 @@ The same as the command line in about ten lines::
         simulation.step()
     scorer = simulation.scorer(data.split.before("test"))
     report = fedpeft.evaluate(scorer, data.split, "test")
-    print(report.sampled["ndcg@10"], simulation.ledger.bytes_per_client)
+    print(report.sampled["ndcg@10"], simulation.traffic.bytes_per_client)
 
 An embedding-based model that was written without it gets a small payload in one line::
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fedpeft.adapters import ItemEmbedding
 from fedpeft.backbones import Backbone, BackboneConfig, backbones
+from fedpeft.streams import FirstDraws
 from fedpeft.testing import BackboneContract
 
 
@@ -29,11 +30,10 @@ class Tilted(Backbone):
     def score(self, vectors: Tensor) -> Tensor:
         return torch.tanh(self.slope * (vectors @ (self.user + self.taste)) + self.bias)
 
-    def initial_local(self, clients: int, rng: torch.Generator) -> dict[str, Tensor]:
-        width = self.taste.numel()
+    def initial_local(self, draws: FirstDraws) -> dict[str, Tensor]:
         return {
-            "user": torch.randn(clients, width, generator=rng) * 0.1,
-            "bias": torch.randn(clients, generator=rng) * 0.1,
+            "user": draws.normal("user", self.taste.numel()) * 0.1,
+            "bias": draws.normal("bias") * 0.1,
         }
 
 

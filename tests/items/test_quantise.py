@@ -10,7 +10,8 @@ from torch import Tensor
 
 from fedpeft.errors import InputError
 from fedpeft.items import residual_kmeans
-from fedpeft.items.quantise import coded_bytes, nearest_entry, revive
+from fedpeft.items.coded import coded_bytes
+from fedpeft.items.quantise import nearest_entry, revive
 
 
 def rebuild(codes: Tensor, books: Tensor) -> Tensor:
@@ -153,5 +154,5 @@ def test_bad_input_is_refused(vectors: Tensor, counts: tuple[int, int, int], wor
 
 def test_bytes_of_a_coded_table_by_hand() -> None:
     """18 bits of codes, and two codebooks of five rows of two float32 values."""
-    assert coded_bytes(items=3, dim=2, levels=2, codes=5) == 3 + 80
-    assert coded_bytes(items=1_000_000, dim=32, levels=4, codes=256) == 4_000_000 + 131_072
+    assert coded_bytes(items=3, dim=2, levels=2, codes=5) == 5 + 3 + 80
+    assert coded_bytes(items=1_000_000, dim=32, levels=4, codes=256) == 5 + 4_000_000 + 131_072

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fedpeft.adapters.subspace import pack, packed_size, unpack
 from fedpeft.config import ConfigModel
 from fedpeft.errors import ArtifactError, InputError
 from fedpeft.files import fingerprint
@@ -40,6 +41,14 @@ class AdapterConfig(ConfigModel):
     def refreshes(self) -> bool:
         """Return whether a refresh has a point: whether it opens another subspace."""
         return True
+
+    def pack_subspace(self, frozen: Mapping[str, Tensor]) -> bytes:
+        """Return the frozen tensors of a subspace as a client downloads them."""
+        return pack(frozen)
+
+    def unpack_subspace(self, data: bytes, n_items: int) -> dict[str, Tensor]:
+        """Undo `pack_subspace`; raises `ArtifactError` for bytes that cannot have come from it."""
+        return unpack(data)
 
     def label(self) -> str:
         """Return what tables and plots call an adapter of these settings, without the mode."""
@@ -205,10 +214,31 @@ class ItemEmbedding(nn.Module, ABC):
         return {name: t.detach().clone() for name, t in self.named_buffers() if name != "base"}
 
     @torch.no_grad()
-    def merge(self) -> Tensor:
-        """Return the full item table this adapter stands for, float32 of shape (n, k)."""
+    def load_frozen(self, frozen: Mapping[str, Tensor]) -> None:
+        """Overwrite the frozen tensors that define the subspace.
+
+        Raises
+        ------
+        ArtifactError
+            If a tensor is missing, unknown, of another shape, or not finite.
+        """
+        own = {name: tensor for name, tensor in self.named_buffers() if name != "base"}
+        check_tensors(frozen, {name: tensor.shape for name, tensor in own.items()}, self.kind)
+        for name, tensor in own.items():
+            tensor.copy_(frozen[name])
+
+    @torch.no_grad()
+    def merge(self, payload: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Return the full item table that a payload (our own by default) stands for.
+
+        Returns
+        -------
+        Tensor
+            float32 of shape (n, k).
+        """
+        tensors = dict(self.named_parameters()) if payload is None else payload
         ids = torch.arange(self.num_embeddings, device=self.device)
-        return torch.cat([self(chunk).float() for chunk in torch.split(ids, 1 << 18)])
+        return torch.cat([self.embed(tensors, part).float() for part in torch.split(ids, 1 << 18)])
 
     @property
     def weight(self) -> Tensor:
@@ -243,7 +273,7 @@ class ItemEmbedding(nn.Module, ABC):
     @property
     def subspace_bytes(self) -> int:
         """Bytes of codes or seeds a client downloads whenever the subspace is new."""
-        return 0
+        return packed_size({name: t for name, t in self.named_buffers() if name != "base"})
 
     @property
     def base_fingerprint(self) -> str:

@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fedpeft.adapters.base import AdapterConfig, ItemContext, ItemEmbedding, adapters
+from fedpeft.errors import ArtifactError
 from fedpeft.seeding import torch_rng
 
 PRIME = 2**31 - 1  # Mersenne; a * id + b stays below 2**63 for ids below 2**31
@@ -34,6 +35,13 @@ class HashConfig(AdapterConfig):
     @property
     def linear(self) -> bool:
         return self.pooling == "mean"
+
+    def unpack_subspace(self, data: bytes, n_items: int) -> dict[str, Tensor]:
+        found = super().unpack_subspace(data, n_items)
+        given = found.get("coefficients")
+        if given is None or not bool(((given >= 0) & (given < PRIME)).all()):
+            raise ArtifactError(f"hash coefficients must be there, from 0 to {PRIME - 1}")
+        return found
 
     def label(self) -> str:
         pooling = "-SENet" if self.pooling == "senet" else ""
@@ -86,10 +94,6 @@ class HashTable(ItemEmbedding):
         else:
             pooled = found.mean(-2)
         return pooled if base is None else base + pooled
-
-    @property
-    def subspace_bytes(self) -> int:
-        return 8 * self.coefficients.numel()
 
     def distinct_fraction(self) -> float:
         """Return the share of items whose set of rows no other item has, in [0, 1]."""

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedpeft.adapters.base import AdapterConfig, ItemContext, ItemEmbedding, adapters
-from fedpeft.errors import ConfigError
+from fedpeft.errors import ArtifactError, ConfigError
 from fedpeft.items import residual_kmeans
+from fedpeft.packing import pack_bits, unpack_bits
 from fedpeft.seeding import torch_rng
 
 
@@ -37,6 +38,24 @@ class RQConfig(AdapterConfig):
     @property
     def refreshes(self) -> bool:
         return self.source == "table"  # an item's text stays, and so do its codes
+
+    @property
+    def bits(self) -> int:
+        """Bits that one code takes on the network."""
+        return ceil(log2(self.codes))
+
+    def pack_subspace(self, frozen: Mapping[str, Tensor]) -> bytes:
+        return pack_bits(frozen["codes"].cpu() - self.offsets(), self.bits)
+
+    def unpack_subspace(self, data: bytes, n_items: int) -> dict[str, Tensor]:
+        codes = unpack_bits(data, self.bits, n_items * self.levels).view(n_items, self.levels)
+        if codes.numel() and int(codes.max()) >= self.codes:
+            raise ArtifactError(f"a code must be below {self.codes}, got {int(codes.max())}")
+        return {"codes": codes + self.offsets()}
+
+    def offsets(self) -> Tensor:
+        """Return where each level's codebook begins among the stacked ones, int64 (l,)."""
+        return torch.arange(self.levels) * self.codes
 
     def label(self) -> str:
         return f"RQ {self.codes} x {self.levels}"
@@ -75,8 +94,7 @@ class RQTable(ItemEmbedding):
 
     @property
     def subspace_bytes(self) -> int:
-        bits = ceil(log2(self.config.codes)) * self.codes.numel()
-        return ceil(bits / 8)
+        return ceil(self.config.bits * self.codes.numel() / 8)
 
 
 def _codes(config: RQConfig, context: ItemContext) -> Tensor:
@@ -99,7 +117,7 @@ def _codes(config: RQConfig, context: ItemContext) -> Tensor:
         raise ConfigError(
             "adapter.source = 'text' needs item text; give the items text or use 'table'"
         )
-    return codes + torch.arange(config.levels, device=codes.device) * config.codes
+    return codes.cpu() + config.offsets()
 
 
 adapters.register("rq", config=RQConfig, build=RQTable)

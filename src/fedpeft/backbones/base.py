@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fedpeft.adapters import ItemEmbedding
 from fedpeft.config import ConfigModel
 from fedpeft.registry import Registry
+from fedpeft.streams import FirstDraws
 
 
 class Backbone(nn.Module, ABC):
@@ -72,8 +73,12 @@ class Backbone(nn.Module, ABC):
         return scores
 
     @abstractmethod
-    def initial_local(self, clients: int, rng: torch.Generator) -> dict[str, Tensor]:
-        """Return fresh local parameters of many clients, name -> float (clients, ...)."""
+    def initial_local(self, draws: FirstDraws) -> dict[str, Tensor]:
+        """Return fresh local parameters of many clients, name -> float (clients, ...).
+
+        A client's values come from its own stream (`draws.normal`), or are the same for all
+        (`draws.common`), so that a device can draw its own.
+        """
 
     def initial_shared(self, rng: torch.Generator) -> dict[str, Tensor]:
         """Return what the shared parameters start from, by name; those left out stay as built."""

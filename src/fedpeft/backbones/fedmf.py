@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fedpeft.adapters import ItemEmbedding
 from fedpeft.backbones.base import Backbone, BackboneConfig, backbones
+from fedpeft.streams import FirstDraws
 
 
 class FedMFConfig(BackboneConfig):
@@ -31,9 +32,8 @@ class FedMF(Backbone):
     def score(self, vectors: Tensor) -> Tensor:
         return vectors @ self.user
 
-    def initial_local(self, clients: int, rng: torch.Generator) -> dict[str, Tensor]:
-        std = self.config.init_std
-        return {"user": torch.randn(clients, len(self.user), generator=rng) * std}
+    def initial_local(self, draws: FirstDraws) -> dict[str, Tensor]:
+        return {"user": draws.normal("user", len(self.user)) * self.config.init_std}
 
 
 backbones.register("fedmf", config=FedMFConfig, build=FedMF)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from fedpeft.adapters import ItemEmbedding
 from fedpeft.backbones.base import Backbone, BackboneConfig, Width, backbones
 from fedpeft.backbones.mlp import MLP
+from fedpeft.streams import FirstDraws
 
 
 class FedNCFConfig(BackboneConfig):
@@ -64,9 +65,8 @@ class FedNCF(Backbone):
     def activations(self) -> int:
         return super().activations + 2 * sum(self.config.hidden)  # before and after each ReLU
 
-    def initial_local(self, clients: int, rng: torch.Generator) -> dict[str, Tensor]:
-        std = self.config.init_std
-        return {"user": torch.randn(clients, len(self.user), generator=rng) * std}
+    def initial_local(self, draws: FirstDraws) -> dict[str, Tensor]:
+        return {"user": draws.normal("user", len(self.user)) * self.config.init_std}
 
     def initial_shared(self, rng: torch.Generator) -> dict[str, Tensor]:
         return {f"mlp.{name}": tensor for name, tensor in self.mlp.draw(rng).items()}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fedpeft.adapters import ItemEmbedding
 from fedpeft.backbones.base import BackboneConfig, backbones
 from fedpeft.backbones.history import Context, ExpansionConfig, HistoryBackbone
+from fedpeft.streams import FirstDraws
 
 
 class FedPerGNNConfig(BackboneConfig):
@@ -68,9 +69,8 @@ class FedPerGNN(HistoryBackbone):
             torch.where(left > _NONE, a * (total - weighted) / left.clamp(min=_NONE), 0.0) + near,
         )
 
-    def initial_local(self, clients: int, rng: torch.Generator) -> dict[str, Tensor]:
-        std = self.config.init_std
-        return {"user": torch.randn(clients, len(self.user), generator=rng) * std}
+    def initial_local(self, draws: FirstDraws) -> dict[str, Tensor]:
+        return {"user": draws.normal("user", len(self.user)) * self.config.init_std}
 
 
 _NONE = 1e-6

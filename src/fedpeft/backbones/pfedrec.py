@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from fedpeft.adapters import ItemEmbedding
 from fedpeft.backbones.base import Backbone, BackboneConfig, Width, backbones
 from fedpeft.backbones.mlp import MLP
+from fedpeft.streams import FirstDraws
 
 
 class PFedRecConfig(BackboneConfig):
@@ -54,10 +54,10 @@ class PFedRec(Backbone):
     def activations(self) -> int:
         return super().activations + 2 * sum(self.config.hidden)  # before and after each ReLU
 
-    def initial_local(self, clients: int, rng: torch.Generator) -> dict[str, Tensor]:
-        drawn = self.mlp.draw(rng)
+    def initial_local(self, draws: FirstDraws) -> dict[str, Tensor]:
         return {
-            f"mlp.{name}": t.expand(clients, *t.shape).contiguous() for name, t in drawn.items()
+            f"mlp.{name}": tensor.expand(draws.clients, *tensor.shape).contiguous()
+            for name, tensor in self.mlp.draw(draws.common).items()
         }
 
 

@@ -80,7 +80,7 @@ class LineWatcher:
         rate = (round_number - self._first) / (time.perf_counter() - self._began)
         self.stage(
             f"round {round_number}/{rounds}  {describe_report(report)}  "
-            f"{self._simulation.ledger.bytes_per_client / 1e6:.2f} MB/client  "
+            f"{self._simulation.traffic.bytes_per_client / 1e6:.2f} MB/client  "
             f"{rate:.1f} rounds/s  {(rounds - round_number) / rate:.0f} s left"
         )
 
@@ -133,11 +133,10 @@ class BarWatcher:
 
 def describe_start(simulation: Simulation) -> str:
     """Return a line on how training runs."""
-    server = simulation.server
     where = f"from round {simulation.round} " if simulation.round else ""
     return (
-        f"training {where}on {server.item.device} with the {simulation.backend} backend, "
-        f"{simulation.sampler.size:,} of {simulation.ledger.n_clients:,} clients a round"
+        f"training {where}on {simulation.replica.device} with the {simulation.backend} backend, "
+        f"{simulation.sampler.size:,} of {simulation.traffic.n_clients:,} clients a round"
     )
 
 

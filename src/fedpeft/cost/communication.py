@@ -1,10 +1,11 @@
-"""Bytes that cross the network: the encoder is asked for sizes, the ledger for their sum."""
+"""Bytes that cross the network: message sizes, added up over the rounds of a run."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -12,11 +13,10 @@ from fedpeft.backbones import Backbone
 from fedpeft.cost.strategy import Scale, Strategy, shapes_only
 from fedpeft.data.dataset import Histories, Ints
 from fedpeft.data.recency import RecencyConfig
-from fedpeft.protocol.encodings import CODECS
-from fedpeft.protocol.traffic import Ledger, Prices
-from fedpeft.server.server import price
+from fedpeft.server.catch_up import catch_up_bytes
+from fedpeft.server.sizes import MessageSizes, message_sizes
 from fedpeft.simulation.cohort import CohortSampler
-from fedpeft.training.config import Phase, TrainingConfig
+from fedpeft.training.config import EncodingName, Phase, TrainingConfig
 
 AS_SET = "as set"
 """Names the strategy's own setting among encodings: either direction as its training has it."""
@@ -42,8 +42,8 @@ class Communication:
     warmup_upload_round, warmup_download_round
         One payload of the warm-up, where there is one.
     base, subspace
-        One-off download: the table the adapt phase begins with; codes or hash seeds.
-    upload, download, warmup, one_off, catch_up, total
+        Initial download: the table the adapt phase begins with; codes or hash seeds.
+    upload, download, warmup, initial_download, resync, total
         Over the whole run, mean over all clients.  Upload and download are payloads alone, those
         of the warm-up among them; `warmup` is the warm-up's part of both.
     """
@@ -60,8 +60,8 @@ class Communication:
     upload: float
     download: float
     warmup: float
-    one_off: float
-    catch_up: float
+    initial_download: float
+    resync: float
     total: float
 
 
@@ -82,7 +82,7 @@ def cohorts(rounds: int, share: float, scale: Scale) -> list[Ints]:
         recency=RecencyConfig(),
         seed=scale.seed,
     )
-    return [sampler.draw(number).users for number in range(rounds)]
+    return [sampler.rows(number) for number in range(rounds)]
 
 
 def communication(
@@ -102,17 +102,17 @@ def communication(
     The graph expansion of `fedpergnn` is not included: it depends on the histories, and is the same
     for all strategies.
     """
+    ways = {encoding: _ways(strategy.training, encoding) for encoding in encodings}
     with shapes_only():
         modules: dict[Phase, Backbone] = {"adapt": strategy.sketch(scale)}
         if strategy.training.warmup_rounds:
             modules["warmup"] = strategy.sketch(scale, warmup=True)
-        ways = {encoding: _ways(strategy.training, encoding) for encoding in encodings}
-        prices = {
+        sizes = {
             encoding: {
-                phase: price(CODECS[up](), CODECS[down](), module)
+                phase: message_sizes(strategy.task(scale, *found), module)
                 for phase, module in modules.items()
             }
-            for encoding, (up, down) in ways.items()
+            for encoding, found in ways.items()
         }
     clients = stand_ins(strategy.training.cohort, scale)
     return tuple(
@@ -121,23 +121,29 @@ def communication(
             ways[encoding],
             found,
             account(strategy.training, found, drawn, clients, strategy.base_bytes(scale)),
+            clients,
         )
-        for encoding, found in prices.items()
+        for encoding, found in sizes.items()
     )
 
 
-def _ways(training: TrainingConfig, encoding: str) -> tuple[str, str]:
+def _ways(training: TrainingConfig, encoding: str) -> tuple[EncodingName, EncodingName]:
     """Return the encodings of uploads and downloads."""
     if encoding == AS_SET:
         return training.encoding, training.broadcast_encoding
-    return encoding, encoding
+    name = cast(EncodingName, encoding)
+    return name, name
 
 
 def _summarised(
-    encoding: str, ways: tuple[str, str], prices: Mapping[Phase, Prices], ledger: Ledger
+    encoding: str,
+    ways: tuple[str, str],
+    sizes: Mapping[Phase, MessageSizes],
+    spent: Account,
+    clients: int,
 ) -> Communication:
-    adapt, warmup, clients = prices["adapt"], prices.get("warmup"), ledger.n_clients
-    found = ledger.summary(adapt)
+    adapt, warmup = sizes["adapt"], sizes.get("warmup")
+    assert adapt.upload is not None  # strategies are compared with dense uploads
     return Communication(
         encoding=encoding,
         upload_encoding=ways[0],
@@ -146,36 +152,69 @@ def _summarised(
         download_round=adapt.download,
         warmup_upload_round=warmup.upload if warmup else None,
         warmup_download_round=warmup.download if warmup else None,
-        base=sum(ledger.bases[:1]),
+        base=spent.base,
         subspace=adapt.subspace,
-        upload=ledger.totals.upload / clients,
-        download=ledger.totals.download / clients,
-        warmup=found["warmup_per_client"],
-        one_off=ledger.totals.one_off / clients,
-        catch_up=found["catch_up_per_client"],
-        total=found["total_per_client_mean"],
+        upload=spent.upload / clients,
+        download=spent.download / clients,
+        warmup=spent.warmup / clients,
+        initial_download=spent.initial_download / clients,
+        resync=spent.resync / clients,
+        total=(spent.upload + spent.download + spent.initial_download + spent.resync) / clients,
     )
+
+
+@dataclass
+class Account:
+    """Bytes of a whole run over all clients, and of the first base of its adapt phase."""
+
+    base: int = 0
+    upload: int = 0
+    download: int = 0
+    warmup: int = 0
+    initial_download: int = 0
+    resync: int = 0
 
 
 def account(
     training: TrainingConfig,
-    prices: Mapping[Phase, Prices],
+    sizes: Mapping[Phase, MessageSizes],
     drawn: Sequence[Ints],
     clients: int,
-    base_bytes: int | None = None,
-) -> Ledger:
-    """Return the ledger after a whole run at these prices."""
-    ledger = Ledger(clients)
+    coded: int | None = None,
+) -> Account:
+    """Return what a whole run sends.
+
+    Parameters
+    ----------
+    coded
+        Bytes of the pretrained base where codes stand for its rows.
+    """
+    adapt, spent = sizes["adapt"], Account()
     phase: Phase = "warmup" if training.warmup_rounds else "adapt"
-    if phase == "adapt":
-        ledger.open_version(prices[phase].first(base_bytes), None)
-    for number, users in enumerate(drawn):
+    if phase == "warmup":
+        first, spent.base = adapt.encoded_snapshot, adapt.encoded_base
+    elif coded is not None and adapt.base:
+        first, spent.base = adapt.coded_snapshot(coded), coded
+    else:
+        first, spent.base = adapt.snapshot if adapt.base + adapt.subspace else 0, adapt.base
+    steps: list[int] = []
+    held = np.full(clients, -1, np.int64)
+    for number, rows in enumerate(drawn):
         event = training.event_at(number)
         if event == "warmup_end":
             phase = "adapt"
         elif event == "refresh":
-            ledger.close_version(prices[phase])
-        if event:
-            ledger.open_version(prices[phase], event)
-        ledger.charge(number, phase, users, prices[phase], event)
-    return ledger
+            steps.append(adapt.step)
+        own = sizes[phase]
+        assert own.upload is not None
+        spent.upload += own.upload * len(rows)
+        spent.download += own.download * len(rows)
+        if phase == "warmup":
+            spent.warmup += (own.upload + own.download) * len(rows)
+            continue
+        current = adapt.snapshot if steps else first
+        joining, behind = catch_up_bytes(held[rows], first, steps, current)
+        spent.initial_download += int(joining.sum())
+        spent.resync += int(behind.sum())
+        held[rows] = len(steps)
+    return spent

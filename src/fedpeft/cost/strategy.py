@@ -15,9 +15,11 @@ from fedpeft.adapters.rq import RQConfig
 from fedpeft.backbones import Backbone
 from fedpeft.errors import ConfigError, FedpeftError
 from fedpeft.items import BaseCodesConfig
-from fedpeft.items.quantise import coded_bytes
+from fedpeft.items.coded import coded_bytes
+from fedpeft.losses import losses
 from fedpeft.seeding import torch_rng
-from fedpeft.training import TrainingConfig
+from fedpeft.training import EncodingName, TrainingConfig
+from fedpeft.training.task import Task
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,20 @@ class Strategy:
         if self.base_codes is None:
             return None
         return coded_bytes(scale.items, scale.dim, self.base_codes.levels, self.base_codes.codes)
+
+    def task(self, scale: Scale, upload: EncodingName, download: EncodingName) -> Task:
+        """Return what a run of this strategy would agree on, with these encodings."""
+        ways = {"encoding": upload, "download_encoding": download}
+        return Task(
+            self.make_backbone,
+            losses.get("bpr").build(losses.get("bpr").config()),  # sizes depend on no loss
+            self.kind,
+            self.adapter,
+            self.training.model_copy(update=ways),
+            scale.items,
+            scale.dim,
+            scale.seed,
+        )
 
     def build(
         self, base: Tensor, seed: int, *, warmup: bool = False, derive: bool = False

@@ -111,7 +111,7 @@ def _sent(found: Sequence[Cost]) -> list[Row]:
         ("up, warm-up round", first(lambda sent: _or_none(sent.warmup_upload_round))),
         ("down, warm-up round", first(lambda sent: _or_none(sent.warmup_download_round))),
         ("one-off", first(lambda sent: amount(sent.base + sent.subspace))),
-        ("catch-up, run", first(lambda sent: amount(sent.catch_up))),
+        ("resync, run", first(lambda sent: amount(sent.resync))),
         *((f"run, {name}", _total(name)) for name in encodings),
         ("run, % of full", share(encodings[0])),
         *([("% of full as int8", share("int8"))] if "int8" in encodings else []),

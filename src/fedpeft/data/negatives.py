@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from fedpeft.data.dataset import Histories, Ints
 from fedpeft.data.ragged import Complement, row_of, sort_rows, take
 from fedpeft.errors import DataError
+from fedpeft.streams import ClientStream
 
 _CELLS_PER_DRAW = 256  # a larger table costs more to clear than binary searches cost (measured)
 
@@ -48,19 +47,21 @@ class TrainNegatives:
                 "drop the user or use a larger catalogue"
             )
 
-    def sample(self, users: Ints, per_positive: int, *rngs: np.random.Generator) -> Ints:
+    def sample(
+        self, users: Ints, per_positive: int, stream: ClientStream, ids: Ints | None = None
+    ) -> Ints:
         """Draw `per_positive` negatives for every train positive of `users`.
 
         Parameters
         ----------
         users
-            int64 of shape (cohort,).
+            int64 of shape (cohort,): rows of the histories.
         per_positive
             Negatives per positive, at least 1.
-        rngs
-            One stream for all, such as a round's, or one for each user, which makes the draws of a
-            user the same whoever else is asked for.  A call consumes them in the same way whatever
-            the lookup.
+        stream
+            What a client draws depends on its own id alone, not on who else is asked for.
+        ids
+            int64 of shape (cohort,): what the clients are called in `stream`; None: as `users`.
 
         Returns
         -------
@@ -74,20 +75,17 @@ class TrainNegatives:
         """
         self.check(users)
         rows = take(self._train, users)
-        lengths = rows.lengths()
-        row = np.repeat(row_of(lengths), per_positive)
-        ends = np.cumsum(per_positive * lengths) if len(rngs) == len(users) else [len(row)]
-        sizes = np.diff(ends, prepend=0)
-        drawn = _joined(
-            [rng.integers(0, self._n, size=n) for rng, n in zip(rngs, sizes, strict=True)]
-        )
+        draws = per_positive * rows.lengths()
+        row = row_of(draws)
+        who = (users if ids is None else ids)[row]
+        place = np.arange(len(row)) - (np.cumsum(draws) - draws)[row]
+        drawn = stream.below(who, 2 * place, self._n)
         hits = np.flatnonzero(self._holds(rows, row, drawn))
         if len(hits):  # uniform given a miss; a hit is replaced by an exact draw, so no third try
             missing = Complement(rows, self._n)
-            hit_rows = row[hits]
-            left = np.split(missing.sizes[hit_rows], np.searchsorted(hits, ends[:-1]))
-            replaced = [rng.integers(0, each) for rng, each in zip(rngs, left, strict=True)]
-            drawn[hits] = missing.at(hit_rows, _joined(replaced))
+            left = missing.sizes[row[hits]]
+            rank = stream.below(who[hits], 2 * place[hits] + 1, left)
+            drawn[hits] = missing.at(row[hits], rank)
         return drawn.reshape(-1, per_positive)
 
     def _holds(self, rows: Histories, row: Ints, item: Ints) -> NDArray[np.bool_]:
@@ -104,8 +102,3 @@ class TrainNegatives:
             closed = np.append(owned, np.iinfo(np.int64).max)  # every search ends on a key
             found = closed[np.searchsorted(closed, asked)] == asked
         return found
-
-
-def _joined(parts: Sequence[Ints]) -> Ints:
-    """Return the parts as one array, of which there may be none."""
-    return np.concatenate([np.empty(0, np.int64), *parts])

@@ -84,5 +84,5 @@ def build(
         config.training,
         options or RunOptions(seed=config.seed),
         semantic_codes=codes_of_text,
-        base_bytes=items.base_bytes,
+        coded=items.coded,
     )

@@ -18,8 +18,8 @@ from fedpeft.experiment.recipes import Recipe, adapter_defaults, recipe_defaults
 from fedpeft.items import ItemsConfig
 from fedpeft.losses import losses
 from fedpeft.registry import Registry
-from fedpeft.simulation import no_user_vector
 from fedpeft.training import TrainingConfig
+from fedpeft.training.task import no_user_vector
 
 
 class EvaluationConfig(SplitConfig):

@@ -183,7 +183,7 @@ def _carry_on(
                     "metrics.jsonl",
                     {
                         "round": simulation.round,
-                        "phase": simulation.server.phase,
+                        "phase": simulation.state.phase,
                         "validation": {"sampled": report.sampled, "full": report.full},
                         "train_loss": result.loss,
                         "bytes_per_client": result.entry.bytes_per_client,
@@ -213,7 +213,7 @@ def _watch(simulation: Simulation, split: Split) -> Report:
     network's, and they would take as long as the training (ml-1m: 22 million).
     """
     scorer = simulation.scorer(split.before("validation"))
-    if simulation.server.backbone.user_vector is None:
+    if simulation.replica.backbone.user_vector is None:
         return evaluate_sampled(scorer.listed, split)
     return evaluate(scorer, split)
 
@@ -267,7 +267,7 @@ def _result(
         "metrics": {part: report_of(found, split, part).to_dict() for part, found in ranks.items()},
         "floors": floors,
         "cost": run_costs(config, dataset),
-        "bytes": simulation.ledger.summary(simulation.server.prices),
+        "bytes": simulation.bytes_summary(),
         "rounds": simulation.round,
         "seconds": seconds,
         "backend": simulation.backend,
@@ -276,11 +276,10 @@ def _result(
 
 def write_adapter(simulation: Simulation, folder: Path) -> None:
     """Write what a client needs to score: adapter, base, and shared backbone tensors."""
-    server = simulation.server
-    with server.as_received(final=True):
-        adapters.save(server.item, folder)
-        if server.item.base is not None:
-            write_tensors(folder / "base.safetensors", {"base": server.item.base})
-        shared = {name: p.detach() for name, p in server.backbone.shared().items()}
-        if shared:
-            write_tensors(folder / "backbone.safetensors", shared)
+    backbone = simulation.final_backbone()
+    adapters.save(backbone.item, folder)
+    if backbone.item.base is not None:
+        write_tensors(folder / "base.safetensors", {"base": backbone.item.base})
+    shared = {name: p.detach() for name, p in backbone.shared().items()}
+    if shared:
+        write_tensors(folder / "backbone.safetensors", shared)

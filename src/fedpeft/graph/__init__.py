@@ -1,1 +1,1 @@
-"""graph"""
+"""Graph expansion of FedPerGNN: neighbours without anybody's graph, as messages."""

@@ -19,20 +19,22 @@ import torch
 from torch import Tensor
 
 from fedpeft.backbones import Backbone, ExpansionConfig, HistoryBackbone
-from fedpeft.data.dataset import Histories, Split
+from fedpeft.data.dataset import Histories, Ints
 from fedpeft.data.negatives import TrainNegatives
 from fedpeft.data.ragged import indptr_of, row_of
 from fedpeft.errors import ConfigError
-from fedpeft.graph.matching import (
+from fedpeft.graph.matching import ExpansionClient, Matching, MatchingServer, release, token
+from fedpeft.graph.messages import (
     COUNT_BYTES,
     TOKEN_BYTES,
-    ExpansionClient,
-    Matching,
-    release,
-    token,
+    ExpansionReply,
+    ExpansionRequest,
+    Vectors,
 )
 from fedpeft.losses import Loss
+from fedpeft.protocol.traffic import Listener
 from fedpeft.seeding import numpy_rng
+from fedpeft.streams import ClientStream
 
 CHUNK = 1 << 18
 """Vectors looked up at a time in the simulator (32 MiB at k = 32)."""
@@ -45,6 +47,8 @@ class Expansion:
     ----------
     train
         Train histories: held-out items are in no graph.
+    ids
+        int64 (clients,): numbers that name the clients' streams; None: their rows.
 
     Attributes
     ----------
@@ -54,16 +58,25 @@ class Expansion:
         The clients' key.
     seed
         Names the streams of all it draws.
+    ids
+        The numbers that name the clients' streams.
     """
 
     def __init__(
-        self, train: Histories, n_items: int, config: ExpansionConfig, *, seed: int
+        self,
+        train: Histories,
+        n_items: int,
+        config: ExpansionConfig,
+        *,
+        seed: int,
+        ids: Ints | None = None,
     ) -> None:
         self.config = config
         self.seed = seed
         self._train = train
+        self.ids: Ints = np.arange(train.n_users, dtype=np.int64) if ids is None else ids
         self.key = numpy_rng(seed, "expansion key").bytes(32)
-        self.pseudo = draw_pseudo(train, n_items, config.pseudo, seed)
+        self.pseudo = draw_pseudo(train, n_items, config.pseudo, seed, self.ids)
         # entries stand as requests list them: client after client, each in the order of hashes
         user = np.concatenate([row_of(train.lengths()), row_of(self.pseudo.lengths())])
         tokens = [token(self.key, item) for item in range(n_items)]
@@ -74,40 +87,69 @@ class Expansion:
         self._labels, self._sender = labels[order], user[order]
         self._own = (np.arange(len(user)) < len(train.items))[order]
 
-    def client(self, user: int) -> ExpansionClient:
+    def client(self, row: int) -> ExpansionClient:
         """Return the half of one client, as its own device has it."""
-        return ExpansionClient(
-            self.key, self._train.of(user).tolist(), self.pseudo.of(user).tolist()
-        )
+        return ExpansionClient(self.key, self._train.of(row).tolist(), self.pseudo.of(row).tolist())
 
-    def run(self, vectors: Tensor, round_number: int) -> tuple[Tensor, int]:
-        """Expand every client that has an item.
+    def noise(self, rows: Ints, dim: int, round_number: int) -> Vectors | None:
+        """Return the noise that clients add to their vectors, float32 (c, k), if they add any."""
+        if self.config.noise == 0:
+            return None
+        stream = ClientStream(self.seed, "round", round_number, "expansion noise")
+        return stream.normal(self.ids[rows], dim)
+
+    def asking(self) -> Ints:
+        """Return the rows of the clients that have an item, and so ask for neighbours, int64."""
+        return np.unique(self._sender)
+
+    def exchange(self, vectors: Tensor, round_number: int, traffic: Listener) -> Tensor:
+        """Expand every client that has an item, message by message; see `run`."""
+        rows, sent = self.asking(), []
+        noise = self.noise(rows, vectors.shape[1], round_number)
+        for place, row in enumerate(rows.tolist()):
+            own = None if noise is None else noise[place]
+            request = self.client(row).request(round_number, vectors[row], self.config, own)
+            sent.append(request.to_bytes())
+            traffic.sent("expansion_up", len(sent[-1]))
+        server = MatchingServer(self.config.neighbours, self.rng(round_number))
+        replies = server.match([ExpansionRequest.from_bytes(data) for data in sent])
+        mean = torch.zeros_like(vectors)
+        for row, reply in zip(rows.tolist(), replies, strict=True):
+            data = reply.to_bytes()
+            traffic.sent("expansion_down", len(data))
+            found = self.client(row).receive(ExpansionReply.from_bytes(data))
+            if found is not None:
+                mean[row] = torch.from_numpy(found)
+        return mean
+
+    def run(self, vectors: Tensor, round_number: int, traffic: Listener) -> Tensor:
+        """Expand every client that has an item; equal to `exchange`, without the messages.
 
         Parameters
         ----------
         vectors
             float32 (clients, k): local user vectors.
+        traffic
+            Is told the exact lengths of the requests and replies.
 
         Returns
         -------
         Tensor
             float32 (clients, k): each client's mean neighbour; 0 where it has none.
-        int
-            Bytes in both directions.
         """
-        noise = numpy_rng(self.seed, "round", round_number, "expansion noise")
-        sent = release(vectors, self.config, noise)
+        everyone = np.arange(len(vectors))
+        sent = release(vectors, self.config, self.noise(everyone, vectors.shape[1], round_number))
         matching = Matching(self._labels, self.config.neighbours, self.rng(round_number))
         total = torch.zeros_like(sent)
         answered = np.zeros(len(sent))
-        vectors_sent = len(np.unique(self._sender))
+        returned = 0
         for entries in np.array_split(
             np.arange(len(self._labels)), 1 + len(self._labels) * self.config.neighbours // CHUNK
         ):
             seen = matching.of(entries)
             known = seen >= 0
             counts = known.sum(1)
-            vectors_sent += int(counts.sum())
+            returned += int(counts.sum())
             counted = self._own[entries] & (counts > 0)
             answered += np.bincount(self._sender[entries[counted]], minlength=len(sent))
             share = np.repeat(counted / np.maximum(counts, 1), counts)
@@ -117,16 +159,21 @@ class Expansion:
                 sent[torch.from_numpy(self._sender[seen[known]]).to(sent.device)]
                 * torch.from_numpy(share).to(sent).unsqueeze(1),
             )
-        mean = total / torch.from_numpy(answered).to(sent).clamp(min=1).unsqueeze(1)
-        width = 4 * sent.shape[1]
-        return mean, len(self._labels) * (TOKEN_BYTES + COUNT_BYTES) + vectors_sent * width
+        clients, width = len(self.asking()), 4 * sent.shape[1]
+        asked = TOKEN_BYTES * len(self._labels) + width * clients
+        told = COUNT_BYTES * len(self._labels) + width * returned
+        traffic.sent("expansion_up", clients * ExpansionRequest.size(0) + asked)
+        traffic.sent("expansion_down", clients * ExpansionReply.size(0) + told)
+        return total / torch.from_numpy(answered).to(sent).clamp(min=1).unsqueeze(1)
 
     def rng(self, round_number: int) -> np.random.Generator:
         """Return the matching server's stream of a round."""
         return numpy_rng(self.seed, "round", round_number, "matching")
 
 
-def expansion_of(backbone: Backbone, loss: Loss, split: Split, seed: int) -> Expansion | None:
+def expansion_of(
+    backbone: Backbone, loss: Loss, train: Histories, n_items: int, seed: int
+) -> Expansion | None:
     """Return the graph expansion that a backbone asks for, if any.
 
     Raises
@@ -142,10 +189,12 @@ def expansion_of(backbone: Backbone, loss: Loss, split: Split, seed: int) -> Exp
             "backbone.expansion.mask_upload = true has nothing to hide with a loss over all items, "
             "which moves every row; choose loss.kind softmax, bpr or bce, or set it to false"
         )
-    return Expansion(split.train, split.n_items, config, seed=seed)
+    return Expansion(train, n_items, config, seed=seed)
 
 
-def draw_pseudo(train: Histories, n_items: int, each: int, seed: int) -> Histories:
+def draw_pseudo(
+    train: Histories, n_items: int, each: int, seed: int, ids: Ints | None = None
+) -> Histories:
     """Draw the items that clients pretend to have: `each` for each train item, less repetitions.
 
     They lie outside the train items only, like training negatives: leaving held-out items out would
@@ -154,6 +203,7 @@ def draw_pseudo(train: Histories, n_items: int, each: int, seed: int) -> Histori
     users = np.arange(train.n_users, dtype=np.int64)
     if each == 0:
         return Histories(np.zeros(len(users) + 1, np.int64), np.zeros(0, np.int64))
-    drawn = TrainNegatives(train, n_items).sample(users, each, numpy_rng(seed, "pseudo items"))
+    stream = ClientStream(seed, "pseudo items")
+    drawn = TrainNegatives(train, n_items).sample(users, each, stream, ids)
     keys = np.unique(row_of(each * train.lengths()) * n_items + drawn.ravel())
     return Histories(indptr_of(np.bincount(keys // n_items, minlength=len(users))), keys % n_items)

@@ -1,4 +1,4 @@
-"""The messages of graph expansion, what a client makes of them, and the server that matches them.
+"""Graph expansion: what a client makes of its messages, and the server that matches them.
 
 `fedpeft.graph.expansion` says what each side learns.
 """
@@ -7,63 +7,16 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from fedpeft.backbones import ExpansionConfig
 from fedpeft.data.dataset import Ints
 from fedpeft.data.ragged import row_of
-from fedpeft.errors import InputError
-
-Vectors = NDArray[np.float32]
-
-TOKEN_BYTES = 16
-"""Half of SHA-256's output, the shortest that RFC 2104 (section 5) advises."""
-COUNT_BYTES = 2
-"""What says how many vectors a token brought."""
-
-
-@dataclass(frozen=True, eq=False)
-class ExpansionRequest:
-    """What a client sends.
-
-    Attributes
-    ----------
-    tokens
-        Keyed hashes of its items, in the order of the hashes, so that places tell nothing.
-    vector
-        float32 (k,): its user vector, clipped and noised.
-    """
-
-    tokens: tuple[bytes, ...]
-    vector: Vectors
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that travel."""
-        return sum(map(len, self.tokens)) + self.vector.nbytes
-
-
-@dataclass(frozen=True, eq=False)
-class ExpansionReply:
-    """What a client gets back.
-
-    Attributes
-    ----------
-    neighbours
-        For each token, in the request's order, float32 (m, k): vectors of m others.
-    """
-
-    neighbours: tuple[Vectors, ...]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that travel: the vectors, and for each token their number."""
-        return sum(found.nbytes + COUNT_BYTES for found in self.neighbours)
+from fedpeft.graph.messages import TOKEN_BYTES, ExpansionReply, ExpansionRequest, Vectors
+from fedpeft.protocol.messages import MessageError
 
 
 def token(key: bytes, item: int) -> bytes:
@@ -71,13 +24,15 @@ def token(key: bytes, item: int) -> bytes:
     return hmac.digest(key, str(item).encode(), "sha256")[:TOKEN_BYTES]
 
 
-def release(vectors: Tensor, config: ExpansionConfig, rng: np.random.Generator) -> Tensor:
-    """Return what clients let out of their vectors, float (..., k): clipped, then noised."""
+def release(vectors: Tensor, config: ExpansionConfig, noise: Vectors | None) -> Tensor:
+    """Return what clients let out of their vectors, float (..., k): clipped, then noised.
+
+    `noise` holds standard normal values of the same shape; None where `config.noise` is 0.
+    """
     length = vectors.norm(dim=-1, keepdim=True).clamp(min=1e-12)
     clipped: Tensor = vectors * (config.clip / length).clamp(max=1.0)
-    if config.noise == 0:
+    if noise is None:
         return clipped
-    noise = rng.standard_normal(tuple(vectors.shape), dtype=np.float32)
     return clipped.add(torch.from_numpy(noise).to(clipped), alpha=config.noise * config.clip)
 
 
@@ -128,16 +83,15 @@ class MatchingServer:
         self._rng = rng
 
     def match(self, requests: Sequence[ExpansionRequest]) -> list[ExpansionReply]:
-        """Return the reply to each request.
+        """Return the reply to each request; all are of one round, with vectors of one length.
 
         Raises
         ------
-        InputError
-            If a request has a token twice: its sender would be returned as its own neighbour.
+        MessageError
+            If the vectors differ in length.
         """
-        for request in requests:
-            if len(set(request.tokens)) < len(request.tokens):
-                raise InputError("an expansion request has a token twice; each must be there once")
+        if len({len(request.vector) for request in requests}) > 1:
+            raise MessageError("expansion requests of one round must have vectors of one length")
         sent = [token for request in requests for token in request.tokens]
         number = {token: place for place, token in enumerate(sorted(set(sent)))}
         labels = np.array([number[token] for token in sent], np.int64)
@@ -148,8 +102,8 @@ class MatchingServer:
         found = [vectors[sender[row[row >= 0]]] for row in seen]
         ends = np.cumsum(lengths).tolist()
         return [
-            ExpansionReply(tuple(found[end - length : end]))
-            for end, length in zip(ends, lengths.tolist(), strict=True)
+            ExpansionReply(r.round, len(r.vector), tuple(found[end - length : end]))
+            for r, end, length in zip(requests, ends, lengths.tolist(), strict=True)
         ]
 
 
@@ -169,10 +123,11 @@ class ExpansionClient:
         self._tokens = tuple(sorted(self._own | {token(key, item) for item in pseudo}))
 
     def request(
-        self, vector: Tensor, config: ExpansionConfig, rng: np.random.Generator
+        self, round_number: int, vector: Tensor, config: ExpansionConfig, noise: Vectors | None
     ) -> ExpansionRequest:
-        """Return the request with a user vector, float (k,)."""
-        return ExpansionRequest(self._tokens, release(vector, config, rng).cpu().numpy())
+        """Return the request with a user vector, float (k,); `noise` as for `release`."""
+        sent = release(vector, config, noise).cpu().numpy()
+        return ExpansionRequest(round_number, self._tokens, sent)
 
     def receive(self, reply: ExpansionReply) -> Vectors | None:
         """Return the mean over the client's true items of the mean over neighbours, float32 (k,).

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fedpeft.adapters import ItemEmbedding
-from fedpeft.data.dataset import Histories
+from fedpeft.data.dataset import Histories, Ints
 from fedpeft.graph.expansion import Expansion
 from fedpeft.seeding import numpy_rng
 from fedpeft.tensors import Tensors
@@ -25,9 +25,9 @@ class PseudoRows(UpdateTransform):
     Parameters
     ----------
     pseudo
-        The pseudo items of each client.
-    item
-        The item embedding that travels; `begin` follows it through the phases.
+        The pseudo items of each client, by row.
+    ids
+        int64 (clients,): the numbers that name the clients' streams.
 
     Notes
     -----
@@ -37,29 +37,29 @@ class PseudoRows(UpdateTransform):
 
     dense = True
 
-    def __init__(self, pseudo: Histories, item: ItemEmbedding, *, seed: int) -> None:
+    def __init__(self, pseudo: Histories, ids: Ints, *, seed: int) -> None:
         self._pseudo, self._seed = pseudo, seed
-        self.begin(0, item)
+        self._rows = {int(client): row for row, client in enumerate(ids)}
 
     def begin(self, round_number: int, item: ItemEmbedding) -> None:
         """Begin a round, in which an item embedding travels."""
         self._round = round_number
         self._names = sorted(f"item.{name}" for name in item.item_indexed)
 
-    def on_user(self, change: Tensors, users: Tensor) -> Tensors:
+    def on_user(self, change: Tensors, ids: Tensor) -> Tensors:
         """Return the stacked changes with the rows of pseudo items moved."""
-        return change | {n: self._masked(n, change[n], users) for n in self._names}
+        return change | {n: self._masked(n, change[n], ids) for n in self._names}
 
-    def _masked(self, name: str, delta: Tensor, users: Tensor) -> Tensor:
+    def _masked(self, name: str, delta: Tensor, ids: Tensor) -> Tensor:
         """Return changes of one tensor, float (C, n, width), with pseudo rows moved."""
         touched = delta.any(-1)
         counts = touched.sum(1).clamp(min=1).unsqueeze(-1)
         mean = delta.sum(1) / counts
         spread = ((delta - mean.unsqueeze(1)).square() * touched.unsqueeze(-1)).sum(1) / counts
         masked = delta.clone()
-        for row, user in enumerate(users.tolist()):
-            items = torch.from_numpy(self._pseudo.of(user)).to(delta.device)
-            rng = numpy_rng(self._seed, "round", self._round, "pseudo rows", name, user)
+        for row, client in enumerate(ids.tolist()):
+            items = torch.from_numpy(self._pseudo.of(self._rows[client])).to(delta.device)
+            rng = numpy_rng(self._seed, "round", self._round, "pseudo rows", name, client)
             noise = rng.standard_normal((len(items), delta.shape[-1]), dtype=np.float32)
             sign = rng.choice(np.array([-1, 1], np.float32), (len(items), 1))
             moved = mean[row] + spread[row].sqrt() * torch.from_numpy(noise).to(delta)
@@ -69,8 +69,8 @@ class PseudoRows(UpdateTransform):
         return masked
 
 
-def mask_of(expansion: Expansion | None, item: ItemEmbedding) -> PseudoRows | None:
+def mask_of(expansion: Expansion | None) -> list[UpdateTransform]:
     """Return the transform that masks uploads with an expansion's pseudo items, if asked for."""
     if expansion is None or not expansion.config.mask_upload:
-        return None
-    return PseudoRows(expansion.pseudo, item, seed=expansion.seed)
+        return []
+    return [PseudoRows(expansion.pseudo, expansion.ids, seed=expansion.seed)]

@@ -18,10 +18,11 @@ from fedpeft.errors import ConfigError, DataError
 from fedpeft.files import fingerprint
 from fedpeft.items.autoencoder import LatentReport, principal_components, train_autoencoder
 from fedpeft.items.cache import Entry, cached
+from fedpeft.items.coded import pack_coded
 from fedpeft.items.config import ItemsConfig
 from fedpeft.items.encoders import encoders
 from fedpeft.items.networks import Progress
-from fedpeft.items.quantise import coded_bytes, residual_kmeans
+from fedpeft.items.quantise import residual_kmeans
 from fedpeft.items.rqvae import SemanticCodes, sum_entries, train_rqvae
 
 
@@ -36,8 +37,8 @@ class Items:
     base
         Base embedding, float32 of shape (n, k); rows of items without text are zero, or nearly so
         where codes stand for them.
-    base_bytes
-        Bytes of the base as a client downloads it, where codes stand for its rows; None: rows.
+    coded
+        The base as a client downloads it, where codes stand for its rows; None: the rows travel.
     fingerprint
         SHA-256 of the base; adapter artifacts name it.
     report
@@ -50,7 +51,7 @@ class Items:
     base: Tensor
     fingerprint: str
     report: dict[str, Any]
-    base_bytes: int | None = None
+    coded: bytes | None = None
 
 
 def pretrain(
@@ -107,7 +108,7 @@ def pretrain(
         coded,
         fingerprint(coded),
         {**about, "lost_to_codes": lost},
-        base_bytes=coded_bytes(n, config.dim, levels, codes),
+        coded=pack_coded(chosen, books),
     )
 
 

@@ -74,12 +74,6 @@ def residual_kmeans(
     return torch.stack(chosen, dim=1), torch.stack(books)
 
 
-def coded_bytes(items: int, dim: int, levels: int, codes: int) -> int:
-    """Return the bytes of packed codes and float32 codebooks that stand for an item table."""
-    bits = items * levels * (codes - 1).bit_length()
-    return -(-bits // 8) + 4 * levels * codes * dim
-
-
 def nearest_entry(vectors: Tensor, book: Tensor) -> tuple[Tensor, Tensor]:
     """Return the entry of `book` (d, k) nearest to each of (n, k) vectors, and how far it is.
 

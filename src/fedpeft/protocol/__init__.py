@@ -1,1 +1,1 @@
-"""protocol"""
+"""What crosses the network: messages as bytes, value encodings, sums of uploads, traffic."""

@@ -1,8 +1,7 @@
 """How tensors become bytes: float32, float16, and 8 or 4 bits with a scale per block of 64 values.
 
 The wire format is the values themselves, little-endian, tensor after tensor in the order of their
-names; names and shapes are agreed once, so no header travels.  Every size the ledger counts is the
-length of what these encoders return.
+names.  Names and shapes are agreed once, so they do not travel.
 """
 
 from __future__ import annotations
@@ -16,12 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fedpeft.adapters import ItemEmbedding
-from fedpeft.errors import ArtifactError
 from fedpeft.memory import in_cache
-from fedpeft.seeding import torch_rng
+from fedpeft.protocol.messages import MessageError
 from fedpeft.tensors import Tensors
-from fedpeft.transforms import UpdateTransform
 
 Shapes = Mapping[str, torch.Size]
 BLOCK = 64
@@ -33,8 +29,12 @@ class Codec(ABC):
     lossless: ClassVar[bool] = False
 
     @abstractmethod
-    def parts(self, stacked: Tensor) -> list[Tensor]:
-        """Return what travels for C tensors of N values, float32 (C, N), as tensors (C, ...)."""
+    def parts(self, stacked: Tensor, dither: Tensor | None = None) -> list[Tensor]:
+        """Return what travels for C tensors of N values, float32 (C, N), as tensors (C, ...).
+
+        `dither`, float (C, N) in [0, 1), is what codecs of few bits round by; without it they
+        round to the nearest.
+        """
 
     @abstractmethod
     def join(self, parts: list[Tensor], values: int) -> Tensor:
@@ -44,13 +44,18 @@ class Codec(ABC):
     def layout(self, values: int) -> list[tuple[torch.dtype, int]]:
         """Return dtype and length of each part for a tensor of `values` values."""
 
-    def encode(self, tensors: Mapping[str, Tensor]) -> bytes:
-        """Return the bytes that travel for `tensors` (float32, any shape)."""
-        return b"".join(
-            part.cpu().numpy().tobytes()
-            for name in sorted(tensors)
-            for part in self.parts(tensors[name].detach().float().reshape(1, -1))
-        )
+    def encode(
+        self, tensors: Mapping[str, Tensor], dither: Mapping[str, Tensor] | None = None
+    ) -> bytes:
+        """Return the bytes that travel for `tensors` (float32, any shape).
+
+        `dither` has float (1, N) in [0, 1) for each tensor of N values; see `parts`.
+        """
+        found = []
+        for name in sorted(tensors):
+            flat = tensors[name].detach().float().reshape(1, -1)
+            found += self.parts(flat, None if dither is None else dither[name])
+        return b"".join(part.cpu().numpy().tobytes() for part in found)
 
     def size(self, shapes: Shapes) -> int:
         """Return how many bytes `encode` makes of tensors of these shapes."""
@@ -61,10 +66,10 @@ class Codec(ABC):
         )
 
     def decode(self, data: bytes, shapes: Shapes) -> Tensors:
-        """Undo `encode`; raises `ArtifactError` when `data` is not as long as it must be."""
+        """Undo `encode`; raises `MessageError` when `data` is not as long as it must be."""
         expected = self.size(shapes)
         if len(data) != expected:
-            raise ArtifactError(f"payload has {len(data)} bytes, its layout takes {expected}")
+            raise MessageError(f"payload has {len(data)} bytes, its layout takes {expected}")
         tensors, start = {}, 0
         for name in sorted(shapes):
             parts = []
@@ -92,7 +97,7 @@ class Float32(Codec):
 
     lossless = True
 
-    def parts(self, stacked: Tensor) -> list[Tensor]:
+    def parts(self, stacked: Tensor, dither: Tensor | None = None) -> list[Tensor]:
         return [stacked]
 
     def join(self, parts: list[Tensor], values: int) -> Tensor:
@@ -105,7 +110,7 @@ class Float32(Codec):
 class Float16(Codec):
     """Values rounded to half precision, clamped to its range."""
 
-    def parts(self, stacked: Tensor) -> list[Tensor]:
+    def parts(self, stacked: Tensor, dither: Tensor | None = None) -> list[Tensor]:
         limit = torch.finfo(torch.float16).max
         return [stacked.clamp(-limit, limit).half()]
 
@@ -135,14 +140,20 @@ class Blocks(Codec):
     def unpack(self, packed: Tensor, values: int) -> Tensor:
         """Undo `pack`, int8 (C, N) with N = `values`."""
 
-    def parts(self, stacked: Tensor) -> list[Tensor]:
+    def parts(self, stacked: Tensor, dither: Tensor | None = None) -> list[Tensor]:
         blocks = _blocks(stacked)
         scales = [self._scales(block) for block in blocks]
-        whole = [
-            (block / _divisor(scale)).round_().flatten(1)
-            for block, scale in zip(blocks, scales, strict=True)
-        ]
-        return [torch.cat(scales, 1), self.pack(torch.cat(whole, 1).to(torch.int8))]
+        whole = [block / _divisor(scale) for block, scale in zip(blocks, scales, strict=True)]
+        if dither is None:
+            whole = [block.round_() for block in whole]
+        else:
+            added = _blocks(dither)
+            whole = [
+                block.add_(own).floor_().clamp_(-self.most, self.most)
+                for block, own in zip(whole, added, strict=True)
+            ]
+        flat = torch.cat([block.flatten(1) for block in whole], 1)
+        return [torch.cat(scales, 1), self.pack(flat.to(torch.int8))]
 
     def dithered(self, stacked: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Return what arrives of values that are rounded up or down as a dither has it.
@@ -231,72 +242,3 @@ CODECS: dict[str, type[Codec]] = {
     "int8": Int8,
     "int4": Int4,
 }
-
-
-class ErrorFeedback:
-    """What rounding lost, added to the next message of the same sender (Seide et al. 2014).
-
-    For the server, whose messages are a stream that every client follows.  Clients are away for
-    rounds at a time: what they held back would arrive stale, and they would have to keep it.
-    """
-
-    def __init__(self, codec: Codec) -> None:
-        self._codec = codec
-        self.residual: Tensors = {}
-
-    def send(self, tensors: Mapping[str, Tensor]) -> Tensors:
-        """Return what arrives of the tensors, name -> float (...); keeps the rest."""
-        meant = {name: tensor + self.residual.get(name, 0) for name, tensor in tensors.items()}
-        stacked = {name: tensor.unsqueeze(0) for name, tensor in meant.items()}
-        arrived = {name: tensor[0] for name, tensor in self._codec.through(stacked).items()}
-        self.residual = {name: tensor - arrived[name] for name, tensor in meant.items()}
-        return arrived
-
-    def reset(self) -> None:
-        """Forget all residuals, as a new subspace demands."""
-        self.residual = {}
-
-
-class Encoding(UpdateTransform):
-    """The transform that sends each client's update through a lossy codec.
-
-    To 8 or 4 bits a client rounds at random, up or down in proportion to what is nearer, so that
-    the mean over the clients is right in expectation (QSGD, Alistarh et al. 2017; Reisizadeh et al.
-    2020).  Nothing has to be kept from one message to the next.
-
-    Notes
-    -----
-    The dither of value i of client c is one uniform number of i plus one of c, modulo 1.  Over the
-    clients, the dithers of a value are thus independent and uniform, which is all that the mean's
-    error depends on, and few numbers are drawn.
-    """
-
-    def __init__(self, codec: Codec, clients: int, seed: int) -> None:
-        self._codec, self._clients, self._seed = codec, clients, seed
-        self.dense = isinstance(codec, Blocks)  # a block spans rows, so untouched ones count
-
-    def begin(self, round_number: int, item: ItemEmbedding) -> None:
-        """Begin a round, with a dither of its own."""
-        self._round = round_number
-        self._of_clients = self._uniform(self._clients, "clients")
-        self._of_values: Tensors = {}
-
-    def on_user(self, change: Tensors, users: Tensor) -> Tensors:
-        """Return what the server receives of the stacked changes."""
-        if not isinstance(self._codec, Blocks):
-            return self._codec.through(change)
-        arrived = {}
-        rows = self._of_clients[users.cpu()].to(users.device)
-        for name, tensor in change.items():
-            flat = tensor.unsqueeze(-1).flatten(1)
-            columns = self._of_value(name, flat)
-            arrived[name] = self._codec.dithered(flat, rows, columns).reshape(tensor.shape)
-        return arrived
-
-    def _of_value(self, name: str, flat: Tensor) -> Tensor:
-        if name not in self._of_values:
-            self._of_values[name] = self._uniform(flat.shape[1], name).to(flat.device)
-        return self._of_values[name]
-
-    def _uniform(self, size: int, stream: str) -> Tensor:
-        return torch.rand(size, generator=torch_rng(self._seed, "rounding", self._round, stream))

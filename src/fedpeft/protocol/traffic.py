@@ -1,208 +1,174 @@
-"""The ledger: every byte of every client, in both directions."""
+"""Traffic: every byte of every message, by what it is for.
+
+The log is a listener.  Whoever sends a message tells it the message's length; it knows nothing of
+servers, clients or versions.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+Purpose = Literal[
+    "upload", "download", "initial_download", "resync", "expansion_up", "expansion_down"
+]
+"""What a message is for: a change, a broadcast, a first base, merges that a client missed, and the
+requests and replies of the graph expansion."""
 
-from fedpeft.data.dataset import Ints
-from fedpeft.training.config import Event, Phase
+
+class Listener(Protocol):
+    """Someone who is told of messages."""
+
+    def sent(self, purpose: Purpose, nbytes: int) -> None:
+        """Take note of messages for one purpose that are so many bytes long together."""
+        ...
 
 
 @dataclass(frozen=True)
-class Entry:
+class RoundTraffic:
     """The bytes of one round, over all its clients.
 
     Attributes
     ----------
-    one_off
-        What clients that joined the adapt phase in this round fetched: a base table, codes or
-        seeds, and merged payloads where these with an older table were cheaper than the current.
-    catch_up
-        What clients that were away at a merge fetched: merged payloads, or a base if smaller.
-    expansion
+    clients
+        Clients of the round's cohort.
+    rejected
+        How many of their uploads the server dropped because they were not finite.
+    upload, download
+        The clients' changes, and the broadcasts they received.
+    initial_download
+        What clients that joined the adapt phase in this round fetched: a first base, codes or
+        seeds, and merges since where that is cheaper than the current base.
+    resync
+        What clients that were away at a merge fetched: the merges they missed, or a base if that is
+        smaller.
+    expansion_up, expansion_down
         Requests and replies of the graph expansion, of all clients in the population.
     bytes_per_client
         All bytes so far, both directions, divided by the number of clients in the population.
+    event
+        What happened before the round: ``warmup_end``, ``refresh``, or nothing.
     """
 
     round: int
-    phase: Phase
+    phase: str
     clients: int
+    rejected: int
     upload: int
     download: int
-    one_off: int
-    catch_up: int
-    expansion: int
+    initial_download: int
+    resync: int
+    expansion_up: int
+    expansion_down: int
     bytes_per_client: float
     event: str | None
 
 
-@dataclass(frozen=True)
-class Prices:
-    """Bytes of one message each, as the encoder measured them.
-
-    Attributes
-    ----------
-    upload, download
-        One payload, in either direction.
-    merged
-        What a client that was away needs of a payload that was merged: its item tensors.
-    base, encoded_base
-        The frozen base table, as float32 and in the encoding of the broadcast.  The latter is
-        exact for the table that a warm-up ends with: it is the last broadcast of the warm-up.
-    subspace
-        The codes or seeds of the current subspace.
-    """
-
-    upload: int
-    download: int
-    merged: int
-    base: int
-    encoded_base: int
-    subspace: int
-
-    def first(self, base_bytes: int | None) -> Prices:
-        """Return the prices of the pretrained base, where it is sent in so many bytes."""
-        return replace(self, base=base_bytes) if self.base and base_bytes is not None else self
-
-
 @dataclass
 class Totals:
-    """Running sums over all clients, bytes."""
+    """Bytes over all clients and rounds; `warmup` is the warm-up's part of the first two."""
 
     upload: int = 0
     download: int = 0
-    one_off: int = 0
-    catch_up: int = 0
+    initial_download: int = 0
+    resync: int = 0
+    expansion_up: int = 0
+    expansion_down: int = 0
     warmup: int = 0
-    expansion: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """All bytes in both directions."""
+        return (
+            self.upload
+            + self.download
+            + self.initial_download
+            + self.resync
+            + self.expansion_up
+            + self.expansion_down
+        )
 
 
 @dataclass
-class Ledger:
-    """Counts bytes per round, and knows which version of the base each client holds.
+class Traffic:
+    """The traffic of a run, round by round.
 
     Attributes
     ----------
-    held
-        int64 (clients,): the version of the base a client holds; -1 is none.
-    merged
-        Bytes of what was merged at the end of each version.
-    bases, subspaces
-        Bytes of the table, and of the codes or seeds, of each version.
+    n_clients
+        Clients in the population.
+    totals
+        Running sums.
     """
 
     n_clients: int
     totals: Totals = field(default_factory=Totals)
-    merged: list[int] = field(default_factory=list)
-    bases: list[int] = field(default_factory=list)
-    subspaces: list[int] = field(default_factory=list)
+    _open: dict[Purpose, int] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.held: Ints = np.full(self.n_clients, -1, np.int64)
+    def sent(self, purpose: Purpose, nbytes: int) -> None:
+        """Count bytes in the round that is open."""
+        self._open[purpose] = self._open.get(purpose, 0) + nbytes
 
-    def open_version(self, prices: Prices, event: Event | None) -> None:
-        """Begin a version of the base: the first one, or that after an event."""
-        self.bases.append(prices.encoded_base if event == "warmup_end" else prices.base)
-        self.subspaces.append(prices.subspace)
-
-    def close_version(self, prices: Prices) -> None:
-        """End a version: its last payload is merged into the base."""
-        self.merged.append(prices.merged)
-
-    def charge(
-        self,
-        round_number: int,
-        phase: Phase,
-        users: Ints,
-        prices: Prices,
-        event: str | None,
-        *,
-        expansion: int = 0,
-    ) -> Entry:
-        """Count one round in which every user downloads and uploads one payload.
-
-        Parameters
-        ----------
-        expansion
-            Bytes of a graph expansion before the round, both directions.
-        """
-        upload, download = prices.upload * len(users), prices.download * len(users)
-        one_off = catch_up = 0
-        if phase == "adapt":
-            fresh, behind = self._base_downloads(users)
-            one_off, catch_up = int(fresh.sum()), int(behind.sum())
-            self.held[users] = len(self.subspaces) - 1
-        else:
-            self.totals.warmup += upload + download
-        self.totals.upload += upload
-        self.totals.download += download
-        self.totals.one_off += one_off
-        self.totals.catch_up += catch_up
-        self.totals.expansion += expansion
-        return Entry(
-            round_number,
-            phase,
-            len(users),
-            upload,
-            download,
-            one_off,
-            catch_up,
-            expansion,
-            self.bytes_per_client,
-            event,
+    def close(
+        self, round_number: int, phase: str, clients: int, rejected: int, event: str | None
+    ) -> RoundTraffic:
+        """End a round; return what it took."""
+        spent, self._open = self._open, {}
+        for purpose, nbytes in spent.items():
+            setattr(self.totals, purpose, getattr(self.totals, purpose) + nbytes)
+        if phase == "warmup":
+            self.totals.warmup += spent.get("upload", 0) + spent.get("download", 0)
+        return RoundTraffic(
+            round=round_number,
+            phase=phase,
+            clients=clients,
+            rejected=rejected,
+            upload=spent.get("upload", 0),
+            download=spent.get("download", 0),
+            initial_download=spent.get("initial_download", 0),
+            resync=spent.get("resync", 0),
+            expansion_up=spent.get("expansion_up", 0),
+            expansion_down=spent.get("expansion_down", 0),
+            bytes_per_client=self.bytes_per_client,
+            event=event,
         )
 
-    def _base_downloads(self, users: Ints) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return what each user pays to hold the current base: as a newcomer, or catching up."""
-        current = len(self.subspaces) - 1
-        # price of stepping from version j to the current one: the payloads merged at the ends of
-        # versions j .. current - 1, and the subspaces of versions j + 1 .. current
-        steps = np.array(self.merged, np.int64) + np.array(self.subspaces[1:], np.int64)
-        from_version = np.append(np.cumsum(steps[::-1])[::-1], 0)
-        # a newcomer starts from whatever version's table is the cheapest way to the current one
-        whole = int((np.array(self.bases) + np.array(self.subspaces) + from_version).min())
-        held = self.held[users]
-        stepping = from_version[np.maximum(held, 0)]
-        behind = np.where((held >= 0) & (held < current), np.minimum(stepping, whole), 0)
-        return np.where(held < 0, whole, 0), behind
+    def forget(self) -> None:
+        """Drop what was counted in a round that did not come to its end."""
+        self._open = {}
 
     @property
     def bytes_per_client(self) -> float:
         """Mean bytes per client of the population so far, both directions, everything included."""
-        sums = self.totals
-        total = sums.upload + sums.download + sums.one_off + sums.catch_up + sums.expansion
-        return total / max(1, self.n_clients)
+        return self.totals.bytes / max(1, self.n_clients)
 
-    def summary(self, prices: Prices) -> dict[str, float]:
-        """Return the `bytes` table of a result."""
-        clients = max(1, self.n_clients)
+    def summary(self, upload: float, download: float, initial_download: float) -> dict[str, float]:
+        """Return the `bytes` table of a result.
+
+        Parameters
+        ----------
+        upload, download
+            One message of the adapt phase in each direction.
+        initial_download
+            What the first clients of the adapt phase fetched once.
+        """
+        clients, totals = max(1, self.n_clients), self.totals
         return {
-            "upload_per_client_round": prices.upload,
-            "download_per_client_round": prices.download,
-            "one_off_per_client": sum(self.bases[:1]) + sum(self.subspaces[:1]),
-            "warmup_per_client": self.totals.warmup / clients,
-            "catch_up_per_client": self.totals.catch_up / clients,
-            "expansion_per_client": self.totals.expansion / clients,
+            "upload_per_client_round": upload,
+            "download_per_client_round": download,
+            "initial_download_per_client": initial_download,
+            "warmup_per_client": totals.warmup / clients,
+            "resync_per_client": totals.resync / clients,
+            "expansion_per_client": (totals.expansion_up + totals.expansion_down) / clients,
             "total_per_client_mean": self.bytes_per_client,
         }
 
-    def state(self) -> dict[str, object]:
-        """Return everything but `held`, ready for JSON."""
-        return {
-            "totals": asdict(self.totals),
-            "merged": self.merged,
-            "bases": self.bases,
-            "subspaces": self.subspaces,
-        }
+    def state(self) -> dict[str, Any]:
+        """Return the totals, ready for JSON."""
+        return asdict(self.totals)
 
-    def restore(self, state: dict[str, object], held: Ints) -> None:
-        """Continue from a saved `state` and `held`."""
-        self.totals = Totals(**state["totals"])  # type: ignore[arg-type]
-        self.merged = list(state["merged"])  # type: ignore[call-overload]
-        self.bases = list(state["bases"])  # type: ignore[call-overload]
-        self.subspaces = list(state["subspaces"])  # type: ignore[call-overload]
-        self.held = held.copy()
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from saved totals."""
+        self.totals = Totals(**state)
+        self._open = {}

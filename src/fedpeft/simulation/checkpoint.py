@@ -1,6 +1,7 @@
 """A simulation on disk: one safetensors file, replaced atomically, from which it resumes exactly.
 
-Every random stream is named by seed and round, so no generator state needs saving.
+Every random stream is named by seed and round, so no generator state needs saving.  The server and
+the population save themselves; this module puts both into one file.
 """
 
 from __future__ import annotations
@@ -10,18 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from fedpeft.adapters import ItemEmbedding, check_tensors
-from fedpeft.errors import ArtifactError
+from fedpeft.adapters import check_tensors
+from fedpeft.errors import ArtifactError, RunError
 from fedpeft.files import fingerprint, read_metadata, read_tensors, write_tensors
+from fedpeft.server import ServerState
+from fedpeft.server.state import group
 from fedpeft.simulation.simulation import Simulation
 from fedpeft.tensors import Tensors
 
-SCHEMA = 2
-_OPTIONAL = ("server.", "broadcast.")
-"""Names of tensors that exist once the optimiser, or error feedback, has something to remember."""
+SCHEMA = 3
 
 
 def save(simulation: Simulation, path: Path, extra: dict[str, Any] | None = None) -> None:
@@ -31,16 +31,23 @@ def save(simulation: Simulation, path: Path, extra: dict[str, Any] | None = None
     ----------
     extra
         JSON values to keep beside the state, such as how far the logs had been written.
+
+    Raises
+    ------
+    RunError
+        If the state is not finite; the file that was there stays.
     """
-    server = simulation.server
+    if not (simulation.state.finite and simulation.population.finite):
+        raise RunError(
+            f"the state after round {simulation.round} is not finite, so no checkpoint is written; "
+            "the last one stays, and lower learning rates (training.server_optimizer.lr) may help"
+        )
     tensors = _tensors(simulation)
     state = {
         "schema": SCHEMA,
-        "settings": server.settings,
-        "round": simulation.round,
-        "phase": server.phase,
-        "version": server.version,
-        "ledger": simulation.ledger.state(),
+        "settings": settings(simulation),
+        "server": simulation.state.to_dict(),
+        "traffic": simulation.traffic.state(),
         "extra": extra or {},
     }
     metadata = {"fedpeft": json.dumps(state)}
@@ -67,30 +74,31 @@ def load(
     state, tensors = _read(path)
     if accept is not None:
         accept(state["extra"])
-    server = simulation.server
-    _check_settings(path, state["settings"], server.settings)
-    whole = (server.item.num_embeddings, server.item.embedding_dim)
-    base = tensors.get("base", torch.zeros(whole))  # some adapters keep none
-    check_tensors({"base": base}, {"base": whole}, str(path))
-    item = server.build(state["phase"], state["version"], base, _group(tensors, "frozen."))
-    item.to(server.item.device)
-    own = _own(simulation, item)
-    known = {name: t for name, t in tensors.items() if not name.startswith(_OPTIONAL)}
-    check_tensors(known, {name: t.shape for name, t in own.items()}, str(path), finite=False)
+    _check_settings(path, state["settings"], settings(simulation))
+    server = ServerState.load(
+        simulation.task, state["server"], group(tensors, "server"), simulation.server.device
+    )
+    clients = group(tensors, "clients")
+    own = simulation.population.to_tensors()
+    check_tensors(clients, {name: t.shape for name, t in own.items()}, str(path), finite=False)
 
     # all of it fits: only now does the simulation change
-    server.adopt(state["phase"], state["version"], item)
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(tensors[name])
-    simulation.round = state["round"]
-    simulation.ledger.restore(state["ledger"], tensors["ledger.held"].numpy())
-    _restore_optimizer(simulation, _group(tensors, "server."))
-    if server.feedback is not None:
-        kept = _group(tensors, "broadcast.")
-        server.feedback.residual = {n: tensor.to(server.item.device) for n, tensor in kept.items()}
+    simulation.state = server
+    simulation.population.load(clients)
+    simulation.traffic.restore(state["traffic"])
+    simulation.follow()
     extra: dict[str, Any] = state["extra"]
     return extra
+
+
+def settings(simulation: Simulation) -> dict[str, Any]:
+    """Return what a simulation was set up with, ready for JSON."""
+    task = simulation.task
+    return {
+        "seed": task.seed,
+        "adapter": {"kind": task.kind, **task.adapter.model_dump(mode="json")},
+        "training": task.training.model_dump(mode="json"),
+    }
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Tensors]:
@@ -102,7 +110,10 @@ def _read(path: Path) -> tuple[dict[str, Any], Tensors]:
     except (KeyError, TypeError, json.JSONDecodeError):
         raise ArtifactError(f"{path} is not a fedpeft checkpoint") from None
     if schema != SCHEMA:
-        raise ArtifactError(f"{path} has checkpoint schema {schema!r}; this version reads {SCHEMA}")
+        raise ArtifactError(
+            f"{path} is a checkpoint of schema {schema!r}, but this version reads {SCHEMA}; "
+            "finish the run with the version that began it, or begin anew"
+        )
     tensors = read_tensors(path)
     if _digest(metadata["fedpeft"], tensors) != metadata.get("sha256"):
         raise ArtifactError(f"{path} is corrupt: its contents do not match their checksum")
@@ -121,46 +132,18 @@ def _check_settings(path: Path, saved: dict[str, Any], own: dict[str, Any], at: 
             )
 
 
-def _own(simulation: Simulation, item: ItemEmbedding) -> Tensors:
-    """Return the live tensors a checkpoint fills, once `item` is the simulation's, by name."""
-    own = {f"frozen.{n}": t for n, t in item.named_buffers() if n != "base"}
-    if item.base is not None:
-        own["base"] = item.base
-    own |= {f"payload.item.{name}": p for name, p in item.named_parameters()}
-    own |= {f"payload.{name}": p for name, p in simulation.server.backbone.shared().items()}
-    own |= {f"local.{name}": t for name, t in simulation.local.items()}
-    own["ledger.held"] = torch.from_numpy(simulation.ledger.held)
-    return own
-
-
 def _tensors(simulation: Simulation) -> Tensors:
-    server = simulation.server
-    tensors: Tensors = {"ledger.held": torch.from_numpy(simulation.ledger.held)}
-    if server.item.base is not None:
-        tensors["base"] = server.item.base
-    tensors |= {f"frozen.{name}": t for name, t in server.item.frozen().items()}
-    tensors |= {f"payload.{name}": p.detach() for name, p in server.parameters().items()}
-    tensors |= {f"local.{name}": t for name, t in simulation.local.items()}
-    for name, parameter in server.parameters().items():
-        for key, value in server.optimizer.state[parameter].items():
-            if isinstance(value, Tensor):
-                tensors[f"server.{name}|{key}"] = value
-    if server.feedback is not None:
-        tensors |= {f"broadcast.{name}": t for name, t in server.feedback.residual.items()}
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    """Return all tensors of a simulation, by name, on the CPU."""
+    parts = {
+        "server": simulation.state.to_tensors(),
+        "clients": simulation.population.to_tensors(),
+    }
+    named = {f"{part}/{name}": t for part, own in parts.items() for name, t in own.items()}
+    return {name: _plain(tensor) for name, tensor in named.items()}
 
 
-def _restore_optimizer(simulation: Simulation, saved: Tensors) -> None:
-    optimizer = simulation.server.optimizer
-    for name, parameter in simulation.server.parameters().items():
-        optimizer.state[parameter] = {
-            key: value.to(parameter.device) for key, value in _group(saved, f"{name}|").items()
-        }
-
-
-def _group(tensors: Tensors, prefix: str) -> Tensors:
-    """Return the tensors whose name starts with `prefix`, without it."""
-    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().contiguous()
 
 
 def _digest(state: str, tensors: Tensors) -> str:

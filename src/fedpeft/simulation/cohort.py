@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,6 +17,8 @@ from fedpeft.data.ragged import take
 from fedpeft.data.recency import RecencyConfig
 from fedpeft.memory import LIMITS
 from fedpeft.seeding import numpy_rng
+from fedpeft.streams import ClientStream
+from fedpeft.tensors import Tensors
 
 CELLS_PER_ITEM = 64
 """Distinct items are found in a table of clients x catalogue of at most so many cells an item; a
@@ -29,8 +31,10 @@ class Bucket:
 
     Attributes
     ----------
-    users
-        int64 (C,).
+    rows
+        int64 (C,): places of the clients in the population's tensors.
+    ids
+        int64 (C,): numbers that name their streams.
     items
         int64 (C, L, 1 + m): each train item, then the m negatives drawn for it; padding is 0.
     weight
@@ -39,17 +43,23 @@ class Bucket:
         int64 (C,): train items of each client.
     """
 
-    users: Tensor
+    rows: Tensor
+    ids: Tensor
     items: Tensor
     weight: Tensor
     lengths: Tensor
 
-    def __getitem__(self, part: slice) -> Bucket:
-        return Bucket(self.users[part], self.items[part], self.weight[part], self.lengths[part])
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, part: slice | Tensor) -> Bucket:
+        return Bucket(
+            self.rows[part], self.ids[part], self.items[part], self.weight[part], self.lengths[part]
+        )
 
     def within(self, clients: int) -> Iterator[Bucket]:
         """Yield the clients at most so many, but at least one, at a time."""
-        for start in range(0, len(self.users), max(1, clients)):
+        for start in range(0, len(self), max(1, clients)):
             yield self[start : start + max(1, clients)]
 
     def compact(self, n_items: int) -> tuple[Tensor, Tensor]:
@@ -80,14 +90,43 @@ class Bucket:
         return rows, places.view(self.items.shape)
 
 
+def ascending(
+    bucket: Bucket, rows: Tensor, places: Tensor, change: Tensors, indexed: Set[str]
+) -> tuple[Tensor, Tensors]:
+    """Return rows as their ids ascend, and the changes of these rows in the same order.
+
+    Rows that a client did not touch, such as padding, come last; they have not moved.
+
+    Parameters
+    ----------
+    rows, places
+        As `Bucket.compact` returned them.
+    change
+        name -> float (C, ...), with (C, M, ...) for the names in `indexed`.
+    """
+    real = (bucket.weight > 0).unsqueeze(-1).expand(bucket.items.shape).flatten(1)
+    touched = torch.zeros_like(rows).scatter_add_(1, places.flatten(1), real.long()) > 0
+    last = torch.where(touched, rows, torch.iinfo(torch.int64).max)
+    order = last.argsort(1)
+    sorted_rows = torch.where(touched, rows, 0).gather(1, order)
+    moved = dict(change)
+    for name in indexed:
+        tensor = change[name]
+        index = order.view(*order.shape, *[1] * (tensor.dim() - 2)).expand_as(tensor)
+        moved[name] = tensor.gather(1, index)
+    return sorted_rows, moved
+
+
 @dataclass(frozen=True, eq=False)
 class Cohort:
     """The clients of one round with their train items and negatives, sorted by history length.
 
     Attributes
     ----------
-    users
-        int64 (c,), by ascending history length.
+    rows
+        int64 (c,), by ascending history length: places in the population.
+    ids
+        int64 (c,): numbers that name the clients' streams.
     lengths
         int64 (c,).
     items
@@ -97,13 +136,14 @@ class Cohort:
         How the age of a train item weighs it.
     """
 
-    users: Ints
+    rows: Ints
+    ids: Ints
     lengths: Ints
     items: Ints
     recency: RecencyConfig
 
     def __len__(self) -> int:
-        return len(self.users)
+        return len(self.rows)
 
     @cached_property
     def starts(self) -> Ints:
@@ -115,6 +155,12 @@ class Cohort:
         """Return one client's items and negatives, int64 (length, 1 + m)."""
         start = self.starts[position]
         return self.items[start : start + self.lengths[position]]
+
+    def distinct(self, n_items: int) -> Ints:
+        """Return how many items each client touches, int64 (c,): train items and negatives."""
+        client = np.repeat(np.arange(len(self)), self.lengths * self.items.shape[1])
+        keys = np.unique(client * n_items + self.items.ravel())
+        return np.bincount(keys // n_items, minlength=len(self))
 
     def weights(self, positions: slice) -> NDArray[np.float32]:
         """Return the weights of neighbouring clients' items, float32 (C, L), padded with 0."""
@@ -172,7 +218,8 @@ class Cohort:
         inside = np.arange(weight.shape[1]) < lengths[:, None]
         items[inside] = self.items[first : first + lengths.sum()]
         return Bucket(
-            torch.from_numpy(self.users[start:end]).to(device),
+            torch.from_numpy(self.rows[start:end]).to(device),
+            torch.from_numpy(self.ids[start:end]).to(device),
             torch.from_numpy(items).to(device),
             torch.from_numpy(weight).to(device),
             torch.from_numpy(lengths).to(device),
@@ -187,7 +234,19 @@ def stacked_rows(index: Tensor, size: int) -> Tensor:
 
 
 class CohortSampler:
-    """Draws the cohort of each round and its negatives, from named streams of one seed."""
+    """Draws the cohort of each round, and each client's negatives from its own stream.
+
+    Parameters
+    ----------
+    train
+        Histories of the population, by row.
+    share
+        Share of the clients in a round.
+    negatives
+        Negatives for each train item.
+    ids
+        int64 (clients,): numbers that name the clients' streams; None: their rows.
+    """
 
     def __init__(
         self,
@@ -198,8 +257,10 @@ class CohortSampler:
         negatives: int,
         recency: RecencyConfig,
         seed: int,
+        ids: Ints | None = None,
     ) -> None:
         self._train = train
+        self._ids: Ints = np.arange(train.n_users, dtype=np.int64) if ids is None else ids
         self._lengths = train.lengths()
         self._negatives = TrainNegatives(train, n_items) if negatives else None
         self._per_positive = negatives
@@ -207,35 +268,35 @@ class CohortSampler:
         self._seed = seed
         self.size = min(train.n_users, max(1, round(share * train.n_users)))
 
-    def draw(self, round_number: int) -> Cohort:
-        """Return the cohort of a round: a uniform sample without replacement."""
+    def rows(self, round_number: int) -> Ints:
+        """Return who takes part in a round: a uniform sample without replacement, int64 (c,)."""
         rng = numpy_rng(self._seed, "round", round_number, "cohort")
-        users = self._sorted(
-            rng.choice(self._train.n_users, self.size, replace=False, shuffle=False)
-        )
-        return self._cohort(users, numpy_rng(self._seed, "round", round_number, "negatives"))
+        drawn = rng.choice(self._train.n_users, self.size, replace=False, shuffle=False)
+        return self._sorted(drawn)
 
-    def each(self, users: Ints, *stream: str | int) -> Cohort:
-        """Return the given users as a cohort, each with negatives from a named stream of its own.
+    def draw(self, round_number: int) -> Cohort:
+        """Return the cohort of a round with what its clients train on."""
+        return self._cohort(self.rows(round_number), "round", round_number, "negatives")
 
-        What a user draws does not depend on who else is asked for.
-        """
-        users = self._sorted(users)
-        return self._cohort(users, *(numpy_rng(self._seed, *stream, int(user)) for user in users))
+    def each(self, rows: Ints, *stream: str | int) -> Cohort:
+        """Return the given clients as a cohort, with negatives from a stream of this name."""
+        return self._cohort(self._sorted(rows), *stream)
 
     def check(self) -> None:
         """Raise `DataError` if negatives are to be drawn for a user who has every item."""
         if self._negatives is not None:
             self._negatives.check(np.arange(self._train.n_users))
 
-    def _sorted(self, users: Ints) -> Ints:
-        """Return users by ascending history length."""
-        ordered: Ints = users[np.lexsort((users, self._lengths[users]))]
+    def _sorted(self, rows: Ints) -> Ints:
+        """Return rows by ascending history length."""
+        ordered: Ints = rows[np.lexsort((rows, self._lengths[rows]))]
         return ordered
 
-    def _cohort(self, users: Ints, *rngs: np.random.Generator) -> Cohort:
-        items = take(self._train, users).items[:, None]
+    def _cohort(self, rows: Ints, *stream: str | int) -> Cohort:
+        items = take(self._train, rows).items[:, None]
         if self._negatives is not None:
-            drawn = self._negatives.sample(users, self._per_positive, *rngs)
+            drawn = self._negatives.sample(
+                rows, self._per_positive, ClientStream(self._seed, *stream), self._ids[rows]
+            )
             items = np.concatenate([items, drawn], axis=1)
-        return Cohort(users, self._lengths[users], items, self._recency)
+        return Cohort(rows, self._ids[rows], self._lengths[rows], items, self._recency)

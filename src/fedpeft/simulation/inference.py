@@ -101,8 +101,8 @@ class Inference:
         whole = self._encoded.new_zeros(len(place), width) if problem.sees_history else None
         start = 0
         for bucket in cohort.buckets(problem.backbone.activations, self._encoded.device):
-            rows = place[start : start + len(bucket.users)]
-            start += len(bucket.users)
+            rows = place[start : start + len(bucket)]
+            start += len(bucket)
             vectors = F.embedding(bucket.items, self._encoded)
             found = select(own, rows)
             if problem.training.inference == "fit":
@@ -119,4 +119,4 @@ def _places(users: Tensor, cohort: Cohort) -> Tensor:
     """Return where each user of the cohort stands in `users`, int64 (b,)."""
     asked = users.cpu().numpy()
     order = np.argsort(asked)
-    return torch.from_numpy(order[np.searchsorted(asked, cohort.users, sorter=order)])
+    return torch.from_numpy(order[np.searchsorted(asked, cohort.rows, sorter=order)])

@@ -12,19 +12,10 @@ from torch import Tensor
 from torch.func import vmap
 
 from fedpeft.backbones import Backbone
-from fedpeft.errors import ConfigError, RunError
-from fedpeft.losses import Loss
+from fedpeft.errors import RunError
 from fedpeft.simulation.scoring import Contexts, Scoring
 from fedpeft.tensors import Tensors
-from fedpeft.training.config import TrainingConfig
-
-
-def no_user_vector(backbone: str) -> ConfigError:
-    """Return what is wrong with a loss over all items for a backbone of this name."""
-    return ConfigError(
-        "the loss sums over all items, which needs a score linear in the item vector; "
-        f"{backbone} has none: choose loss.kind softmax, bpr or bce"
-    )
+from fedpeft.training.task import Task
 
 
 class LocalProblem(Scoring):
@@ -32,31 +23,19 @@ class LocalProblem(Scoring):
 
     Parameters
     ----------
+    task
+        What the run has agreed on.
     backbone
-        The one-client module; its own parameter values are not used.
-    loss
-        The one-client loss.
-    training
-        Settings of the run.
-
-    Raises
-    ------
-    ConfigError
-        If the loss or an exact solve needs a linear score and the backbone has none.
+        The one-client module, holding the payload as clients received it; values of its local
+        parameters are not used.
     """
 
-    def __init__(self, backbone: Backbone, loss: Loss, training: TrainingConfig) -> None:
-        if loss.unobserved_weight and backbone.user_vector is None:
-            raise no_user_vector(type(backbone).__name__)
-        if training.local == "solve" and not loss.least_squares:
-            raise ConfigError(
-                "training.local = 'solve' needs loss.kind = 'ials'; "
-                "use training.local = 'gradient' with other losses"
-            )
+    def __init__(self, task: Task, backbone: Backbone) -> None:
         super().__init__(backbone)
-        self.loss = loss
-        self.training = training
-        self._map_loss = vmap(loss)
+        self.task = task
+        self.loss = task.loss
+        self.training = task.training
+        self._map_loss = vmap(task.loss)
         self.begin(0)
 
     def begin(self, round_number: int) -> None:
@@ -197,18 +176,16 @@ def _recordable(tensor: Tensor) -> Tensor:
     return tensor.clone() if tensor.is_inference() else tensor
 
 
-def weights(loss: Loss, lengths: Tensor) -> Tensor:
-    """Return the weight of clients with `lengths` train items in the average, float32."""
-    counts = lengths.float()
-    return counts if loss.weighting == "samples" else torch.ones_like(counts)
+def select(local: Mapping[str, Tensor], rows: Tensor) -> Tensors:
+    """Return some rows of stacked local parameters."""
+    return {name: tensor[rows] for name, tensor in local.items()}
 
 
-def select(local: Mapping[str, Tensor], users: Tensor) -> Tensors:
-    """Return the rows of `users` from stacked local parameters."""
-    return {name: tensor[users] for name, tensor in local.items()}
-
-
-def store(local: Mapping[str, Tensor], users: Tensor, fitted: Mapping[str, Tensor]) -> None:
-    """Write the rows of `users` back, in place."""
+def store(local: Mapping[str, Tensor], rows: Tensor, fitted: Mapping[str, Tensor]) -> None:
+    """Write rows back, in place; a client with a value that is not finite keeps its old ones."""
+    if not fitted:
+        return
+    sums = [tensor.unsqueeze(-1).flatten(1).sum(1) for tensor in fitted.values()]
+    sound = torch.stack(sums).sum(0).isfinite()
     for name, tensor in fitted.items():
-        local[name][users] = tensor
+        local[name][rows[sound]] = tensor[sound]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -13,23 +12,31 @@ from torch import Tensor
 
 from fedpeft.adapters import AdapterConfig, ItemEmbedding
 from fedpeft.backbones import Backbone
+from fedpeft.client import Pipeline, Replica
 from fedpeft.data.dataset import Histories, Split
 from fedpeft.errors import ConfigError, RunError
 from fedpeft.graph.expansion import expansion_of
 from fedpeft.graph.pseudo import mask_of
 from fedpeft.losses import Loss
-from fedpeft.protocol.encodings import CODECS, Encoding
-from fedpeft.protocol.traffic import Entry, Ledger
-from fedpeft.seeding import torch_rng
-from fedpeft.server.server import Codes, Server
-from fedpeft.simulation.backend import Backend, choose, run_round
+from fedpeft.protocol.aggregate import Partial
+from fedpeft.protocol.messages import Broadcast, Snapshot
+from fedpeft.protocol.traffic import RoundTraffic, Traffic
+from fedpeft.server import Server, ServerState
+from fedpeft.server.admission import Admission
+from fedpeft.server.catch_up import download_bytes
+from fedpeft.server.round import needed
+from fedpeft.server.sizes import message_sizes
+from fedpeft.simulation.backend import BACKENDS, Backend, choose
 from fedpeft.simulation.cohort import CohortSampler
 from fedpeft.simulation.inference import Inference
+from fedpeft.simulation.population import Population
 from fedpeft.simulation.problem import LocalProblem
-from fedpeft.tensors import Tensors
+from fedpeft.simulation.work import Work
 from fedpeft.training.config import TrainingConfig
-from fedpeft.transforms import TransformContext, UpdateTransform
-from fedpeft.transforms import build as build_transforms
+from fedpeft.training.task import SemanticCodes, Task, item_payload
+
+GIVE_UP_AFTER = 10
+"""Rounds in a row, none of whose uploads is finite, after which a run ends."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +75,15 @@ class RunOptions:
 class RoundResult:
     """What one round did."""
 
-    entry: Entry
+    entry: RoundTraffic
     loss: float
 
 
 class Simulation:
     """Simulates a population of clients and their server.
+
+    The server and the clients share nothing but the task: a replica of the model follows the
+    server by messages, and every client scores and trains on that replica.
 
     Parameters
     ----------
@@ -89,6 +99,8 @@ class Simulation:
         The adapter's registered name and settings.
     semantic_codes
         Codes from item text, for adapters that want them.
+    coded
+        The base as clients download it, where codes stand for its rows.
 
     Examples
     --------
@@ -107,59 +119,60 @@ class Simulation:
         training: TrainingConfig,
         options: RunOptions,
         *,
-        semantic_codes: Codes | None = None,
-        base_bytes: int | None = None,
+        semantic_codes: SemanticCodes | None = None,
+        coded: bytes | None = None,
     ) -> None:
         device = options.torch_device()
-        training = training.resolved(split.density, split.n_users)
-        self.training, self.options = training, options
-        self.ledger = Ledger(split.n_users)
-        self.server = Server(
+        self.options = options
+        self.training = training.resolved(split.density, split.n_users)
+        self.task = Task(
             make_backbone,
+            loss,
             kind,
             adapter,
-            base,
-            training,
-            self.ledger,
-            density=split.density,
-            seed=options.seed,
-            semantic_codes=semantic_codes,
-            base_bytes=base_bytes,
+            self.training,
+            split.n_items,
+            base.shape[1],
+            options.seed,
         )
-        self.server.backbone.to(device)
-        self.problem = LocalProblem(self.server.backbone, loss, training)
-        codec = CODECS[training.encoding]()
-        self.expansion = expansion_of(self.server.backbone, loss, split, options.seed)
-        self.mask = mask_of(self.expansion, self.server.item)
-        configured = build_transforms(
-            training.transforms, TransformContext(split.n_users, options.seed)
+        self.replica = Replica(self.task, device)
+        self.population = Population(
+            split.train, self.replica.backbone, seed=options.seed, device=device
         )
-        encoding = None if codec.lossless else Encoding(codec, split.n_users, options.seed)
-        parts: list[UpdateTransform | None] = [self.mask, *configured, encoding]
-        self.transforms = [part for part in parts if part is not None]
-        self.backend: Backend = choose(options.backend, training, self.transforms)
-        self.local: Tensors = {
-            name: tensor.to(device)
-            for name, tensor in self.server.backbone.initial_local(
-                split.n_users, torch_rng(options.seed, "local")
-            ).items()
-        }
-        self.local |= {  # nobody has any of it yet
-            name: torch.zeros(split.n_users, *self.server.backbone.get_buffer(name).shape).to(
-                device
-            )
-            for name in self.server.backbone.kept
-        }
+        self.expansion = expansion_of(
+            self.replica.backbone, loss, split.train, split.n_items, options.seed
+        )
+        self.pipeline = Pipeline(self.task, mask_of(self.expansion))
+        self.task.check(self.replica.backbone, self.pipeline.transforms)
+        self.admission = Admission(self.task, self.pipeline.transforms)
+        self.backend: Backend = choose(options.backend, self.training, self.pipeline)
         self.sampler = CohortSampler(
             split.train,
             split.n_items,
-            share=training.cohort,
+            share=self.training.cohort,
             negatives=loss.negatives,
-            recency=training.recency,
+            recency=self.training.recency,
             seed=options.seed,
         )
         self.sampler.check()
-        self.round = 0
+        self.server = Server(
+            self.task,
+            density=split.density,
+            clients=split.n_users,
+            semantic_codes=semantic_codes,
+            device=device,
+        )
+        self.state: ServerState = self.server.start(base, coded)
+        self.problem = LocalProblem(self.task, self.replica.backbone)
+        self.traffic = Traffic(split.n_users)
+        self._in_vain = 0
+        self._last_upload = 0.0
+        self.follow()
+
+    @property
+    def round(self) -> int:
+        """Number of the next round."""
+        return self.state.round
 
     def step(self) -> RoundResult:
         """Run the next round.
@@ -167,47 +180,99 @@ class Simulation:
         Raises
         ------
         RunError
-            If the loss is not finite any more.
+            If no upload of many rounds in a row was finite.
         """
-        event = self.server.begin(self.round)
-        spent = self._expand()
-        for transform in self.transforms:
-            transform.begin(self.round, self.server.item)
-        self.problem.begin(self.round)
-        cohort = self.sampler.draw(self.round)
-        with self.server.as_received():
-            update = run_round(self.backend, self.problem, self.local, cohort, self.transforms)
-        if not math.isfinite(update.loss):
-            raise RunError(
-                f"the training loss became {update.loss} in round {self.round}; lower the learning "
-                "rates (training.server_optimizer.lr, training.local_optimizer.lr)"
-            )
-        self.server.apply(update, self.round)
-        entry = self.ledger.charge(
-            self.round,
-            self.server.phase,
-            cohort.users,
-            self.server.prices,
-            event,
-            expansion=spent,
-        )
-        self.round += 1
-        return RoundResult(entry, update.loss)
+        self.traffic.forget()  # what a round that was broken off had counted
+        self.state, event = self.server.begin(self.state)
+        self.follow()
+        self._expand()
+        work, state = self._work()
+        rows = work.cohort.rows
+        total = BACKENDS[self.backend](work)
+        self.traffic.sent("download", len(rows) * self.server.broadcast_size(state))
+        if state.phase == "adapt":
+            first, missed = download_bytes(self.server, state, self.population.held[rows])
+            self.traffic.sent("initial_download", first)
+            self.traffic.sent("resync", missed)
+            self.population.held[rows] = state.version
+        self._watch(total, len(rows))
+        self.state = self.server.step(state, total)
+        entry = self.traffic.close(state.round, state.phase, len(rows), total.rejected, event)
+        self._last_upload = entry.upload / max(1, len(rows))
+        return RoundResult(entry, total.loss)
 
-    def _expand(self) -> int:
-        """Renew the clients' neighbours if it is time to; return the bytes it took."""
-        if self.expansion is None or self.round == 0 or self.round % self.expansion.config.every:
-            return 0
-        name = self.server.backbone.user_vector
+    def follow(self) -> None:
+        """Bring the replica to the server's version, by the messages that a client would fetch."""
+        if self.replica.lineage == self.state.lineage:
+            return
+        known = self.replica.version >= max(1, self.state.first.version)
+        held = self.replica.version if known else None
+        for message in self.server.catch_up(self.state, held):
+            if isinstance(message, Snapshot):
+                self.replica.install(message)
+            else:
+                self.replica.follow(message)
+
+    def _work(self) -> tuple[Work, ServerState]:
+        """Return the work of the round, and the server's state after its broadcast."""
+        number, message = self.state.round, None
+        if self.backend == "sequential":
+            message, state = self.server.broadcast(self.state)
+            message = Broadcast.from_bytes(message.to_bytes())
+            received = self.replica.receive(message)
+        else:
+            received, state = self.server.received(self.state)
+        self.replica.hold(received)
+        self.pipeline.begin(number, self.replica.backbone)
+        self.problem.begin(number)
+        work = Work(
+            self.problem,
+            self.replica,
+            self.pipeline,
+            self.admission,
+            self.population,
+            self.sampler.draw(number),
+            self.traffic,
+            message,
+        )
+        return work, state
+
+    def _expand(self) -> None:
+        """Renew the clients' neighbours if it is time to."""
+        number, expansion = self.state.round, self.expansion
+        if expansion is None or number == 0 or number % expansion.config.every:
+            return
+        name = self.replica.backbone.user_vector
         assert name is not None  # every backbone that expands has one
-        self.local["neighbours"], spent = self.expansion.run(self.local[name], self.round)
-        return spent
+        run = expansion.exchange if self.backend == "sequential" else expansion.run
+        self.population.local["neighbours"] = run(self.population.local[name], number, self.traffic)
+
+    def _watch(self, total: Partial, clients: int) -> None:
+        """Raise `RunError` where nothing can be learnt any more."""
+        self._in_vain = self._in_vain + 1 if clients and not total.clients else 0
+        if self._in_vain >= GIVE_UP_AFTER:
+            raise RunError(
+                f"no upload of {GIVE_UP_AFTER} rounds in a row was finite, up to round "
+                f"{self.state.round}; lower the learning rates (training.server_optimizer.lr, "
+                "training.local_optimizer.lr)"
+            )
 
     @torch.no_grad()
     def item_vectors(self) -> Tensor:
-        """Return the item vectors clients hold, float32 (n, k)."""
-        with self.server.as_received(final=True):
-            return self.server.item.merge()
+        """Return the item vectors that clients hold, float32 (n, k)."""
+        return self.replica.backbone.item.merge(item_payload(self.server.final(self.state)))
+
+    def final_backbone(self) -> Backbone:
+        """Return the one-client module with the payload that clients hold now."""
+        self.replica.hold(self.server.final(self.state))
+        return self.replica.backbone
+
+    def bytes_summary(self) -> dict[str, float]:
+        """Return the `bytes` table of a result."""
+        sizes = message_sizes(self.task, self.replica.backbone)
+        upload = self._last_upload if sizes.upload is None else sizes.upload
+        first = len(self.state.first.to_bytes()) if needed(self.state.first) else 0
+        return self.traffic.summary(upload, sizes.download, first)
 
     def scorer(self, histories: Histories) -> Inference:
         """Return a function from user indices, int64 (b,), to scores of all items, float (b, n).
@@ -222,14 +287,14 @@ class Simulation:
         """
         sampler = CohortSampler(
             histories,
-            self.server.item.num_embeddings,
+            self.task.n_items,
             share=1.0,
-            negatives=self.problem.loss.negatives,
+            negatives=self.task.loss.negatives,
             recency=self.training.recency,
             seed=self.options.seed,
+            ids=self.population.ids,
         )
-        with self.server.as_received(final=True), torch.inference_mode(False):
-            received = copy.deepcopy(self.server.backbone)
-        problem = LocalProblem(received, self.problem.loss, self.training)
+        with torch.inference_mode(False):
+            problem = LocalProblem(self.task, copy.deepcopy(self.final_backbone()))
         problem.begin(self.round)
-        return Inference(problem, self.local, sampler)
+        return Inference(problem, self.population.local, sampler)

@@ -141,6 +141,7 @@ class Stepped:
     losses: Tensor
     change: Tensors
     rows: ClassVar[None] = None  # every row of item-indexed tensors moves
+    places: ClassVar[None] = None
 
 
 def stepped(problem: LocalProblem, local: Tensors, cohort: Cohort) -> Iterator[Stepped]:
@@ -150,14 +151,14 @@ def stepped(problem: LocalProblem, local: Tensors, cohort: Cohort) -> Iterator[S
     for bucket in cohort.buckets(width, item.device):
         values = catalogue.values_per_client + bucket.items[0].numel() * width
         for part in bucket.within(at_once(values, item.device)):
-            yield _step(problem, catalogue, select(local, part.users), part)
+            yield _step(problem, catalogue, select(local, part.rows), part)
 
 
 def _step(problem: LocalProblem, catalogue: Catalogue, own: Tensors, part: Bucket) -> Stepped:
     """Fit the local parameters, then take the step."""
     item, loss = problem.backbone.item, problem.loss
     tensors = {name: p.detach() for name, p in item.named_parameters()}
-    clients, items = len(part.users), part.items.flatten(1)
+    clients, items = len(part), part.items.flatten(1)
     index = item.lookups(items)
     # the rows a client looks up, each its own leaf: (C, N, ...); and what it does not look up
     rows = {name: F.embedding(i, tensors[name]).requires_grad_() for name, i in index.items()}

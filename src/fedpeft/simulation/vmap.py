@@ -6,7 +6,7 @@ touches, so memory follows interactions, not clients x items; other rows do not 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -16,14 +16,14 @@ from torch.nn import functional as F
 
 from fedpeft.adapters import ItemEmbedding
 from fedpeft.memory import at_once
+from fedpeft.protocol.aggregate import Partial
 from fedpeft.simulation import unobserved
-from fedpeft.simulation.cohort import Bucket, Cohort, stacked_rows
-from fedpeft.simulation.problem import LocalProblem, select, store, weights
+from fedpeft.simulation.cohort import Bucket, Cohort, ascending, stacked_rows
+from fedpeft.simulation.problem import LocalProblem, select, store
 from fedpeft.simulation.scoring import Contexts
 from fedpeft.simulation.unobserved import Stepped
-from fedpeft.simulation.update import Update, on_user
+from fedpeft.simulation.work import Work, sound
 from fedpeft.tensors import Tensors
-from fedpeft.transforms import UpdateTransform
 
 
 class Payloads:
@@ -85,43 +85,45 @@ class Payloads:
         return {name: leaf.detach() - self.start[name] for name, leaf in self.leaves.items()}
 
 
-def run_stacked(
-    problem: LocalProblem,
-    local: Tensors,
-    cohort: Cohort,
-    transforms: Sequence[UpdateTransform] = (),
-) -> Update:
-    """Run a round; `local` is updated in place.  The result equals `run_loop`'s."""
+def run_vmap(work: Work) -> Partial:
+    """Run a round; the population is updated in place.  The result equals `run_sequential`'s."""
+    problem, pipeline = work.problem, work.pipeline
     item = problem.backbone.item
-    shared: Tensors = {name: p.detach() for name, p in problem.backbone.shared().items()}
-    dense = any(t.dense for t in transforms)
-    total_weight = float(weights(problem.loss, torch.from_numpy(cohort.lengths)).sum()) or 1.0
-    change: Tensors = {
-        f"item.{name}": torch.zeros_like(p) for name, p in item.named_parameters()
-    } | {name: torch.zeros_like(t) for name, t in shared.items()}
-    mean_loss = 0.0
-
+    indexed = {f"item.{name}" for name in item.item_indexed}
     parts: Iterator[_Trained | Stepped]
     if unobserved.applies(problem):
-        parts = unobserved.stepped(problem, local, cohort)
+        parts = unobserved.stepped(problem, work.population.local, work.cohort)
     else:
-        parts = _trained(problem, local, cohort, dense)
+        parts = _trained(problem, work.population.local, work.cohort, pipeline.dense)
+    total = work.empty().sum
+    weight, clients, loss = 0.0, 0, 0.0
     for part in parts:
-        users = part.clients.users
-        store(local, users, part.local)
-        moved, rows = part.change, part.rows
-        if dense and rows is not None:
+        bucket, moved, rows = part.clients, part.change, part.rows
+        store(work.population.local, bucket.rows, part.local)
+        if rows is not None and pipeline.dense:
             moved, rows = _all_rows(item, moved, rows), None
-        moved = on_user(transforms, moved, users)
-        share = weights(problem.loss, part.clients.lengths) / total_weight
-        mean_loss += float((part.losses * share).sum())
-        for name, delta in moved.items():
-            if rows is not None and name.removeprefix("item.") in item.item_indexed:
-                delta = delta * share.view(-1, *[1] * (delta.dim() - 1))
-                change[name].index_add_(0, rows.flatten(), delta.flatten(0, 1))
+        weights = work.weights(bucket.lengths)
+        moved = pipeline.transform(moved, bucket.ids, weights)
+        if rows is not None and part.places is not None and pipeline.uploads.form == "rows":
+            rows, moved = ascending(bucket, rows, part.places, moved, indexed)
+        arrived = work.admission.bounded(pipeline.arrived(moved, bucket.ids), weights)
+        fine = sound(part.losses, arrived)
+        if not bool(fine.all()):
+            bucket, weights, losses = bucket[fine], weights[fine], part.losses[fine]
+            arrived = {name: tensor[fine] for name, tensor in arrived.items()}
+            rows = None if rows is None else rows[fine]
+        else:
+            losses = part.losses
+        for name, delta in arrived.items():
+            if rows is not None and name in indexed:
+                total[name].index_add_(0, rows.flatten(), delta.flatten(0, 1))
             else:
-                change[name] += torch.tensordot(share, delta, 1)
-    return Update(change, mean_loss)
+                total[name] += delta.sum(0)
+        weight += float(weights.sum())
+        clients += len(bucket)
+        loss += float((losses * weights).sum())
+    work.count_uploads()
+    return Partial(total, weight, clients, len(work.cohort) - clients, loss)
 
 
 def _all_rows(item: ItemEmbedding, change: Tensors, rows: Tensor) -> Tensors:
@@ -175,6 +177,8 @@ class _Trained:
     """float (C,): at the start of the last payload step."""
     rows: Tensor | None
     """int64 (C, M): the rows of item-indexed tensors that they have copies of; None: of all."""
+    places: Tensor | None
+    """int64 (C, L, 1 + m): where each of their items stands in `rows`."""
 
     @property
     def change(self) -> Tensors:
@@ -196,19 +200,22 @@ def _trained(
     for bucket in cohort.buckets(problem.backbone.activations, item.device):
         values = _values_per_client(problem, bucket, dense=dense)
         for part in bucket.within(at_once(values, item.device)):
-            own = select(local, part.users)
+            own = select(local, part.rows)
             if problem.fits_local:
                 index = part.items if position is None else position[part.items]
                 vectors = F.embedding(index, received)
                 own = problem.fit_local(own, shared, vectors, part.weight, gram)
             if over_catalogue:
                 rows = torch.arange(item.num_embeddings, device=item.device)
-                rows, places = rows.expand(len(part.users), -1), part.items
+                rows, places = rows.expand(len(part), -1), part.items
             else:
                 rows, places = part.compact(item.num_embeddings)
             payload = Payloads(item, shared, rows)
             own, losses = _train(problem, payload, own, part, places)
-            yield _Trained(part, own, payload, losses, None if over_catalogue else rows)
+            if over_catalogue:
+                yield _Trained(part, own, payload, losses, None, None)
+            else:
+                yield _Trained(part, own, payload, losses, rows, places)
 
 
 @torch.no_grad()

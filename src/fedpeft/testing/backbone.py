@@ -6,21 +6,21 @@ import copy
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from fedpeft.adapters import ItemContext, adapters, build
 from fedpeft.adapters.base import AdapterConfig
 from fedpeft.backbones import Backbone, HistoryBackbone, backbones
 from fedpeft.config import parse
+from fedpeft.protocol.messages import Upload
 from fedpeft.seeding import torch_rng
-from fedpeft.simulation.sequential import payload_of
-from fedpeft.simulation.vmap import run_stacked
+from fedpeft.streams import FirstDraws
 from fedpeft.testing.adapter import EPS, SHAPES
 from fedpeft.testing.backends import assert_backends_agree
 from fedpeft.testing.toy import BPR, GRADIENT, PAPER, Part, Toy, quality, random_base
-from fedpeft.transforms import UpdateTransform
+from fedpeft.training.task import payload_parameters
 
 ADAPTERS: dict[str, dict[str, Any]] = {
     "full": {},
@@ -28,17 +28,6 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "hash": {"rows": 32, "pooling": "senet"},
     "rq": {"levels": 2, "codes": 8},
 }
-
-
-class _Spy(UpdateTransform):
-    """A transform that only notes what the server gets to see."""
-
-    def __init__(self) -> None:
-        self.names: set[str] = set()
-
-    def on_user(self, change: dict[str, Tensor], users: Tensor) -> dict[str, Tensor]:
-        self.names |= set(change)
-        return change
 
 
 class BackboneContract:
@@ -74,7 +63,7 @@ class BackboneContract:
         model = part.build(parse(part.config, self.config, "backbone"), item)
         for name, tensor in model.initial_shared(torch_rng(1, "contract")).items():
             model.get_parameter(name).data.copy_(tensor)
-        for name, tensor in model.initial_local(1, torch_rng(0, "contract")).items():
+        for name, tensor in model.initial_local(FirstDraws(0, np.arange(1))).items():
             model.get_parameter(name).data.copy_(tensor[0])
         return model
 
@@ -85,7 +74,7 @@ class BackboneContract:
         assert not any(name.startswith("item.") for name in model.local)
         item = {name for name in own if name.startswith("item.")}
         assert set(model.shared()) == set(own) - item - set(model.local)
-        assert set(payload_of(model)) == item | set(model.shared())
+        assert set(payload_parameters(model)) == item | set(model.shared())
 
     @pytest.mark.parametrize("shape", SHAPES)
     def test_scores_have_the_shape_of_the_ids(self, shape: tuple[int, ...]) -> None:
@@ -134,12 +123,14 @@ class BackboneContract:
     @pytest.mark.parametrize("clients", [0, 1, 5])
     def test_initial_local_parameters(self, clients: int) -> None:
         model = self.make()
-        first = model.initial_local(clients, torch_rng(0, "contract"))
-        again = model.initial_local(clients, torch_rng(0, "contract"))
+        first = model.initial_local(FirstDraws(0, np.arange(clients)))
         assert set(first) == set(model.local)
         for name, tensor in first.items():
             assert tensor.shape == (clients, *model.get_parameter(name).shape)
-            assert torch.equal(tensor, again[name])
+        for client in range(clients):  # alone, as on its own device
+            alone = model.initial_local(FirstDraws(0, np.array([client])))
+            for name, tensor in alone.items():
+                assert torch.equal(tensor[0], first[name][client])
 
     def test_gradients_reach_every_parameter(self) -> None:
         model = self.make()
@@ -157,12 +148,14 @@ class BackboneContract:
         assert torch.equal(model(torch.arange(23)), before)
 
     def test_local_parameters_never_travel(self) -> None:
-        simulation = self._toy("full").simulation("vmap")
-        spy = _Spy()
-        cohort = simulation.sampler.draw(0)
-        update = run_stacked(simulation.problem, simulation.local, cohort, [spy])
-        assert spy.names == set(update.change) == set(simulation.server.parameters())
-        assert not spy.names & set(simulation.server.backbone.local)
+        """An upload is exactly as long as the item embedding's and the shared values are."""
+        simulation = self._toy("full").simulation("sequential")
+        backbone = simulation.replica.backbone
+        travels = payload_parameters(backbone)
+        assert not set(travels) & {*backbone.local, *backbone.kept}
+        values = sum(parameter.numel() for parameter in travels.values())
+        entry = simulation.step().entry
+        assert entry.upload == entry.clients * Upload.size(4 * values)
 
     def test_a_train_item_is_scored_in_the_context_of_the_others(self) -> None:
         model = self._with_history()
@@ -194,7 +187,7 @@ class BackboneContract:
         model = self._with_history()
         assert not any("history" in name for name in model.state_dict())
         assert not set(model.kept) & {name for name, _ in model.named_parameters()}
-        assert not set(model.kept) & set(payload_of(model))
+        assert not set(model.kept) & set(payload_parameters(model))
 
     @pytest.mark.parametrize("adapter", ADAPTERS)
     def test_plans_agree(self, adapter: str) -> None:

@@ -34,9 +34,10 @@ def run(toy: Toy, backend: str, rounds: int) -> Outcome:
 def state(simulation: Simulation) -> Outcome:
     """Return copies of the payload, the local parameters and the item table."""
     payload = {
-        f"payload.{n}": p.detach().clone() for n, p in simulation.server.parameters().items()
+        f"payload.{name}": tensor.clone() for name, tensor in simulation.state.payload.items()
     }
-    local = {f"local.{name}": tensor.clone() for name, tensor in simulation.local.items()}
+    kept = simulation.population.local
+    local = {f"local.{name}": tensor.clone() for name, tensor in kept.items()}
     return {**payload, **local, "items": simulation.item_vectors()}
 
 

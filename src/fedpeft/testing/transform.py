@@ -14,7 +14,7 @@ from fedpeft.adapters.lora import LoRAConfig
 from fedpeft.config import parse
 from fedpeft.testing.backends import assert_backends_agree
 from fedpeft.testing.toy import BPR, LEAST_SQUARES, PAPER, Part, Toy, random_base
-from fedpeft.transforms import TransformContext, UpdateTransform, transforms
+from fedpeft.transforms import UpdateTransform, transforms
 
 USERS = torch.tensor([4, 0, 7])
 RUNS: dict[str, tuple[Part, Part, Mapping[str, Any]]] = {
@@ -38,10 +38,10 @@ class TransformContract:
     config: ClassVar[Mapping[str, Any]] = {}
 
     def make(self, round_number: int = 0) -> UpdateTransform:
-        """Return the transform at the start of a round, for a population of 9 clients."""
+        """Return the transform at the start of a round, with seed 0."""
         part = transforms.get(self.kind)
         config = parse(part.config, self.config, self.kind)
-        transform = part.build(config, TransformContext(clients=9, seed=0))
+        transform = part.build(config, 0)
         item = build("lora", LoRAConfig(rank=2), ItemContext(random_base(5, 3), seed=0))
         transform.begin(round_number, item)
         return transform
@@ -58,12 +58,17 @@ class TransformContract:
     def test_keeps_names_and_shapes_and_stays_finite(self) -> None:
         given, transform = self.changes(), self.make()
         sent = transform.on_user(given, USERS)
-        mean = transform.on_mean({name: tensor.mean(0) for name, tensor in sent.items()}, 3)
-        for found, expected in ((sent, given), (mean, {n: t[0] for n, t in given.items()})):
-            assert {n: t.shape for n, t in found.items()} == {
-                n: t.shape for n, t in expected.items()
-            }
-            assert all(tensor.isfinite().all() for tensor in found.values())
+        assert {n: t.shape for n, t in sent.items()} == {n: t.shape for n, t in given.items()}
+        assert all(tensor.isfinite().all() for tensor in sent.values())
+
+    def test_keeps_its_own_bound(self) -> None:
+        transform = self.make()
+        if transform.bound is None:
+            pytest.skip("it bounds nothing")
+        far = {name: 1e3 * tensor for name, tensor in self.changes().items()}
+        sent = transform.on_user(far, USERS)
+        norms = torch.stack([t.flatten(1).square().sum(1) for t in sent.values()]).sum(0).sqrt()
+        assert bool((norms <= transform.bound * (1 + 1e-5)).all())
 
     def test_does_not_write_into_what_it_gets(self) -> None:
         given = self.changes()

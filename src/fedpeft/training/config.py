@@ -12,6 +12,7 @@ from torch import Tensor
 from fedpeft.config import ConfigModel
 from fedpeft.data.recency import RecencyConfig
 from fedpeft.errors import ConfigError
+from fedpeft.protocol.uploads import UploadForm
 from fedpeft.transforms import complete
 
 Phase = Literal["warmup", "adapt"]
@@ -132,6 +133,12 @@ class TrainingConfig(ConfigModel):
     download_encoding: EncodingName | None = None
     """How values cross it from the server to the clients; None: as `encoding` says.  Rounding the
     one broadcast costs a simulation nothing; rounding every client's upload needs all of them."""
+
+    upload: UploadForm = "dense"
+    """How a client's change is laid out: `dense`; `rows`, those of touched items and their ids
+    (losses with drawn negatives); or `rank_one`, a column and a row for each matrix (one step, a
+    dot-product score).  The last two are shorter and tell the server more than a sum of uploads
+    would: `rows` which items a client touched, `rank_one` its user vector up to length."""
 
     @property
     def broadcast_encoding(self) -> EncodingName:

@@ -1,11 +1,5 @@
-"""Transforms: what a client does to its update before the update is weighted and encoded."""
+"""Transforms: what a client does to its change before it weighs, encodes and sends it."""
 
-from fedpeft.transforms.base import (
-    TransformContext,
-    UpdateTransform,
-    build,
-    complete,
-    transforms,
-)
+from fedpeft.transforms.base import UpdateTransform, build_transforms, complete, transforms
 
-__all__ = ["TransformContext", "UpdateTransform", "build", "complete", "transforms"]
+__all__ = ["UpdateTransform", "build_transforms", "complete", "transforms"]

@@ -1,11 +1,10 @@
-"""Transforms a run is configured with: what happens to each client's update before it is sent."""
+"""The seam for what happens to a client's change before it is sent."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
@@ -13,32 +12,15 @@ from fedpeft.adapters import ItemEmbedding
 from fedpeft.config import ConfigModel, parse
 from fedpeft.errors import ConfigError
 from fedpeft.registry import Registry
-
-if TYPE_CHECKING:  # it imports the settings, which name transforms
-    from fedpeft.tensors import Tensors
-
-
-@dataclass(frozen=True)
-class TransformContext:
-    """What a transform may be built from.
-
-    Attributes
-    ----------
-    clients
-        Number of clients in the population.
-    seed
-        Seed of the run; randomness comes from `fedpeft.seeding`, named by seed, round and user.
-    """
-
-    clients: int
-    seed: int
+from fedpeft.tensors import Tensors
 
 
 class UpdateTransform(ABC):
-    """Changes the values of updates between the client and the average, never their shapes.
+    """What a client does to its change before it weighs, encodes and sends it.
 
-    Built as ``build(config, context)``.  A transform keeps nothing from one round to the next, so
-    that a run can be resumed: what it needs it derives from the seed and the round.
+    It changes values, never names or shapes.  Built as ``build(config, seed)``; randomness comes
+    from `fedpeft.streams`, named by seed, round and client.  A transform keeps nothing from one
+    round to the next, so that a run can be resumed and any upload be made again.
     """
 
     dense: bool = False
@@ -50,20 +32,24 @@ class UpdateTransform(ABC):
         return
 
     @abstractmethod
-    def on_user(self, change: Tensors, users: Tensor) -> Tensors:
+    def on_user(self, change: Tensors, ids: Tensor) -> Tensors:
         """Return what C clients send instead of their changes.
 
         Parameters
         ----------
         change
             name -> float (C, ...): payload after local training minus payload before.
-        users
-            int64 (C,): the clients.
+        ids
+            int64 (C,): the clients, by the numbers that name their streams.
         """
 
-    def on_mean(self, change: Tensors, clients: int) -> Tensors:
-        """Return what the server takes for the mean change, name -> float (...), of its clients."""
-        return change
+    @property
+    def bound(self) -> float | None:
+        """The largest L2 norm of what it returns, over all tensors; None where there is none.
+
+        A server that sees single uploads holds each to the smallest bound of the run.
+        """
+        return None
 
 
 transforms: Registry[UpdateTransform] = Registry(
@@ -88,11 +74,10 @@ def complete(tables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def build(tables: Mapping[str, Any], context: TransformContext) -> list[UpdateTransform]:
+def build_transforms(tables: Mapping[str, Any], seed: int) -> list[UpdateTransform]:
     """Return the transforms of a run, in the order they are written down."""
     return [
-        transforms.get(kind).build(_settings(kind, table), context)
-        for kind, table in tables.items()
+        transforms.get(kind).build(_settings(kind, table), seed) for kind, table in tables.items()
     ]
 
 

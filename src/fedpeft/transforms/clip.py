@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from fedpeft.config import ConfigModel
-from fedpeft.transforms import TransformContext, UpdateTransform, transforms
-
-if TYPE_CHECKING:
-    from fedpeft.tensors import Tensors
+from fedpeft.tensors import Tensors
+from fedpeft.transforms.base import UpdateTransform, transforms
 
 
 class ClipConfig(ConfigModel):
@@ -29,14 +25,18 @@ class Clip(UpdateTransform):
     the update itself.
     """
 
-    def __init__(self, config: ClipConfig, context: TransformContext) -> None:
+    def __init__(self, config: ClipConfig, seed: int) -> None:
         self.config = config
 
-    def on_user(self, change: Tensors, users: Tensor) -> Tensors:
+    def on_user(self, change: Tensors, ids: Tensor) -> Tensors:
         squares = [tensor.square().unsqueeze(-1).flatten(1).sum(1) for tensor in change.values()]
         norm = torch.stack(squares).sum(0).sqrt()
         factor = (self.config.norm / norm.clamp(min=1e-30)).clamp(max=1)
         return {n: t * factor.view(-1, *[1] * (t.dim() - 1)) for n, t in change.items()}
+
+    @property
+    def bound(self) -> float:
+        return self.config.norm
 
 
 transforms.register("clip", config=ClipConfig, build=Clip)

@@ -1,0 +1,94 @@
+"""One client's local training: the local phase, then its steps on the payload.
+
+It is written for one client and to be read; `fedpeft.simulation.problem` computes the same for many
+clients at once, and the tests hold the two together.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fedpeft.backbones import Backbone
+from fedpeft.training.task import Task
+
+
+def train_client(
+    task: Task, model: Backbone, items: Tensor, weight: Tensor, round_number: int
+) -> float:
+    """Train one client's model in place: the local phase, then the payload steps.
+
+    Parameters
+    ----------
+    model
+        The client's module, holding the payload as received and its local parameters.
+    items
+        int64 (L, 1 + m): each train item with the negatives drawn for it.
+    weight
+        float (L,): importance of each train item.
+
+    Returns
+    -------
+    float
+        The loss at the start of the last payload step.
+    """
+    training = task.training
+    local_optimizer = training.local_optimizer_at(round_number)
+    local = [model.get_parameter(name) for name in model.local]
+    if training.local == "solve":
+        solve_local(task, model, items[:, 0], weight)
+    elif training.local_steps:
+        optimizer = local_optimizer.build(local)
+        for _ in range(training.local_steps):
+            optimizer.zero_grad()
+            client_loss(task, model, items, weight).backward(inputs=local)
+            optimizer.step()
+    payload = [p for name, p in model.named_parameters() if name not in model.local]
+    optimizers = [training.payload_optimizer.build(payload)]
+    moving = list(payload)
+    if training.joint:
+        optimizers.append(local_optimizer.build(local))
+        moving += local
+    loss = torch.zeros(())
+    for _ in range(training.payload_steps):
+        model.zero_grad()
+        loss = client_loss(task, model, items, weight)
+        loss.backward(inputs=moving)
+        for optimizer in optimizers:
+            optimizer.step()
+    return float(loss.detach())
+
+
+def client_loss(task: Task, model: Backbone, items: Tensor, weight: Tensor) -> Tensor:
+    """Return one client's loss with its regularisation, a float scalar."""
+    scores = model(items)
+    total = task.loss(scores[:, 0], scores[:, 1:], weight)
+    if task.loss.unobserved_weight:
+        # every item counts alike here, as one that is new to the client
+        everything = torch.arange(model.item.num_embeddings, device=items.device)
+        squares = model.score(model.item(everything)).square().sum()
+        total = total + task.loss.unobserved_weight / 2 * squares
+    for name in model.local:
+        penalty = model.get_parameter(name).square().sum()
+        total = total + task.training.local_decay / 2 * penalty
+    return total
+
+
+@torch.no_grad()
+def solve_local(task: Task, model: Backbone, positives: Tensor, weight: Tensor) -> None:
+    """Set the user vector to the minimiser of the client's loss (Hu et al. 2008, eq. 4).
+
+    What the model scores without it, from the client's history, is explained already.
+    """
+    assert model.user_vector is not None  # `Task.check` saw to it
+    user = model.get_parameter(model.user_vector).zero_()
+    table = model.item(torch.arange(model.item.num_embeddings, device=positives.device))
+    seen = table[positives]
+    system = (
+        seen.T @ (weight.unsqueeze(1) * seen)
+        + task.loss.unobserved_weight * table.T @ table
+        + task.training.local_decay * torch.eye(table.shape[1], device=table.device)
+    )
+    missing = weight * (1 - model(positives))
+    beyond = task.loss.unobserved_weight * model.score(table)
+    user.copy_(torch.linalg.solve(system, missing @ seen - beyond @ table))

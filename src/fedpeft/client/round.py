@@ -1,0 +1,111 @@
+"""One round of one client: a broadcast in, an upload out."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedpeft.backbones import Backbone, HistoryBackbone
+from fedpeft.client.local import train_client
+from fedpeft.client.pipeline import Pipeline
+from fedpeft.client.replica import Replica
+from fedpeft.client.state import ClientState
+from fedpeft.data.dataset import Histories, Ints
+from fedpeft.data.negatives import TrainNegatives
+from fedpeft.protocol.aggregate import finite
+from fedpeft.protocol.messages import Broadcast, Upload
+from fedpeft.streams import ClientStream
+from fedpeft.tensors import Tensors
+from fedpeft.training.task import Task, payload_parameters
+
+
+def client_round(
+    replica: Replica, pipeline: Pipeline, state: ClientState, message: Broadcast
+) -> tuple[Upload, ClientState]:
+    """Return what a client sends in answer to a broadcast, and what it keeps.
+
+    Nothing that is handed in changes, so a round can be run again.  A client whose local parameters
+    are not finite after training keeps its old ones.
+
+    Parameters
+    ----------
+    replica
+        The model at the version of the broadcast.
+    pipeline
+        At the round of the broadcast.
+
+    Raises
+    ------
+    MessageError
+        If the broadcast does not belong to the base that the replica holds.
+    """
+    task = replica.task
+    received = replica.receive(message)
+    model = copy.deepcopy(replica.backbone)
+    with torch.no_grad():
+        for name, parameter in payload_parameters(model).items():
+            parameter.data = received[name].clone()
+        _set_local(model, state.local)
+    items = sample(task, state, message.round).to(replica.device)
+    weight = ages(task, len(items)).to(replica.device)
+    if isinstance(model, HistoryBackbone):
+        model.remember(items[:, 0], weight)
+    loss = train_client(task, model, items, weight, message.round)
+
+    scale = task.weight(len(state.history))
+    change = {
+        name: (p.detach() - received[name]).unsqueeze(0)
+        for name, p in payload_parameters(model).items()
+    }
+    ids = torch.tensor([state.id], device=replica.device)
+    sent = pipeline.transform(change, ids, torch.tensor([scale], device=replica.device))
+    payload = pipeline.encode({n: t[0] for n, t in sent.items()}, state.id, items.unique())
+    upload = Upload(message.round, message.version, scale, loss, payload)
+    local = _local_of(model)
+    if not finite(local.values()):
+        local = state.local
+    return upload, replace(state, local=local, version=message.version)
+
+
+def sample(task: Task, state: ClientState, round_number: int) -> torch.Tensor:
+    """Return the train items and the negatives drawn for each, int64 (L, 1 + m)."""
+    items = state.history[:, None]
+    if task.loss.negatives:
+        drawn = TrainNegatives(_alone(state.history), task.n_items).sample(
+            np.zeros(1, np.int64),
+            task.loss.negatives,
+            ClientStream(task.seed, "round", round_number, "negatives"),
+            np.array([state.id]),
+        )
+        items = np.concatenate([items, drawn], axis=1)
+    return torch.from_numpy(items)
+
+
+def ages(task: Task, length: int) -> torch.Tensor:
+    """Return how much each train item counts by its age, float32 (L,)."""
+    weights: NDArray[np.float64] = task.training.recency.weights(np.arange(length)[::-1])
+    return torch.from_numpy(weights.astype(np.float32))
+
+
+def _alone(history: Ints) -> Histories:
+    """Return one client's history as a population of one."""
+    return Histories(np.array([0, len(history)], np.int64), history)
+
+
+@torch.no_grad()
+def _set_local(model: Backbone, local: Tensors) -> None:
+    for name in model.local:
+        model.get_parameter(name).copy_(local[name])
+    for name in model.kept:
+        model.get_buffer(name).copy_(local[name])
+
+
+def _local_of(model: Backbone) -> Tensors:
+    """Return copies of a client's local parameters and buffers."""
+    own = {name: model.get_parameter(name) for name in model.local}
+    own |= {name: model.get_buffer(name) for name in model.kept}  # type: ignore[misc]
+    return {name: tensor.detach().clone() for name, tensor in own.items()}

@@ -1,0 +1,66 @@
+"""Which uploads enter a sum: those that fit, are finite, and are no longer than allowed.
+
+A client's own clipping binds honest clients alone, so a server that sees single uploads holds each
+to the same bound.  Where it sees sums only, whoever adds up does this.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fedpeft.protocol.aggregate import finite
+from fedpeft.protocol.messages import MessageError, Upload
+from fedpeft.protocol.uploads import UploadCodec
+from fedpeft.tensors import Tensors
+from fedpeft.training.task import Task
+from fedpeft.transforms import UpdateTransform
+
+
+class Admission:
+    """The rules by which uploads enter a sum.
+
+    Parameters
+    ----------
+    task
+        What the run has agreed on.
+    transforms
+        Those of the clients; the smallest of their bounds holds.
+    """
+
+    def __init__(self, task: Task, transforms: Sequence[UpdateTransform]) -> None:
+        bounds = [transform.bound for transform in transforms]
+        self._bound = min((bound for bound in bounds if bound is not None), default=None)
+        self._most = task.weight(task.n_items)  # nobody has more items than there are
+
+    def of(self, upload: Upload, codec: UploadCodec) -> Tensors | None:
+        """Return the weighted change of an upload, or None where it has to be left out."""
+        try:
+            change = codec.decode(upload.payload)
+        except MessageError:
+            return None
+        sound = math.isfinite(upload.loss) and upload.weight <= self._most
+        if not sound or not finite(change.values()):
+            return None
+        stacked = {name: tensor.unsqueeze(0) for name, tensor in change.items()}
+        bounded = self.bounded(stacked, torch.tensor([upload.weight]))
+        return {name: tensor[0] for name, tensor in bounded.items()}
+
+    def bounded(self, arrived: Tensors, weights: Tensor) -> Tensors:
+        """Return C clients' weighted changes, float32 (C, ...), scaled down to the bound."""
+        if self._bound is None:
+            return arrived
+        squares = [t.square().unsqueeze(-1).flatten(1).sum(1) for t in arrived.values()]
+        norm = torch.stack(squares).sum(0).sqrt()
+        allowed = self._bound * (1 + _ROUNDING) * weights.to(norm)
+        factor = torch.where(norm > allowed, allowed / norm, 1.0)
+        if bool((factor == 1).all()):
+            return arrived
+        return {n: t * factor.view(-1, *[1] * (t.dim() - 1)) for n, t in arrived.items()}
+
+
+_ROUNDING = 1e-5
+"""Relative excess that float32 arithmetic alone may cause."""

@@ -1,0 +1,65 @@
+"""Lengths of the messages of a version, from shapes alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedpeft.backbones import Backbone
+from fedpeft.protocol.messages import Broadcast, Snapshot, Step, Upload
+from fedpeft.training.task import Task, payload_shapes
+
+
+@dataclass(frozen=True)
+class MessageSizes:
+    """Bytes of one message each.
+
+    Attributes
+    ----------
+    upload
+        A client's change; None where that depends on what the client touched.
+    download
+        The broadcast.
+    step
+        A merge: the item tensors that are merged, and a new subspace.
+    base
+        The base alone: as float32 rows.
+    subspace
+        Codes or seeds alone.
+    encoded_base
+        The base alone, in the encoding of the broadcast.
+    snapshot
+        Base and subspace as a message, with the base as float32 rows.
+    encoded_snapshot
+        The same with the base in the encoding of the broadcast, as at the end of a warm-up.
+    """
+
+    upload: int | None
+    download: int
+    step: int
+    base: int
+    subspace: int
+    encoded_base: int
+    snapshot: int
+    encoded_snapshot: int
+
+    def coded_snapshot(self, base: int) -> int:
+        """Return the length of the snapshot where codes of so many bytes stand for the base."""
+        return Snapshot.size(base + self.subspace)
+
+
+def message_sizes(task: Task, backbone: Backbone) -> MessageSizes:
+    """Return the lengths of a one-client module's messages; it may be a sketch without values."""
+    codec, shapes, item = task.broadcast_codec, payload_shapes(backbone), backbone.item
+    merged = {name: shape for name, shape in shapes.items() if name.startswith("item.")}
+    base = {} if item.base is None else {"base": item.base.shape}
+    varies = task.training.upload == "rows"
+    return MessageSizes(
+        upload=None if varies else Upload.size(task.uploads(backbone).size(0)),
+        download=Broadcast.size(codec.size(shapes)),
+        step=Step.size(codec.size(merged) + item.subspace_bytes),
+        base=item.base_bytes,
+        subspace=item.subspace_bytes,
+        encoded_base=codec.size(base),
+        snapshot=Snapshot.size(item.base_bytes + item.subspace_bytes),
+        encoded_snapshot=Snapshot.size(codec.size(base) + item.subspace_bytes),
+    )

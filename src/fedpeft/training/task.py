@@ -1,0 +1,197 @@
+"""The task: what the server and every client of a run have agreed on before the first round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from fedpeft.adapters import AdapterConfig, ItemContext, ItemEmbedding, adapters
+from fedpeft.backbones import Backbone, HistoryBackbone
+from fedpeft.errors import ConfigError
+from fedpeft.losses import Loss
+from fedpeft.protocol.encodings import CODECS, Codec, Shapes
+from fedpeft.protocol.uploads import UploadCodec, upload_codec
+from fedpeft.seeding import sequence
+from fedpeft.tensors import Tensors
+from fedpeft.training.config import Phase, TrainingConfig
+from fedpeft.transforms import UpdateTransform, build_transforms
+
+SemanticCodes = Callable[[int, int], Tensor]
+"""``(levels, codes) -> int64 (n, levels)``: codes from item text."""
+
+
+def no_user_vector(backbone: str) -> ConfigError:
+    """Return what is wrong with a loss over all items for a backbone of this name."""
+    return ConfigError(
+        "the loss sums over all items, which needs a score linear in the item vector; "
+        f"{backbone} has none: choose loss.kind softmax, bpr or bce"
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What both sides know: parts and settings, sizes, and the seed of what is drawn.
+
+    Attributes
+    ----------
+    make_backbone
+        Builds the one-client module around an item embedding.
+    loss
+        The one-client loss.
+    kind, adapter
+        The registered name and the settings of the adapter of the adapt phase.
+    training
+        Settings of the run, resolved.
+    n_items, dim
+        n and k.
+    seed
+        Names every stream of random numbers.
+    """
+
+    make_backbone: Callable[[ItemEmbedding], Backbone]
+    loss: Loss
+    kind: str
+    adapter: AdapterConfig
+    training: TrainingConfig
+    n_items: int
+    dim: int
+    seed: int
+
+    @cached_property
+    def broadcast_codec(self) -> Codec:
+        """The encoding of what the server sends."""
+        return CODECS[self.training.broadcast_encoding]()
+
+    @cached_property
+    def update_codec(self) -> Codec:
+        """The encoding of what clients send."""
+        return CODECS[self.training.encoding]()
+
+    @property
+    def first_phase(self) -> Phase:
+        """The phase that the run begins in."""
+        return "warmup" if self.training.warmup_rounds else "adapt"
+
+    def phase_of(self, version: int) -> Phase:
+        """Return the phase in which clients hold this version of the base."""
+        return self.first_phase if version == 0 else "adapt"
+
+    def adapter_at(self, version: int) -> tuple[str, AdapterConfig]:
+        """Return name and settings of the adapter at a version: the full table in the warm-up."""
+        if self.phase_of(version) == "adapt":
+            return self.kind, self.adapter
+        config = adapters.get("full").config()
+        assert isinstance(config, AdapterConfig)
+        return "full", config
+
+    def item(
+        self,
+        version: int,
+        base: Tensor,
+        *,
+        frozen: Mapping[str, Tensor] | None = None,
+        semantic_codes: SemanticCodes | None = None,
+    ) -> ItemEmbedding:
+        """Return the item embedding of a version on its base.
+
+        Parameters
+        ----------
+        base
+            float32 (n, k).
+        frozen
+            Frozen tensors of the subspace, as a server made them; None makes a new subspace.
+        semantic_codes
+            Codes from item text, for adapters that want them.
+
+        Raises
+        ------
+        ArtifactError
+            If the frozen tensors are not those of such an adapter.
+        """
+        kind, config = self.adapter_at(version)
+        seed = int(sequence(self.seed, "subspace", version).generate_state(1)[0])
+        context = ItemContext(base, seed, semantic_codes, frozen)
+        item = adapters.get(kind).build(config, context)
+        if frozen is not None:
+            item.load_frozen(frozen)
+        return item
+
+    def pipeline(self, *masks: UpdateTransform) -> list[UpdateTransform]:
+        """Return the transforms of a client's change, in order; `masks` come first."""
+        return [*masks, *build_transforms(self.training.transforms, self.seed)]
+
+    def uploads(self, backbone: Backbone) -> UploadCodec:
+        """Return how the change of this backbone's payload is sent."""
+        indexed = {f"item.{name}" for name in backbone.item.item_indexed}
+        return upload_codec(
+            self.training.upload, self.update_codec, payload_shapes(backbone), indexed
+        )
+
+    def weight(self, length: int) -> float:
+        """Return the weight of a client with so many train items."""
+        return float(length) if self.loss.weighting == "samples" else 1.0
+
+    def check(self, backbone: Backbone, transforms: list[UpdateTransform]) -> None:
+        """Raise `ConfigError` where the parts and the settings do not go together."""
+        training = self.training
+        if self.loss.unobserved_weight and backbone.user_vector is None:
+            raise no_user_vector(type(backbone).__name__)
+        if training.local == "solve" and not self.loss.least_squares:
+            raise ConfigError(
+                "training.local = 'solve' needs loss.kind = 'ials'; "
+                "use training.local = 'gradient' with other losses"
+            )
+        if self.adapter.mode == "compress" and training.refresh_every:
+            raise ConfigError(
+                f"training.refresh_every = {training.refresh_every} merges adapters into a base, "
+                "which adapter.mode = 'compress' does not have; set it to 0 or use mode 'peft'"
+            )
+        if training.upload != "dense":
+            _check_upload(self, backbone, transforms)
+
+
+def _check_upload(task: Task, backbone: Backbone, transforms: list[UpdateTransform]) -> None:
+    """Raise `ConfigError` where an upload could not be laid out as asked without a loss."""
+    training, asked = task.training, f"training.upload = {task.training.upload!r}"
+    if any(transform.dense for transform in transforms):
+        raise ConfigError(
+            f"{asked} leaves out values that a transform of the run fills in; use 'dense'"
+        )
+    if training.upload == "rows":
+        if task.loss.unobserved_weight:
+            raise ConfigError(
+                f"{asked} has no row to leave out with a loss over all items; use 'dense', or "
+                "loss.kind softmax, bpr or bce"
+            )
+        return
+    one_step = training.payload_steps == 1 and training.payload_optimizer.kind == "sgd"
+    linear = backbone.user_vector is not None and not isinstance(backbone, HistoryBackbone)
+    if not (one_step and linear and task.adapter.linear and not backbone.shared()):
+        raise ConfigError(
+            f"{asked} needs changes of rank one: one SGD step on the payload, a score that is the "
+            "item vector times one user vector, and an adapter that is linear in its tensors; "
+            "use 'dense'"
+        )
+
+
+def payload_shapes(backbone: Backbone) -> Shapes:
+    """Return names and shapes of the tensors that travel in each round."""
+    return {name: p.shape for name, p in payload_parameters(backbone).items()}
+
+
+def payload_parameters(backbone: Backbone) -> dict[str, torch.nn.Parameter]:
+    """Return the live parameters that travel: the item embedding's and the shared ones."""
+    return {n: p for n, p in backbone.named_parameters() if n not in backbone.local}
+
+
+def item_payload(payload: Mapping[str, Tensor]) -> Tensors:
+    """Return the item embedding's part of a payload, by the names the embedding has for it."""
+    return {
+        name.removeprefix("item."): tensor
+        for name, tensor in payload.items()
+        if name.startswith("item.")
+    }
