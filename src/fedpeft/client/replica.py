@@ -51,7 +51,9 @@ class Replica:
         self.device = device or torch.device("cpu")
         self.version = 0
         self.lineage = first_lineage(b"", b"")
-        self.backbone: Backbone = task.make_backbone(task.item(0, self._no_base()))
+        _, config = task.adapter_at(0)
+        blank = config.blank_subspace(task.n_items) or None
+        self.backbone: Backbone = task.make_backbone(task.item(0, self._no_base(), frozen=blank))
         self.backbone.to(self.device)
 
     def install(self, snapshot: Snapshot) -> None:
@@ -62,7 +64,7 @@ class Replica:
         MessageError, ArtifactError
             If it does not fit the task, or its lineage is not that of its bytes.
         """
-        if snapshot.coding in ("float32", "codes", "none") and snapshot.version == 0:
+        if snapshot.version == 0 or self.task.phase_of(snapshot.version - 1) == "warmup":
             lineage = first_lineage(snapshot.base, snapshot.subspace)
             if lineage != snapshot.lineage:
                 raise MessageError("Snapshot: its lineage is not that of its bytes")
