@@ -75,9 +75,11 @@ def load(
     if accept is not None:
         accept(state["extra"])
     _check_settings(path, state["settings"], settings(simulation))
-    server = ServerState.load(
-        simulation.task, state["server"], group(tensors, "server"), simulation.server.device
-    )
+    saved, device = group(tensors, "server"), simulation.server.device
+    try:
+        server = ServerState.load(simulation.task, state["server"], saved, device)
+    except ArtifactError as error:
+        raise ArtifactError(f"{path} is of another run: {error}") from None
     clients = group(tensors, "clients")
     own = simulation.population.to_tensors()
     check_tensors(clients, {name: t.shape for name, t in own.items()}, str(path), finite=False)
