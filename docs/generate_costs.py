@@ -18,6 +18,7 @@ from jinja2 import Environment, StrictUndefined
 from fedpeft.cost import AS_SET, Cost, Scale, costs
 from fedpeft.cost.formulas import FORMULAS
 from fedpeft.experiment.costs import scale_of, strategies
+from fedpeft.protocol.messages import Broadcast, Snapshot, Step, Upload
 from fedpeft.report.sweeps.cells import MAIN
 from verdicts import sweep, verdict
 
@@ -25,6 +26,12 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "costs.md"
 TEMPLATE = ROOT / "docs" / "costs.md.j2"
 MEASURED = ROOT / "benchmarks" / "results" / "cost.json"
+HEADS = {
+    "upload": Upload.size(0),
+    "broadcast": Broadcast.size(0),
+    "base": Snapshot.size(0),
+    "merge": Step.size(0),
+}
 ITEMS = tuple(10**power for power in range(3, 8))
 ADAPTERS = ("P-LoRA", "P-Hash", "P-RQ")
 LABELS = ("Full", "P-LoRA r=4", "P-Hash 512 x 2", "P-Hash-SENet 512 x 2", "P-RQ 256 x 4")
@@ -43,7 +50,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def formulas() -> str:
     """Return the table of formulas."""
-    head = ["", "values sent each way", "one-off, bytes", "FLOPs of a vector", "rank, at most"]
+    head = ["", "values sent each way", "initial download, bytes", "FLOPs of a vector", "rank, at most"]
     rows = []
     for name, told in FORMULAS.items():
         once = " + ".join(part for part in (told.base, told.codes) if part != "0") or "0"
@@ -60,7 +67,7 @@ def size(told: int | None) -> str:
 def sent(found: dict[str, Cost]) -> str:
     """Return the bytes at MovieLens 1M's size."""
     head = ["", "values, up / down", "up, round", "down, round", "up, warm-up round",
-            "down, warm-up round", "one-off", "catch-up, run", "MB, run, as set", "float32",
+            "down, warm-up round", "initial download", "resync, run", "MB, run, as set", "float32",
             "float16", "int8", "int4", "% of full"]  # fmt: skip
     whole = found["Full"].communication[0].total
     rows = []
@@ -73,7 +80,7 @@ def sent(found: dict[str, Cost]) -> str:
                 *map(size, (first.upload_round, first.download_round)),
                 *map(size, (first.warmup_upload_round, first.warmup_download_round)),
                 f"{first.base + first.subspace:,}",
-                f"{first.catch_up:,.0f}",
+                f"{first.resync:,.0f}",
                 *(f"{entry.total / 1e6:.2f}" for entry in cost.communication),
                 f"{100 * first.total / whole:.1f}",
             ]
@@ -99,9 +106,9 @@ def made_of(by_items: dict[int, dict[str, Cost]]) -> str:
         for label in LABELS[1:3] + LABELS[4:]:
             c = by_items[n][label].communication[0]
             adapt = c.upload + c.download - c.warmup
-            shares = (adapt, c.warmup, c.one_off, c.catch_up)
+            shares = (adapt, c.warmup, c.initial_download, c.resync)
             parts.append([f"{n:,}", label, *(f"{100 * part / c.total:.1f} %" for part in shares)])
-    return table(["n", "", "payloads", "warm-up", "one-off", "catch-up"], parts)
+    return table(["n", "", "payloads", "warm-up", "initial download", "resync"], parts)
 
 
 def kept(by_items: dict[int, dict[str, Cost]]) -> str:
@@ -238,6 +245,7 @@ def render() -> str:
     )
     return template.render(
         formulas=formulas(),
+        heads=HEADS,
         sent=sent(small),
         totals=growth(swept),
         parts=made_of(swept),

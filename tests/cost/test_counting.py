@@ -22,6 +22,7 @@ from fedpeft.cost.counter import counted
 from fedpeft.cost.formulas import FORMULAS
 from fedpeft.cost.strategy import shapes_only
 from fedpeft.errors import ConfigError
+from fedpeft.protocol.messages import Upload
 from fedpeft.training import TrainingConfig
 
 from .tools import ADAPTERS, adapter_config, names
@@ -64,7 +65,7 @@ def test_any_shape(
     codes = {"codes": torch.randint(d, (n, h)) + torch.arange(h) * d}
     item = adapters.get(kind).build(config, ItemContext(torch.randn(n, k), 0, frozen=codes))
     assert cost.capacity.parameters == item.payload_values
-    assert cost.sent_as("float32").upload_round == 4 * item.payload_values
+    assert cost.sent_as("float32").upload_round == Upload.size(4 * item.payload_values)
     assert cost.sent_as("float32").base == item.base_bytes
     told, letters = FORMULAS[adapter], names(scale, config)
     with FlopCounterMode(display=False) as products:

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from fedpeft.client import client_round
 from fedpeft.cost import AS_SET, costs
 from fedpeft.cost.communication import Communication, cohorts
 from fedpeft.cost.formulas import FORMULAS
 from fedpeft.cost.storage import nbytes, storage
 from fedpeft.protocol.encodings import CODECS
-from fedpeft.simulation.sequential import payload_of
+from fedpeft.protocol.messages import Broadcast, Upload
+from fedpeft.simulation import Simulation
 from fedpeft.testing import Toy
 
 from .tools import ADAPTERS, BACKBONES, names, scale_of, strategy_of, toy
@@ -50,31 +52,31 @@ def test_directions_that_differ(adapter: str, mode: str, up: str, down: str) -> 
 
 
 def assert_told(run: Toy, told: Communication) -> None:
-    """Compare with every entry of a real run's ledger, and with the length of real messages."""
+    """Compare with every round of a real run's traffic, and with the length of real messages."""
     simulation = run.simulation()
-
-    def messages() -> tuple[int, int]:
-        payload = payload_of(simulation.server.backbone)
-        up, down = CODECS[told.upload_encoding](), CODECS[told.download_encoding]()
-        return len(up.encode(payload)), len(down.encode(payload))
-
     own = (told.upload_round, told.download_round)
     warmup = (told.warmup_upload_round, told.warmup_download_round)
-    assert messages() == (own if warmup == (None, None) else warmup)
+    assert messages(simulation) == (own if warmup == (None, None) else warmup)
     entries = [simulation.step().entry for _ in range(8)]
-    totals, clients = simulation.ledger.totals, simulation.ledger.n_clients
-    assert (entries[-1].upload, entries[-1].download) == tuple(
-        entries[-1].clients * size for size in own
-    )
-    assert messages() == own
-    prices = simulation.server.prices
-    assert (prices.upload, prices.download, prices.subspace) == (*own, told.subspace)
-    assert told.base == (prices.base if warmup == (None, None) else prices.encoded_base)
-    for key in ("upload", "download", "warmup", "one_off", "catch_up"):
+    last, clients = entries[-1], simulation.traffic.n_clients
+    assert (last.upload, last.download) == tuple(last.clients * size for size in own)
+    assert messages(simulation) == own
+    totals, first = simulation.traffic.totals, simulation.state.first
+    assert (told.base, told.subspace) == (len(first.base), len(first.subspace))
+    for key in ("upload", "download", "warmup", "initial_download", "resync"):
         assert getattr(told, key) == getattr(totals, key) / clients, key
-    sent = totals.upload + totals.download + totals.one_off + totals.catch_up
+    sent = totals.upload + totals.download + totals.initial_download + totals.resync
     assert told.total == sent / clients
-    assert entries[-1].bytes_per_client == (sent + totals.expansion) / clients
+    assert last.bytes_per_client == totals.bytes / clients
+
+
+def messages(simulation: Simulation) -> tuple[int, int]:
+    """Return the lengths of a real upload and a real broadcast."""
+    simulation.pipeline.begin(simulation.round, simulation.replica.backbone)
+    broadcast, _ = simulation.server.broadcast(simulation.state)
+    state = simulation.population.state(0)
+    upload, _ = client_round(simulation.replica, simulation.pipeline, state, broadcast)
+    return len(upload.to_bytes()), len(broadcast.to_bytes())
 
 
 def test_the_toy_run_has_all_phases() -> None:
@@ -82,7 +84,7 @@ def test_the_toy_run_has_all_phases() -> None:
     run = toy("RQ")
     (cost,) = costs([strategy_of(run)], scale_of(run), measured=False)
     sent = cost.sent_as("float32")
-    assert min(sent.warmup, sent.one_off, sent.catch_up) > 0
+    assert min(sent.warmup, sent.initial_download, sent.resync) > 0
 
 
 @pytest.mark.parametrize(("up", "down"), [("float32", "int8"), ("int8", "float16")])
@@ -99,18 +101,18 @@ def test_a_run_keeps_the_bytes_that_were_told(
     for _ in range(8):
         simulation.step()
     server, client = cost.storage.server, cost.storage.client
-    module = simulation.server.backbone
-    assert server.base + server.subspace == nbytes(module.item.buffers())
-    assert server.adapter == nbytes(module.item.parameters())
-    assert server.shared == nbytes(module.shared().values())
-    states = simulation.server.optimizer.state.values()
-    assert server.optimizer == sum(nbytes(state.values()) for state in states)
-    assert client.local * 12 == nbytes(simulation.local.values())
-    feedback = simulation.server.feedback
-    assert server.feedback == (nbytes(feedback.residual.values()) if feedback else 0)
+    state, module = simulation.state, simulation.replica.backbone
+    item = {name: t for name, t in state.payload.items() if name.startswith("item.")}
+    assert server.base + server.subspace == nbytes(state.item.buffers())
+    assert server.adapter == nbytes(item.values())
+    assert server.adapter + server.shared == nbytes(state.payload.values())
+    assert server.optimizer == nbytes(state.moments.values())
+    assert server.feedback == nbytes(state.residual.values())
+    assert client.base + client.subspace == nbytes(module.item.buffers())
+    assert client.adapter == nbytes(module.item.parameters())
+    assert client.shared == nbytes(module.shared().values())
+    assert client.local * 12 == nbytes(simulation.population.local.values())
     assert client.feedback == 0
-    both = client.total - client.local
-    assert both == server.total - server.optimizer - server.feedback
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
@@ -128,7 +130,12 @@ def test_documented_formulas(adapter: str) -> None:
 
     told = FORMULAS[adapter]
     sent, memory = cost.sent_as("float32"), cost.storage.client
-    assert 4 * value(told.payload) == sent.upload_round == sent.download_round == memory.adapter
+    payload = 4 * value(told.payload)
+    assert payload == memory.adapter
+    assert (Upload.size(payload), Broadcast.size(payload)) == (
+        sent.upload_round,
+        sent.download_round,
+    )
     assert value(told.payload) == cost.capacity.parameters
     assert value(told.base) == sent.base == memory.base
     assert value(told.codes) == sent.subspace
@@ -146,10 +153,10 @@ def test_cohorts_are_those_of_the_simulation() -> None:
     run = toy("LoRA")
     simulation = run.simulation()
     for number, users in enumerate(cohorts(8, 0.25, scale_of(run))):
-        assert set(users) == set(simulation.sampler.draw(number).users)
+        assert set(users) == set(simulation.sampler.rows(number))
 
 
 def test_sgd_keeps_no_moments() -> None:
     run = toy("LoRA", server_optimizer={"kind": "sgd", "lr": 1.0})
-    module = run.simulation().server.backbone
+    module = run.simulation().replica.backbone
     assert storage(module, strategy_of(run).training).server.optimizer == 0

@@ -1,7 +1,8 @@
 """The formulas of the documentation, as text; the tests evaluate them beside the running system.
 
 n items of k values, rank r, d rows or codes, h hashes, s = max(1, h // 2), l levels, b items that a
-client touches.
+client touches.  They are about what messages carry; the fixed heads of the messages
+(`fedpeft.protocol.messages`) come on top.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ class Formulas:
     payload
         Values that travel each way in a round.
     base, codes
-        Bytes of the one-off download.
+        Bytes of the initial download; hash coefficients say their name, type and shape, which takes
+        23 of them.
     kept_codes
         Bytes that codes or hash coefficients take in memory.
     matmul, elementwise, integer
@@ -51,7 +53,7 @@ FORMULAS = {
     ),
     "Hash": Formulas(
         payload="d * k",
-        codes="16 * h",
+        codes="16 * h + 23",
         kept_codes="16 * h",
         elementwise="h * k + k",
         integer="4 * h",
@@ -59,7 +61,7 @@ FORMULAS = {
     ),
     "Hash-SENet": Formulas(
         payload="d * k + 2 * h * s",
-        codes="16 * h",
+        codes="16 * h + 23",
         kept_codes="16 * h",
         matmul="4 * h * s",
         elementwise="3 * h * k + 3 * h + s",
