@@ -21,11 +21,13 @@ from fedpeft.errors import ConfigError
 from fedpeft.evaluation import LeakOracle
 from fedpeft.evaluation.protocol import Part
 from fedpeft.experiment import resolve
+from fedpeft.protocol.messages import Upload
 from fedpeft.seeding import torch_rng
 from fedpeft.simulation import vmap as stacked
 from fedpeft.simulation.checkpoint import load, save
 from fedpeft.testing import BackboneContract, Toy, hand_split
 from fedpeft.testing.toy import GRADIENT, random_base
+from toys import everything, same
 
 
 class TestFedNCF(BackboneContract):
@@ -86,7 +88,7 @@ def test_start_values_are_he_uniform() -> None:
 def test_shared_start_follows_the_seed_and_nothing_else() -> None:
     def start(seed: int) -> torch.Tensor:
         run = Toy(backbone=("fedncf", {}), loss=("bpr", {}), training=GRADIENT, seed=seed)
-        return run.simulation().server.parameters()["mlp.weights.0"].detach()
+        return run.simulation().state.payload["mlp.weights.0"]
 
     torch.manual_seed(1)
     one = start(0)
@@ -98,7 +100,7 @@ def test_shared_start_follows_the_seed_and_nothing_else() -> None:
 def test_pfedrec_clients_start_alike_and_part() -> None:
     run = Toy(backbone=("pfedrec", {}), loss=("bpr", {}), training={**GRADIENT, "cohort": 1.0})
     simulation = run.simulation()
-    weights = simulation.local["mlp.weights.0"]
+    weights = simulation.population.local["mlp.weights.0"]
     assert (weights == weights[0]).all()
     simulation.step()
     assert (weights != weights[0]).any(2).any(1)[1:].all()
@@ -116,12 +118,13 @@ def test_the_mlp_travels_and_is_paid_for() -> None:
     run = Toy(backbone=("fedncf", {"hidden": [6, 4]}), loss=("bpr", {}), training=GRADIENT, dim=8)
     simulation = run.simulation()
     mlp = (16 * 6 + 6) + (6 * 4 + 4) + (4 + 1)
-    assert simulation.server.prices.upload == 4 * (40 * 8 + mlp)
-    before = {n: p.detach().clone() for n, p in simulation.server.backbone.shared().items()}
-    simulation.step()
-    for name, parameter in simulation.server.backbone.shared().items():
+    before = {n: simulation.state.payload[n].clone() for n in simulation.replica.backbone.shared()}
+    entry = simulation.step().entry
+    assert entry.upload == entry.clients * Upload.size(4 * (40 * 8 + mlp))
+    for name, tensor in before.items():
         # nothing pulls at the last bias: BPR compares scores of one client
-        assert torch.equal(parameter, before[name]) == (name == "mlp.biases.2"), name
+        moved = not torch.equal(simulation.state.payload[name], tensor)
+        assert moved == (name != "mlp.biases.2"), name
 
 
 @pytest.mark.parametrize("part", ["validation", "test"])
@@ -146,7 +149,7 @@ def test_personalised_inference_may_draw_held_out_items(
     spied = stacked.personal_scores
 
     def spy(problem, local, cohort):  # type: ignore[no-untyped-def]
-        for position, user in enumerate(cohort.users):
+        for position, user in enumerate(cohort.rows):
             drawn = cohort.of(position)[:, 1:]
             oracle.observe(np.full(drawn.shape, user), drawn)
         return spied(problem, local, cohort)
@@ -191,7 +194,4 @@ def test_a_run_resumes_bit_for_bit(kind: str, tmp_path: Path) -> None:
     load(second, tmp_path / "checkpoint.safetensors")
     for _ in range(3):
         second.step()
-    for name, parameter in whole.server.parameters().items():
-        assert torch.equal(second.server.parameters()[name], parameter), name
-    for name, tensor in whole.local.items():
-        assert torch.equal(second.local[name], tensor), name
+    assert same(everything(second), everything(whole))

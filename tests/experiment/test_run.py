@@ -26,6 +26,8 @@ from fedpeft.experiment import (
 )
 from fedpeft.experiment.floors import cached_floors
 from fedpeft.files import read_tensors
+from fedpeft.items.coded import coded_bytes
+from fedpeft.protocol.messages import Snapshot
 from fedpeft.simulation import RoundResult, RunOptions, Simulation
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -130,8 +132,9 @@ def test_a_coded_base_is_charged_as_codes(adapter: str, tmp_path: Path) -> None:
     result = start(small(**settings), tmp_path / "new", RunOptions(), Recorder(), Schedule())
     own = next(e for e in result["cost"]["strategies"] if e["label"] == result["cost"]["strategy"])
     told = own["communication"][0]
-    assert told["base"] == 40 * 2 * 2 // 8 + 4 * 2 * 4 * 4
-    assert result["bytes"]["one_off_per_client"] == told["base"] + told["subspace"]
+    assert told["base"] == coded_bytes(40, 4, levels=2, codes=4)
+    first = Snapshot.size(told["base"] + told["subspace"])
+    assert result["bytes"]["initial_download_per_client"] == first
     assert result["bytes"]["total_per_client_mean"] == told["total"]
 
 

@@ -22,6 +22,7 @@ from fedpeft.items import (
     residual_kmeans,
     semantic_codes,
 )
+from fedpeft.items.coded import unpack_coded
 from fedpeft.items.encoders.tfidf import TfidfEncoder
 
 from .conftest import catalogue_of
@@ -73,8 +74,10 @@ def test_a_coded_base_is_what_its_codes_stand_for(catalogue: Catalogue, small: I
     coded = pretrain(catalogue, small.model_copy(update={"base_codes": coding}))
     chosen, books = residual_kmeans(plain.base, levels=2, codes=8, seed=small.seed)
     assert torch.equal(coded.base, books[0][chosen[:, 0]] + books[1][chosen[:, 1]])
-    assert plain.base_bytes is None
-    assert coded.base_bytes == 60 * 2 * 3 // 8 + 4 * 2 * 8 * 8
+    assert plain.coded is None
+    assert coded.coded is not None
+    assert len(coded.coded) == 5 + 60 * 2 * 3 // 8 + 4 * 2 * 8 * 8  # a head, codes, codebooks
+    assert torch.equal(unpack_coded(coded.coded, 60, 8), coded.base)
     lost = (plain.base - coded.base).square().sum() / plain.base.square().sum()
     assert coded.report["lost_to_codes"] == pytest.approx(float(lost))
     assert 0 < float(lost) < 0.5

@@ -41,7 +41,7 @@ def resumed_equals_whole(run: Toy, done: int, path: Path) -> None:
         assert asdict(here.entry) == asdict(there.entry)
         assert here.loss == there.loss
     assert same(everything(resumed), everything(whole))
-    assert resumed.ledger.state() == whole.ledger.state()
+    assert resumed.traffic.state() == whole.traffic.state()
 
 
 @pytest.mark.parametrize("done", PHASES.values(), ids=PHASES)
@@ -89,13 +89,12 @@ def saved(path: Path, adapter: str = "lora") -> Toy:
 def refused(run: Toy, path: Path) -> str:
     """Load a checkpoint that must not load; return what was said, and check nothing changed."""
     simulation = run.simulation()
-    before, ledger = everything(simulation), simulation.ledger.state()
+    before, traffic = everything(simulation), simulation.traffic.state()
     with pytest.raises(ArtifactError) as caught:
         checkpoint.load(simulation, path)
     assert simulation.round == 0
-    assert simulation.server.phase == run.simulation().server.phase
-    assert simulation.server.version == 0
-    assert simulation.ledger.state() == ledger
+    assert simulation.state.to_dict() == run.simulation().state.to_dict()
+    assert simulation.traffic.state() == traffic
     assert same(everything(simulation), before)
     simulation.step()
     said = str(caught.value)
@@ -162,7 +161,7 @@ def test_other_schema_is_refused(good: tuple[Toy, Path]) -> None:
 def test_swapped_tensors_are_noticed(good: tuple[Toy, Path]) -> None:
     run, path = good
     tensors = read_tensors(path)
-    name = "server.item.A|exp_avg"
+    name = "server/moments/item.A|exp_avg"
     tensors[name] = tensors[name] + 1
     bad = path.with_name("swapped-checkpoint")
     write_tensors(bad, tensors, read_metadata(path))

@@ -40,7 +40,7 @@ def sampler(
 )
 def test_cohort_size(users: int, share: float, size: int) -> None:
     cohort = sampler([2] * users, share=share).draw(0)
-    assert len(cohort) == size == len(set(cohort.users.tolist()))
+    assert len(cohort) == size == len(set(cohort.rows.tolist()))
 
 
 def test_rounds_draw_their_own_cohorts_whatever_was_drawn_before() -> None:
@@ -49,15 +49,15 @@ def test_rounds_draw_their_own_cohorts_whatever_was_drawn_before() -> None:
     for number in range(5):
         one.draw(number)
     late, fresh = one.draw(5), two.draw(5)
-    assert np.array_equal(late.users, fresh.users)
+    assert np.array_equal(late.rows, fresh.rows)
     assert np.array_equal(late.items, fresh.items)
-    assert not np.array_equal(late.users, one.draw(6).users)
+    assert not np.array_equal(late.rows, one.draw(6).rows)
 
 
 def test_everybody_is_drawn_equally_often() -> None:
     drawing = sampler([1] * 10, share=0.3)
     counts = np.bincount(
-        np.concatenate([drawing.draw(number).users for number in range(1000)]), minlength=10
+        np.concatenate([drawing.draw(number).rows for number in range(1000)]), minlength=10
     )
     # binomial(1000, .3): mean 300, standard deviation 14.5
     assert abs(counts - 300).max() < 5 * 14.5
@@ -70,9 +70,9 @@ def test_clients_train_on_their_own_histories(
     split = made_split(lengths, 20)
     drawing = sampler(lengths, 20, negatives=negatives, seed=seed)
     cohort = drawing.draw(0)
-    assert sorted(cohort.users.tolist()) == list(range(len(lengths)))
+    assert sorted(cohort.rows.tolist()) == list(range(len(lengths)))
     assert (np.diff(cohort.lengths) >= 0).all()
-    for position, user in enumerate(cohort.users):
+    for position, user in enumerate(cohort.rows):
         items = cohort.of(position)
         own = split.train.of(user)
         assert items.shape == (len(own), 1 + negatives)
@@ -113,7 +113,8 @@ def test_buckets_hold_everyone_once(
         assert size <= worthwhile or longest <= max(12, 1.5 * int(bucket.lengths.min()))
         for row in range(clients):
             length = int(cohort.lengths[position])
-            assert bucket.users[row] == cohort.users[position]
+            assert bucket.rows[row] == cohort.rows[position]
+            assert bucket.ids[row] == cohort.ids[position]
             assert bucket.lengths[row] == length
             inside, padding = bucket.items[row, :length], bucket.items[row, length:]
             assert np.array_equal(inside.numpy(), cohort.of(position))
@@ -135,7 +136,7 @@ def test_compact_names_each_distinct_item_once(
     cohort: Cohort = sampler(lengths, n_items, negatives=negatives).draw(0)
     for bucket in cohort.buckets(1, CPU):
         rows, local = bucket.compact(n_items)
-        clients = len(bucket.users)
+        clients = len(bucket)
         assert local.shape == bucket.items.shape
         found = rows.gather(1, local.view(clients, -1)).view(bucket.items.shape)
         assert torch.equal(found, bucket.items)
