@@ -11,14 +11,15 @@ import pytest
 import torch
 
 from fedpeft import memory
+from fedpeft.client.local import train_client
 from fedpeft.errors import ConfigError
-from fedpeft.simulation.backend import Backend, run_round
-from fedpeft.simulation.sequential import train_client
+from fedpeft.simulation.backend import Backend
 from fedpeft.testing import Toy, assert_backends_agree
 from fedpeft.testing.toy import GRADIENT, PAPER
 from fedpeft.training import TrainingConfig
 from toys import ADAM, ADAPTERS, SGD, everything, same, spread, toy
 
+from .rounds import device, run_round
 from .test_backends import many_buckets
 
 BACKBONES: dict[str, dict[str, Any]] = {
@@ -87,13 +88,11 @@ def test_personalised_inference_is_what_each_client_would_do(
     assert same(everything(simulation), before)
 
     cohort = scorer._sampler.each(users.numpy(), "inference", "negatives")  # type: ignore[attr-defined]
-    for position, user in enumerate(cohort.users):
-        model = copy.deepcopy(simulation.server.backbone)
-        for name in model.local:
-            model.get_parameter(name).data.copy_(simulation.local[name][user])
+    for position, user in enumerate(cohort.rows):
+        model = device(simulation, user)
         items = torch.from_numpy(cohort.of(position))
         weight = torch.from_numpy(cohort.weights(slice(position, position + 1))[0])[: len(items)]
-        train_client(simulation.problem, model, items, weight)
+        train_client(simulation.task, model, items, weight, simulation.round)
         place = users.tolist().index(user)
         torch.testing.assert_close(scores[place], model(torch.arange(15)), rtol=1e-4, atol=1e-5)
 
@@ -117,10 +116,10 @@ def test_personalised_inference_uses_what_was_received() -> None:
     run = replace(run, backbone=("fedncf", BACKBONES["fedncf"]))
     simulation = run.simulation()
     simulation.step()
-    model = copy.deepcopy(simulation.server.backbone)
-    for parameter in model.parameters():
-        parameter.data = parameter.data.half().float()
-    model.user.data.copy_(simulation.local["user"][3])
+    model = copy.deepcopy(simulation.replica.backbone)
+    for name, tensor in simulation.state.payload.items():
+        model.get_parameter(name).data = tensor.half().float()
+    model.user.data.copy_(simulation.population.local["user"][3])
     scores = simulation.scorer(run.split.train)(torch.tensor([3]))[0]
     torch.testing.assert_close(scores, model(torch.arange(15)))
 
@@ -128,7 +127,7 @@ def test_personalised_inference_uses_what_was_received() -> None:
 def test_buckets_shrink_with_the_width_of_the_backbone() -> None:
     narrow = replace(toy("full", "bpr", **PRIVATE_FIRST), backbone=("pfedrec", {"hidden": [2]}))
     wide = replace(narrow, backbone=("pfedrec", {"hidden": [2000, 10]}))
-    widths = [run.simulation().server.backbone.activations for run in (narrow, wide)]
+    widths = [run.simulation().replica.backbone.activations for run in (narrow, wide)]
     assert widths == [10, 4026]
     items = [memory.at_once(width, torch.device("cpu")) for width in widths]
     assert items == [memory.LIMITS["cpu"].most // (4 * width) for width in widths]
@@ -138,16 +137,15 @@ def test_buckets_shrink_with_the_width_of_the_backbone() -> None:
 @pytest.mark.parametrize("backend", ["sequential", "vmap", "fused"])
 @pytest.mark.parametrize("how", [{"local_steps": 1}, {"local_steps": 0, "joint": True}])
 def test_inverse_schedule_halves_local_steps(backend: Backend, how: dict[str, Any]) -> None:
-    settings = {**GRADIENT, **how, "local_optimizer": SGD, **INVERSE, "local_halving": 40}
+    settings = {**GRADIENT, **how, "local_optimizer": SGD}
     run = replace(toy("full", "bpr", **settings), backbone=("pfedrec", BACKBONES["pfedrec"]))
-    simulation = run.simulation()
-    cohort = simulation.sampler.draw(0)
     moved = []
-    for number in (0, 40):
-        local = {name: tensor.clone() for name, tensor in simulation.local.items()}
-        simulation.problem.begin(number)
-        run_round(backend, simulation.problem, local, cohort, [])
-        moved.append({name: local[name] - simulation.local[name] for name in local})
+    for schedule in ({}, {**INVERSE, "local_halving": 40}):
+        simulation = run.with_training(**schedule).simulation(backend)
+        simulation.state = replace(simulation.state, round=40)
+        before = {name: tensor.clone() for name, tensor in simulation.population.local.items()}
+        run_round(simulation)
+        moved.append({n: t - before[n] for n, t in simulation.population.local.items()})
     assert moved[0]["mlp.weights.0"].abs().max() > 1e-4
     for name, first in moved[0].items():
         torch.testing.assert_close(moved[1][name], first / 2, rtol=1e-3, atol=1e-6)
@@ -160,7 +158,7 @@ def test_rounds_and_scores_follow_the_schedule() -> None:
     for _ in range(2):
         simulation.step()
     assert simulation.problem.local_optimizer.lr == pytest.approx(rate / 1.01)
-    simulation.round = 300
+    simulation.state = replace(simulation.state, round=300)
     scorer = simulation.scorer(run.split.train)
     assert scorer._problem.local_optimizer.lr == pytest.approx(rate / 4)  # type: ignore[attr-defined]
 
@@ -215,13 +213,10 @@ def test_a_catalogue_is_scored_as_each_client_would(
     run = run_of(backbone, "lora", "peft", "bpr", "together")
     simulation = run.simulation()
     simulation.step()
-    model = copy.deepcopy(simulation.server.backbone)
     users = torch.tensor([3, 0, 11, 7, 5])
     scores = simulation.scorer(run.split.train)(users)
     for user, row in zip(users, scores, strict=True):
-        for name in model.local:
-            model.get_parameter(name).data.copy_(simulation.local[name][user])
-        torch.testing.assert_close(row, model(torch.arange(15)))
+        torch.testing.assert_close(row, device(simulation, int(user))(torch.arange(15)))
 
 
 @pytest.mark.parametrize("most", [1 << 10, 1 << 19])

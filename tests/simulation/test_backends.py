@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -15,14 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedpeft import memory
+from fedpeft.adapters import ItemEmbedding
 from fedpeft.data import Split
 from fedpeft.errors import ConfigError
-from fedpeft.protocol.encodings import Codec, Encoding, Float16, Int4, Int8
-from fedpeft.simulation.backend import choose, run_round
+from fedpeft.simulation.backend import choose
 from fedpeft.testing import Toy, assert_backends_agree, hand_split
 from fedpeft.testing.toy import GRADIENT, LEAST_SQUARES, PAPER
-from fedpeft.training import TrainingConfig
+from fedpeft.transforms import UpdateTransform
 from toys import ADAM, ADAPTERS, SGD, made_split, spread, toy
+
+from .rounds import assert_rounded_alike, insert, run_round
 
 SOFT = {"local_optimizer": ADAM}
 RECIPES: dict[str, dict[str, Any]] = {
@@ -177,85 +180,68 @@ def test_sparse_cohort_of_a_large_catalogue() -> None:
         assert_backends_agree(run.with_training(server_optimizer=ADAM, refresh_every=0), rounds=2)
 
 
-@pytest.mark.parametrize("codec", [Float16(), Int8(), Int4()], ids=["float16", "int8", "int4"])
+@pytest.mark.parametrize("encoding", ["float16", "int8", "int4"])
 @pytest.mark.parametrize("loss", ["bpr", "ials"])
 @pytest.mark.parametrize("adapter", ADAPTERS)
-def test_plans_agree_through_an_encoding(adapter: str, loss: str, codec: Codec) -> None:
+def test_plans_agree_through_an_encoding(adapter: str, loss: str, encoding: str) -> None:
     """Rounding turns a float32 whisker into a step where a value lies on the edge, but rarely."""
-    outcomes = []
+    training = RECIPES["paper"] if loss == "bpr" else {}
+    run = toy(adapter, loss, encoding=encoding, download_encoding="float32", **training)
+    totals = []
     for backend in ("sequential", "vmap"):
-        training = RECIPES["paper"] if loss == "bpr" else {}
-        simulation = toy(adapter, loss, **training).simulation(backend)
-        transforms = [Encoding(codec, 12, seed=0)]
-        for number in range(2):
-            transforms[0].begin(number, simulation.server.item)
-            cohort = simulation.sampler.draw(number)
-            with many_buckets():
-                update = run_round(
-                    backend, simulation.problem, simulation.local, cohort, transforms
-                )
-        outcomes.append(update)
-    loop, fast = outcomes
-    assert abs(loop.loss - fast.loss) < 1e-5
-    for name, change in loop.change.items():
-        gap = (fast.change[name] - change).abs()
-        size = float(change.abs().max())
-        assert gap.max() <= 2 * size / 127
-        assert (gap > 1e-5 * (size + 1e-3)).float().mean() < 0.05, name
+        simulation = run.simulation(backend)
+        simulation.state = replace(simulation.state, round=1)
+        with many_buckets():
+            totals.append(run_round(simulation))
+    assert_rounded_alike(*totals)
 
 
 def test_plan_is_chosen_by_what_the_settings_allow() -> None:
-    ours = TrainingConfig()
-    paper = TrainingConfig.model_validate(PAPER)
-    transform = [Encoding(Int8(), 1, seed=0)]
-    assert choose("auto", ours, []) == "fused"
-    assert choose("auto", ours, transform) == "vmap"
-    assert choose("auto", paper, []) == "vmap"
-    for asked in ("sequential", "vmap"):
-        assert choose(asked, paper, transform) == asked
-    adaptive = {"kind": "adam", "lr": 1.0}
-    for setting in ({"payload_steps": 2}, {"payload_optimizer": adaptive}):
-        changed = TrainingConfig.model_validate(setting)
-        assert choose("auto", changed, []) == "vmap"
+    ours, paper = (toy("lora", loss, **how) for loss, how in (("ials", {}), ("bpr", PAPER)))
+    rounded = ours.with_training(encoding="int8")
+    adaptive = ours.with_training(payload_optimizer={"kind": "adam", "lr": 1.0})
+    several = ours.with_training(payload_steps=2)
+    clipped = ours.with_training(transforms={"clip": {"norm": 1.0}})
+    assert ours.simulation().backend == "fused"
+    for run in (paper, rounded, adaptive, several, clipped):
+        assert run.simulation().backend == "vmap"
+        for asked in ("sequential", "vmap"):
+            assert run.simulation(asked).backend == asked
         with pytest.raises(ConfigError, match="backend 'fused' cannot be used because"):
-            choose("fused", changed, [])
-    for training, transforms in ((paper, []), (ours, transform)):
-        with pytest.raises(ConfigError, match="backend 'fused' cannot be used because"):
-            choose("fused", training, transforms)
+            run.simulation("fused")
+    simulation = ours.simulation()
+    with pytest.raises(ConfigError, match="backend 'loop' must be"):
+        choose("loop", simulation.training, simulation.pipeline)  # type: ignore[arg-type]
 
 
-class Scaled:
-    """A transform with two halves, which undo each other only in the right order."""
+class Scaled(UpdateTransform):
+    """A transform that notes when it is called."""
+
+    dense = True
 
     def __init__(self, factor: float, shift: float, log: list[str]) -> None:
-        self.dense = True
         self._factor, self._shift, self._log = factor, shift, log
 
-    def on_user(self, change: dict[str, Any], users: torch.Tensor) -> dict[str, Any]:
-        assert all(len(tensor) == len(users) for tensor in change.values())
+    def begin(self, round_number: int, item: ItemEmbedding) -> None:
+        self._log.append(f"begin x{self._factor}")
+
+    def on_user(self, change: dict[str, Any], ids: torch.Tensor) -> dict[str, Any]:
+        assert all(len(tensor) == len(ids) for tensor in change.values())
         self._log.append(f"user x{self._factor}")
         return {name: tensor * self._factor + self._shift for name, tensor in change.items()}
 
-    def on_mean(self, change: dict[str, Any], clients: int) -> dict[str, Any]:
-        self._log.append(f"mean x{self._factor} of {clients}")
-        return {name: (tensor - self._shift) / self._factor for name, tensor in change.items()}
-
 
 @pytest.mark.parametrize("backend", ["sequential", "vmap"])
-def test_transforms_run_in_order_on_clients_and_in_reverse_on_the_server(backend: str) -> None:
-    run = toy("lora")
-    changes = []
+def test_transforms_run_in_order_on_each_client(backend: str) -> None:
     log: list[str] = []
-    for transforms in ([], [Scaled(2.0, 1.0, log), Scaled(0.5, -3.0, log)]):
-        simulation = run.simulation(backend)
-        cohort = simulation.sampler.draw(0)
-        update = run_round(backend, simulation.problem, simulation.local, cohort, transforms)
-        changes.append(update.change)
-    for name, change in changes[0].items():
-        torch.testing.assert_close(changes[1][name], change, atol=1e-5, rtol=1e-4)
-    assert log[:2] == ["user x2.0", "user x0.5"]
-    assert log[-2:] == ["mean x0.5 of 6", "mean x2.0 of 6"]
-    assert sum(entry.startswith("mean") for entry in log) == 2
+    plain = run_round(toy("lora").simulation(backend))
+    simulation = insert(
+        toy("lora").simulation(backend), Scaled(2.0, 1.0, log), Scaled(0.5, -3.0, log)
+    )
+    found = run_round(simulation)
+    for name, change in plain.sum.items():  # (2 x + 1) / 2 - 3, of six clients
+        torch.testing.assert_close(found.sum[name], change - 6 * 2.5, atol=1e-5, rtol=1e-4)
+    assert log[:4] == ["begin x2.0", "begin x0.5", "user x2.0", "user x0.5"]
 
 
 def test_fedavg_of_one_step_is_the_weighted_mean_gradient() -> None:
@@ -279,10 +265,10 @@ def test_fedavg_of_one_step_is_the_weighted_mean_gradient() -> None:
     for backend in ("sequential", "vmap", "fused"):
         simulation = run.simulation(backend)
         table = simulation.item_vectors().double().numpy()
-        users = simulation.local["user"].double().numpy()
+        users = simulation.population.local["user"].double().numpy()
         cohort = simulation.sampler.draw(0)
         expected = table.copy()
-        for position, user in enumerate(cohort.users):
+        for position, user in enumerate(cohort.rows):
             pairs = cohort.of(position)
             for liked, drawn in pairs:
                 margin = (table[liked] - table[drawn]) @ users[user]

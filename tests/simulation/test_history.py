@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,18 @@ import pytest
 import torch
 
 from fedpeft.backbones import HistoryBackbone
+from fedpeft.client.local import client_loss
 from fedpeft.data import Split
 from fedpeft.graph.pseudo import PseudoRows
+from fedpeft.protocol.traffic import Traffic
 from fedpeft.simulation import Simulation, checkpoint
-from fedpeft.simulation.sequential import client_loss
-from fedpeft.simulation.vmap import run_stacked
 from fedpeft.testing import Toy, assert_backends_agree, hand_split
 from fedpeft.testing.toy import LEAST_SQUARES
 from fedpeft.transforms import UpdateTransform
 from toys import ADAM, SGD, everything, made_split, same, toy
 
-from . import test_backends
+from . import rounds, test_backends
+from .rounds import insert, run_round
 from .test_backends import GRID, QUICK, RECIPES, many_buckets
 
 EXPANSION: dict[str, Any] = {"every": 2, "neighbours": 2}
@@ -72,13 +72,13 @@ def test_every_client_solves_what_its_context_leaves(backend: str) -> None:
     simulation = run.simulation(backend)
     for _ in range(2):
         simulation.step()  # so that there are neighbours in the third round
-    simulation.server.apply = lambda update, number: None  # type: ignore[method-assign]
-    simulation.step()
-    assert simulation.local["neighbours"].any()
+    simulation._expand()
+    run_round(simulation)
+    assert simulation.population.local["neighbours"].any()
     for user in range(12):
         model = device(simulation, run.split, user)
         items = model.history_ids
-        loss = client_loss(simulation.problem, model, items[:, None], model.history_weight)
+        loss = client_loss(simulation.task, model, items[:, None], model.history_weight)
         (gradient,) = torch.autograd.grad(loss, [model.get_parameter("user")])
         assert gradient.abs().max() < 1e-4
 
@@ -86,12 +86,8 @@ def test_every_client_solves_what_its_context_leaves(backend: str) -> None:
 def device(simulation: Simulation, split: Split, user: int, part: str = "train") -> HistoryBackbone:
     """Return what one client has on its device."""
     histories = split.train if part == "train" else split.before("test")
-    model = copy.deepcopy(simulation.server.backbone)
+    model = rounds.device(simulation, user)
     assert isinstance(model, HistoryBackbone)
-    for name in model.local:
-        model.get_parameter(name).data.copy_(simulation.local[name][user])
-    for name in model.kept:
-        model.get_buffer(name).copy_(simulation.local[name][user])
     items = histories.of(user)
     ages = np.arange(len(items))[::-1]
     weight = simulation.training.recency.weights(ages).astype(np.float32)
@@ -158,33 +154,39 @@ def test_the_test_item_is_in_no_context() -> None:
 
 def test_neighbours_are_private_and_not_trained() -> None:
     simulation = graph(toy("full", "bpr", **RECIPES["paper"]), every=3).simulation()
-    assert not any("neighbours" in name for name in simulation.server.parameters())
+    assert not any("neighbours" in name for name in simulation.state.payload)
     kept = []
     for _ in range(8):
         simulation.step()
-        kept.append(simulation.local["neighbours"].clone())
+        kept.append(simulation.population.local["neighbours"].clone())
     assert not kept[2].any()
     assert kept[3].any()
     assert torch.equal(kept[3], kept[5])
     assert not torch.equal(kept[5], kept[6])
 
 
-def test_expansions_are_in_the_ledger() -> None:
+def test_expansions_are_in_the_traffic() -> None:
     simulation = graph(toy("full"), every=3).simulation()
     entries = [simulation.step().entry for _ in range(7)]
-    assert [entry.round for entry in entries if entry.expansion] == [3, 6]
+    for direction in ("expansion_up", "expansion_down"):
+        assert [e.round for e in entries if getattr(e, direction)] == [3, 6]
     assert simulation.expansion is not None
-    _, spent = simulation.expansion.run(torch.zeros(12, 6), 3)
-    assert entries[3].expansion == spent > 0
-    everything_ = sum(e.upload + e.download + e.one_off + e.catch_up + e.expansion for e in entries)
+    traffic = Traffic(12)
+    simulation.expansion.run(torch.zeros(12, 6), 3, traffic)
+    alone = traffic.close(3, "adapt", 12, 0, None)
+    assert entries[3].expansion_up == alone.expansion_up
+    assert entries[3].expansion_down == alone.expansion_down
+    parts = ("upload", "download", "initial_download", "resync", "expansion_up", "expansion_down")
+    everything_ = sum(getattr(entry, part) for entry in entries for part in parts)
     assert entries[-1].bytes_per_client == pytest.approx(everything_ / 12)
 
 
 def test_without_expansion_there_is_none() -> None:
     simulation = graph(toy("full"), every=0).simulation()
     assert simulation.expansion is None
-    assert sum(simulation.step().entry.expansion for _ in range(5)) == 0
-    assert not simulation.local["neighbours"].any()
+    entries = [simulation.step().entry for _ in range(5)]
+    assert not any(entry.expansion_up or entry.expansion_down for entry in entries)
+    assert not simulation.population.local["neighbours"].any()
 
 
 @pytest.mark.parametrize("at", [3, 4])
@@ -212,8 +214,8 @@ class _Spy(UpdateTransform):
         self.rows: dict[int, set[int]] = {}
         self.changes: dict[int, torch.Tensor] = {}
 
-    def on_user(self, change: dict[str, Any], users: torch.Tensor) -> dict[str, Any]:
-        for delta, user in zip(change["item.weight"], users.tolist(), strict=True):
+    def on_user(self, change: dict[str, Any], ids: torch.Tensor) -> dict[str, Any]:
+        for delta, user in zip(change["item.weight"], ids.tolist(), strict=True):
             self.rows[user] = set(delta.any(1).nonzero().flatten().tolist())
             self.changes[user] = delta
         return change
@@ -225,14 +227,13 @@ def test_masked_uploads_touch_pseudo_items_too() -> None:
         loss=("bpr", {}),
         training={**RECIPES["local-first"], "cohort": 1.0, "rounds": 3, "warmup_rounds": 0},
     ).with_training(server_optimizer=SGD)
-    simulation = graph(run, mask_upload=True, pseudo=3).simulation()
-    assert isinstance(simulation.mask, PseudoRows)
-    assert simulation.expansion is not None
-    cohort = simulation.sampler.draw(0)
     bare, masked = _Spy(), _Spy()
-    for transforms in ([bare], [simulation.mask, masked]):
-        local = {name: tensor.clone() for name, tensor in simulation.local.items()}
-        run_stacked(simulation.problem, local, cohort, transforms)
+    simulation = graph(run, mask_upload=True, pseudo=3).simulation("vmap")
+    (mask,) = simulation.pipeline.transforms
+    assert isinstance(mask, PseudoRows)
+    run_round(insert(graph(run, every=2).simulation("vmap"), bare))
+    run_round(insert(simulation, mask, masked))
+    assert simulation.expansion is not None
     for user in range(4):
         pseudo = set(simulation.expansion.pseudo.of(user).tolist())
         assert masked.rows[user] == bare.rows[user] | pseudo
@@ -246,13 +247,12 @@ def test_masked_uploads_touch_pseudo_items_too() -> None:
 def test_masks_leave_pseudo_rows_where_they_are_in_the_mean() -> None:
     run = graph(toy("full", "bpr", **RECIPES["local-first"]), mask_upload=True)
     simulation = run.simulation()
-    mask = simulation.mask
-    assert mask is not None
+    (mask,) = simulation.pipeline.transforms
     change = {"item.weight": torch.zeros(1, 15, 6)}
     change["item.weight"][0, 0] = 1.0  # one touched row: no spread, a mean of 1
     moved = torch.zeros(15, 6)
     for number in range(400):
-        mask.begin(number, simulation.server.item)
+        mask.begin(number, simulation.state.item)
         moved += mask.on_user(change, torch.tensor([0]))["item.weight"][0] / 400
     assert moved[1:].any()
     assert moved[1:].abs().max() < 0.25  # five standard errors
@@ -260,15 +260,16 @@ def test_masks_leave_pseudo_rows_where_they_are_in_the_mean() -> None:
 
 def test_masks_differ_between_rounds_and_clients() -> None:
     run = graph(toy("full", "bpr", **RECIPES["local-first"]), mask_upload=True)
-    mask = run.simulation().mask
-    assert mask is not None
+    simulation = run.simulation()
+    (mask,) = simulation.pipeline.transforms
+    mask.begin(0, simulation.state.item)
     change = {"item.weight": torch.zeros(2, 15, 6)}
     change["item.weight"][:, 0] = 1.0
     change["item.weight"][:, 1] = -1.0
     users = torch.tensor([3, 5])
     first = mask.on_user(change, users)["item.weight"]
     assert torch.equal(mask.on_user(change, users)["item.weight"], first)
-    mask.begin(1, run.simulation().server.item)
+    mask.begin(1, simulation.state.item)
     second = mask.on_user(change, users)["item.weight"]
     assert not torch.equal(first, second)
     assert torch.equal(first.any(-1), second.any(-1))
@@ -300,4 +301,4 @@ def test_loss_with_a_catalogue_counts_every_item_as_new() -> None:
     ).sum()
     loss += 0.3 / 2 * user @ user
     assert simulation.step().loss == pytest.approx(loss, rel=1e-5)
-    np.testing.assert_allclose(simulation.local["user"][0].numpy(), user, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(simulation.population.local["user"][0].numpy(), user, rtol=1e-4, atol=1e-6)

@@ -8,14 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedpeft.client.local import client_loss
 from fedpeft.data import Histories
 from fedpeft.errors import ConfigError
 from fedpeft.simulation import Simulation
-from fedpeft.simulation.problem import LocalProblem
-from fedpeft.simulation.sequential import client_loss
 from fedpeft.testing import Toy, hand_split
 from fedpeft.testing.toy import GRADIENT, LEAST_SQUARES
 from toys import made_split, toy
+
+from .rounds import device, run_round
 
 UNOBSERVED, DECAY = LEAST_SQUARES[1]["unobserved_weight"], 0.1
 
@@ -54,7 +55,7 @@ def test_every_client_solves_its_own_ridge_regression(backend: str, half_life: f
         weight = age_weights(len(items), half_life, 0.2)
         expected = ridge(table, items, weight)
         np.testing.assert_allclose(
-            simulation.local["user"][user].numpy(), expected, rtol=2e-4, atol=2e-5
+            simulation.population.local["user"][user].numpy(), expected, rtol=2e-4, atol=2e-5
         )
 
 
@@ -73,13 +74,11 @@ def test_solution_has_no_gradient_left(lengths: list[int], k: int, backend: str)
     )
     simulation = run.simulation(backend)
     # the payload moves at the end of the round; look at the clients before
-    simulation.server.apply = lambda update, number: None  # type: ignore[method-assign]
-    simulation.step()
-    model = simulation.server.backbone
+    run_round(simulation)
     for user in range(len(lengths)):
-        model.get_parameter("user").data.copy_(simulation.local["user"][user])
+        model = device(simulation, user)
         items = torch.from_numpy(run.split.train.of(user))[:, None]
-        loss = client_loss(simulation.problem, model, items, torch.ones(len(items)))
+        loss = client_loss(simulation.task, model, items, torch.ones(len(items)))
         (gradient,) = torch.autograd.grad(loss, [model.get_parameter("user")])
         assert gradient.abs().max() < 1e-5
 
@@ -123,7 +122,7 @@ def test_gradient_steps_approach_the_solution(adapter: str) -> None:
     slow = {"local": "gradient", "local_steps": 400, "local_optimizer": {"lr": 0.05}}
     stepped = toy(adapter, cohort=1.0, local_decay=DECAY, **slow).simulation()
     stepped.step()
-    torch.testing.assert_close(stepped.local["user"], solved.local["user"], atol=2e-3, rtol=2e-2)
+    torch.testing.assert_close(stepped.population.local["user"], solved.population.local["user"], atol=2e-3, rtol=2e-2)
 
 
 def scores_of(simulation: Simulation, histories: Histories, users: list[int]) -> torch.Tensor:
@@ -138,14 +137,14 @@ def test_scores_do_not_depend_on_who_asks_or_how(loss: str, context: type) -> No
     run = toy("lora", loss, **training)
     simulation = run.simulation()
     simulation.step()
-    before = simulation.local["user"].clone()
+    before = simulation.population.local["user"].clone()
     everyone = scores_of(simulation, run.split.train, list(range(12)))
     assert everyone.shape == (12, 15)
     with context():
         shuffled = scores_of(simulation, run.split.train, [7, 2, 11, 0])
         again = scores_of(simulation, run.split.train, list(range(12)))
     assert torch.equal(again, everyone)
-    assert torch.equal(simulation.local["user"], before)
+    assert torch.equal(simulation.population.local["user"], before)
     if loss == "ials":  # with drawn negatives, who asks decides which are drawn
         torch.testing.assert_close(shuffled, everyone[[7, 2, 11, 0]])
 
@@ -168,16 +167,16 @@ def test_stored_scores_are_those_of_the_last_time() -> None:
     simulation = run.simulation()
     simulation.step()
     scores = scores_of(simulation, run.split.train, [3, 1])
-    expected = simulation.local["user"][[3, 1]] @ simulation.item_vectors().T
+    expected = simulation.population.local["user"][[3, 1]] @ simulation.item_vectors().T
     torch.testing.assert_close(scores, expected)
 
 
 def test_absent_clients_keep_what_they_have() -> None:
     simulation = toy("lora", cohort=0.25).simulation()
-    before = simulation.local["user"].clone()
-    present = set(simulation.sampler.draw(0).users.tolist())
+    before = simulation.population.local["user"].clone()
+    present = set(simulation.sampler.rows(0).tolist())
     simulation.step()
-    moved = (simulation.local["user"] != before).any(1).nonzero().flatten().tolist()
+    moved = (simulation.population.local["user"] != before).any(1).nonzero().flatten().tolist()
     assert set(moved) == present
     assert len(present) == 3
 
@@ -187,10 +186,10 @@ def test_what_cannot_be_solved_is_refused() -> None:
         toy("full", "bpr").simulation()
     run = toy("full")
     simulation = run.simulation()
+    model = simulation.replica.backbone
 
-    class Crooked(type(simulation.server.backbone)):  # type: ignore[misc]
+    class Crooked(type(model)):  # type: ignore[misc]
         user_vector = None
 
-    crooked = Crooked(simulation.server.backbone.config, simulation.server.item)
     with pytest.raises(ConfigError, match="linear"):
-        LocalProblem(crooked, simulation.problem.loss, simulation.training)
+        simulation.task.check(Crooked(model.config, model.item), [])

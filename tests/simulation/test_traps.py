@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from fedpeft.simulation.update import Update
 
 from fedpeft.adapters import ItemContext, adapters, build
 from fedpeft.protocol.encodings import Float32
 from fedpeft.simulation.backend import run_round
 from fedpeft.simulation.sequential import payload_of
-from fedpeft.simulation.update import Update
 from fedpeft.testing import Toy, hand_split
 from fedpeft.testing.toy import GRADIENT, PAPER, random_base
 from toys import ADAM, ADAPTERS, SGD, everything, toy

@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from fedpeft.simulation.update import Update
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +21,6 @@ from fedpeft.seeding import torch_rng
 from fedpeft.simulation import unobserved
 from fedpeft.simulation import vmap as stacked
 from fedpeft.simulation.backend import run_round
-from fedpeft.simulation.update import Update
 from fedpeft.testing import Toy
 from fedpeft.testing.toy import BPR, GRADIENT, LEAST_SQUARES
 from fedpeft.transforms import TransformContext, UpdateTransform
