@@ -301,4 +301,6 @@ def test_loss_with_a_catalogue_counts_every_item_as_new() -> None:
     ).sum()
     loss += 0.3 / 2 * user @ user
     assert simulation.step().loss == pytest.approx(loss, rel=1e-5)
-    np.testing.assert_allclose(simulation.population.local["user"][0].numpy(), user, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        simulation.population.local["user"][0].numpy(), user, rtol=1e-4, atol=1e-6
+    )

@@ -122,7 +122,9 @@ def test_gradient_steps_approach_the_solution(adapter: str) -> None:
     slow = {"local": "gradient", "local_steps": 400, "local_optimizer": {"lr": 0.05}}
     stepped = toy(adapter, cohort=1.0, local_decay=DECAY, **slow).simulation()
     stepped.step()
-    torch.testing.assert_close(stepped.population.local["user"], solved.population.local["user"], atol=2e-3, rtol=2e-2)
+    torch.testing.assert_close(
+        stepped.population.local["user"], solved.population.local["user"], atol=2e-3, rtol=2e-2
+    )
 
 
 def scores_of(simulation: Simulation, histories: Histories, users: list[int]) -> torch.Tensor:
@@ -145,8 +147,8 @@ def test_scores_do_not_depend_on_who_asks_or_how(loss: str, context: type) -> No
         again = scores_of(simulation, run.split.train, list(range(12)))
     assert torch.equal(again, everyone)
     assert torch.equal(simulation.population.local["user"], before)
-    if loss == "ials":  # with drawn negatives, who asks decides which are drawn
-        torch.testing.assert_close(shuffled, everyone[[7, 2, 11, 0]])
+    # negatives are each client's own, so who else is scored changes nothing
+    torch.testing.assert_close(shuffled, everyone[[7, 2, 11, 0]], rtol=1e-4, atol=1e-6)
 
 
 def test_fitted_scores_are_the_ridge_solution_of_what_the_device_knows() -> None:

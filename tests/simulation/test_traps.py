@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from fedpeft.simulation.update import Update
 
 from fedpeft.adapters import ItemContext, adapters, build
-from fedpeft.protocol.encodings import Float32
-from fedpeft.simulation.backend import run_round
-from fedpeft.simulation.sequential import payload_of
+from fedpeft.client import client_round
+from fedpeft.protocol.aggregate import Partial, combine
+from fedpeft.protocol.messages import Upload
 from fedpeft.testing import Toy, hand_split
 from fedpeft.testing.toy import GRADIENT, PAPER, random_base
+from fedpeft.training.task import payload_parameters
 from toys import ADAM, ADAPTERS, SGD, everything, toy
 
-BACKENDS = ["sequential", "vmap", "fused"]
+from .rounds import BACKEND_NAMES as BACKENDS
+from .rounds import mean, run_round
+
 ROWS = [[0, 1, 2], [5], [7, 8]]
 
 
@@ -38,19 +38,10 @@ def three_clients(**training: object) -> Toy:
     )
 
 
-def one_round(run: Toy, backend: str, users: list[int]) -> tuple[Update, torch.Tensor]:
-    """Run only the given clients; return the update and all local vectors."""
+def one_round(run: Toy, backend: str, users: list[int]) -> tuple[Partial, torch.Tensor]:
+    """Run only the given clients; return the sum of their uploads and all local vectors."""
     simulation = run.simulation(backend)
-    everyone = simulation.sampler.draw(0)
-    keep = [position for position, user in enumerate(everyone.users) if user in users]
-    cohort = replace(
-        everyone,
-        users=everyone.users[keep],
-        lengths=everyone.lengths[keep],
-        items=np.concatenate([everyone.of(position) for position in keep]),
-    )
-    update = run_round(backend, simulation.problem, simulation.local, cohort, [])
-    return update, simulation.local["user"]
+    return run_round(simulation, users), simulation.population.local["user"]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -58,11 +49,14 @@ def test_the_average_is_of_all_clients_and_not_the_last_ones(backend: str) -> No
     """Uploads that are live references of one model make every 'average' the last client's."""
     run = three_clients()
     together, _ = one_round(run, backend, [0, 1, 2])
-    alone = [one_round(run, backend, [user])[0].change["item.weight"] for user in range(3)]
-    mean = sum(len(row) / 6 * change for row, change in zip(ROWS, alone, strict=True))
-    torch.testing.assert_close(together.change["item.weight"], mean)
-    for change in alone:
-        assert not torch.allclose(together.change["item.weight"], change)
+    alone = [one_round(run, backend, [user])[0] for user in range(3)]
+    assert [part.weight for part in alone] == [len(row) for row in ROWS]
+    added = combine(alone)
+    torch.testing.assert_close(together.sum["item.weight"], added.sum["item.weight"])
+    assert (together.weight, together.clients) == (added.weight, 3)
+    for part in alone:
+        mine, average = (mean(total)["item.weight"] for total in (part, together))
+        assert not torch.allclose(mine, average)
 
 
 @pytest.mark.parametrize("backend", ["sequential", "vmap"])
@@ -81,13 +75,13 @@ def test_no_optimiser_state_stays_with_a_user(backend: str) -> None:
     """The same client doing the same round again gives the same update: moments start fresh."""
     run = three_clients(local_optimizer=ADAM)
     simulation = run.simulation(backend)
-    start = simulation.local["user"].clone()
-    cohort = simulation.sampler.draw(0)
+    local = simulation.population.local["user"]
+    start = local.clone()
     changes = []
     for _ in range(2):
-        simulation.local["user"].copy_(start)
-        changes.append(run_round(backend, simulation.problem, simulation.local, cohort, []).change)
-    assert torch.equal(changes[0]["item.weight"], changes[1]["item.weight"])
+        local.copy_(start)
+        changes.append(run_round(simulation).sum["item.weight"])
+    assert torch.equal(*changes)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -95,13 +89,14 @@ def test_no_optimiser_state_stays_with_a_user(backend: str) -> None:
 def test_the_base_is_really_frozen(adapter: str, backend: str) -> None:
     """Assigning to `requires_grad_` freezes nothing; the 'frozen' table trains along."""
     simulation = toy(adapter).simulation(backend)
-    assert simulation.server.item.base is not None
-    before = simulation.server.item.base.clone()
+    sides = (simulation.state.item, simulation.replica.backbone.item)
+    assert all(item.base is not None for item in sides)
+    before = simulation.state.item.base.clone()
     for _ in range(4):
         simulation.step()
-    assert torch.equal(simulation.server.item.base, before)
+    assert all(torch.equal(item.base, before) for item in sides)
     assert not torch.equal(simulation.item_vectors(), before)
-    assert not any(name.endswith("base") for name in simulation.server.parameters())
+    assert not any(name.endswith("base") for name in simulation.state.payload)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -109,10 +104,10 @@ def test_the_base_is_really_frozen(adapter: str, backend: str) -> None:
 def test_every_payload_tensor_is_trained(adapter: str, backend: str) -> None:
     """Codebooks that are in no optimiser's list stay what they were."""
     simulation = toy(adapter, cohort=1.0).simulation(backend)
-    before = {name: t.detach().clone() for name, t in simulation.server.parameters().items()}
+    before = {name: tensor.clone() for name, tensor in simulation.state.payload.items()}
     for _ in range(4):
         simulation.step()
-    for name, tensor in simulation.server.parameters().items():
+    for name, tensor in simulation.state.payload.items():
         assert not torch.equal(tensor, before[name]), name
 
 
@@ -120,8 +115,8 @@ def test_every_codeword_in_use_is_trained() -> None:
     simulation = toy("rq", cohort=1.0).simulation()
     for _ in range(3):
         simulation.step()
-    codebooks = simulation.server.item.get_parameter("codebooks")
-    used = simulation.server.item.get_buffer("codes").unique()
+    codebooks = simulation.state.payload["item.codebooks"]
+    used = simulation.state.item.get_buffer("codes").unique()
     assert (codebooks[used] != 0).any(1).all()
 
 
@@ -134,35 +129,42 @@ def test_lora_stays_zero_until_it_is_trained() -> None:
     adapter.apply(lambda module: None).to("cpu").train().eval()
     assert not copy.deepcopy(adapter).get_parameter("B").any()
     simulation = toy("lora", refresh_every=2).simulation()
-    assert not simulation.server.item.get_parameter("B").any()
-    assert torch.equal(simulation.item_vectors(), simulation.server.item.base)
+    assert not simulation.state.payload["item.B"].any()
+    assert torch.equal(simulation.item_vectors(), simulation.state.item.base)
     for number in range(1, 5):
         simulation.step()
-        assert simulation.server.item.get_parameter("B").any()
+        assert simulation.state.payload["item.B"].any()
         if number % 2 == 0:
-            simulation.server.begin(number)
-            assert not simulation.server.item.get_parameter("B").any()
-            assert simulation.server.item.get_parameter("A").any()
+            merged, _ = simulation.server.begin(simulation.state)
+            assert not merged.payload["item.B"].any()
+            assert merged.payload["item.A"].any()
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
-def test_local_vectors_are_in_no_payload(adapter: str) -> None:
-    simulation = toy(adapter).simulation()
-    simulation.step()
-    model = simulation.server.backbone
-    sent = payload_of(model)
+def test_local_vectors_are_in_no_upload(adapter: str) -> None:
+    simulation = toy(adapter).simulation("sequential")
+    model = simulation.replica.backbone
+    sent = payload_parameters(model)
     assert set(sent) == {f"item.{name}" for name in model.item.payload()}
     assert not any("user" in name for name in sent)
-    assert len(Float32().encode(sent)) == 4 * model.item.payload_values
-    assert simulation.server.prices.upload == 4 * model.item.payload_values
+    entry = simulation.step().entry
+    assert entry.upload == entry.clients * Upload.size(4 * model.item.payload_values)
 
 
-def test_uploads_are_no_live_references() -> None:
-    model = toy("lora").simulation().server.backbone
-    sent = payload_of(model)
-    for tensor in sent.values():
-        tensor.add_(1)
-    assert not any(torch.equal(sent[n], p) for n, p in model.named_parameters() if n in sent)
+def test_a_client_round_changes_nothing_that_it_was_given() -> None:
+    simulation = toy("lora").simulation("sequential")
+    work, _ = simulation._work()
+    assert work.message is not None
+    before = simulation.population.state(3)
+    local = {name: tensor.clone() for name, tensor in before.local.items()}
+    held = {n: p.detach().clone() for n, p in simulation.replica.backbone.named_parameters()}
+    one, after = client_round(work.replica, work.pipeline, before, work.message)
+    assert not torch.equal(after.local["user"], before.local["user"])
+    assert all(torch.equal(before.local[name], tensor) for name, tensor in local.items())
+    for name, parameter in simulation.replica.backbone.named_parameters():
+        assert torch.equal(parameter, held[name]), name
+    again, _ = client_round(work.replica, work.pipeline, before, work.message)
+    assert again.to_bytes() == one.to_bytes()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -170,12 +172,11 @@ def test_clients_leave_the_servers_tensors_alone(backend: str) -> None:
     simulation = toy("lora").simulation(backend)
     simulation.step()
     before = everything(simulation)
-    cohort = simulation.sampler.draw(1)
-    update = run_round(backend, simulation.problem, simulation.local, cohort, [])
+    total = run_round(simulation)
     after = everything(simulation)
     assert all(torch.equal(before[n], after[n]) for n in before if not n.startswith("local"))
-    assert any(change.any() for change in update.change.values())
-    assert all(p.grad is None for p in simulation.server.backbone.parameters())
+    assert any(change.any() for change in total.sum.values())
+    assert all(p.grad is None for p in simulation.replica.backbone.parameters())
 
 
 @pytest.mark.parametrize("backend", ["sequential", "vmap"])
