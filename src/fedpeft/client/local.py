@@ -68,9 +68,10 @@ def client_loss(task: Task, model: Backbone, items: Tensor, weight: Tensor) -> T
         everything = torch.arange(model.item.num_embeddings, device=items.device)
         squares = model.score(model.item(everything)).square().sum()
         total = total + task.loss.unobserved_weight / 2 * squares
-    for name in model.local:
-        penalty = model.get_parameter(name).square().sum()
-        total = total + task.training.local_decay / 2 * penalty
+    if task.training.local_decay:  # infinity times zero is no loss
+        for name in model.local:
+            penalty = model.get_parameter(name).square().sum()
+            total = total + task.training.local_decay / 2 * penalty
     return total
 
 

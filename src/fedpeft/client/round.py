@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -28,8 +29,8 @@ def client_round(
 ) -> tuple[Upload, ClientState]:
     """Return what a client sends in answer to a broadcast, and what it keeps.
 
-    Nothing that is handed in changes, so a round can be run again.  A client whose local parameters
-    are not finite after training keeps its old ones.
+    Nothing that is handed in changes, so a round can be run again.  A client keeps its old local
+    parameters where these, its loss or its change are not finite after training.
 
     Parameters
     ----------
@@ -66,7 +67,7 @@ def client_round(
     payload = pipeline.encode({n: t[0] for n, t in sent.items()}, state.id, items.unique())
     upload = Upload(message.round, message.version, scale, loss, payload)
     local = _local_of(model)
-    if not finite(local.values()):
+    if not (math.isfinite(loss) and finite([*local.values(), *sent.values()])):
         local = state.local
     return upload, replace(state, local=local, version=message.version)
 

@@ -99,7 +99,6 @@ def run_vmap(work: Work) -> Partial:
     weight, clients, loss = 0.0, 0, 0.0
     for part in parts:
         bucket, moved, rows = part.clients, part.change, part.rows
-        store(work.population.local, bucket.rows, part.local)
         if rows is not None and pipeline.dense:
             moved, rows = _all_rows(item, moved, rows), None
         weights = work.weights(bucket.lengths)
@@ -107,13 +106,14 @@ def run_vmap(work: Work) -> Partial:
         if rows is not None and part.places is not None and pipeline.uploads.form == "rows":
             rows, moved = ascending(bucket, rows, part.places, moved, indexed)
         arrived = work.admission.bounded(pipeline.arrived(moved, bucket.ids), weights)
-        fine = sound(part.losses, arrived)
+        local, losses = part.local, part.losses
+        fine = sound(losses, arrived)
         if not bool(fine.all()):
-            bucket, weights, losses = bucket[fine], weights[fine], part.losses[fine]
+            bucket, weights, losses = bucket[fine], weights[fine], losses[fine]
             arrived = {name: tensor[fine] for name, tensor in arrived.items()}
+            local = {name: tensor[fine] for name, tensor in local.items()}
             rows = None if rows is None else rows[fine]
-        else:
-            losses = part.losses
+        store(work.population.local, bucket.rows, local)
         for name, delta in arrived.items():
             if rows is not None and name in indexed:
                 total[name].index_add_(0, rows.flatten(), delta.flatten(0, 1))
