@@ -39,10 +39,13 @@ GRID = [(*case, recipe) for case in CASES for recipe in RECIPES]
 
 
 def run_of(backbone: str, adapter: str, mode: str, loss: str, recipe: str) -> Toy:
-    """Return a run through a warm-up, a merge, and what follows, where there is a base."""
+    """Return a run through a warm-up, a merge, and what follows, where there is a base.
+
+    With its seed no hidden unit stands on its kink, where rounding decides which way it goes.
+    """
     phases = {"warmup_rounds": 1, "refresh_every": 2} if mode == "peft" else {}
     found = toy(adapter, loss, mode, **phases, **RECIPES[recipe])
-    return replace(found, backbone=(backbone, BACKBONES[backbone]))
+    return replace(found, backbone=(backbone, BACKBONES[backbone]), seed=1)
 
 
 @pytest.mark.parametrize(
