@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,6 +16,7 @@ from fedpeft.items import (
     BaseCodesConfig,
     Items,
     ItemsConfig,
+    State,
     default_cache,
     pretrain,
     residual_kmeans,
@@ -37,15 +37,15 @@ def same(first: Items, second: Items) -> bool:
 
 @pytest.fixture
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Grow by one whenever texts are really encoded."""
+    """Grow by one whenever an encoder is really fitted."""
     calls: list[int] = []
-    real = TfidfEncoder.encode
+    real = TfidfEncoder.fit
 
-    def counting(self: TfidfEncoder, catalogue: Catalogue) -> Any:
+    def counting(self: TfidfEncoder, catalogue: Catalogue) -> State:
         calls.append(len(catalogue))
         return real(self, catalogue)
 
-    monkeypatch.setattr(TfidfEncoder, "encode", counting)
+    monkeypatch.setattr(TfidfEncoder, "fit", counting)
     return calls
 
 
@@ -173,17 +173,19 @@ def test_progress_names_the_stages(catalogue: Catalogue, small: ItemsConfig) -> 
     assert ends == ["encode", "autoencoder", "rqvae"]
 
 
+@pytest.mark.parametrize("kind", ["encoder", "inputs", "reduction", "base"])
 @pytest.mark.parametrize("damage", ["cut", "flip", "remove", "report", "other"])
 def test_a_damaged_entry_is_made_anew(
     catalogue: Catalogue,
     small: ItemsConfig,
     tmp_path: Path,
     damage: str,
+    kind: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     first = pretrain(catalogue, small, cache=tmp_path)
-    (tensors,) = tmp_path.glob("base-*.safetensors")
-    (report,) = tmp_path.glob("base-*.json")
+    (tensors,) = tmp_path.glob(f"{kind}-*.safetensors")
+    (report,) = tmp_path.glob(f"{kind}-*.json")
     content = tensors.read_bytes()
     if damage == "cut":
         tensors.write_bytes(content[:-7])
