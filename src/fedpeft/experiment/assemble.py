@@ -72,6 +72,8 @@ def build(
 
     def codes_of_text(levels: int, codes: int) -> Tensor:
         found = semantic_codes(items, config.items, levels, codes, cache=cache or default_cache())
+        if items.model is not None:
+            items.model.coder = found.coder  # so that the run folder keeps it
         return found.codes
 
     return Simulation(

@@ -163,6 +163,7 @@ def _carry_on(
     split, rounds = prepared.split, config.training.rounds
 
     def save() -> None:
+        _keep_items(prepared, folder)  # semantic codes may have been trained since the start
         extra = {
             "logs": folder.flush(),
             "seconds": time.perf_counter() - began,
@@ -171,6 +172,7 @@ def _carry_on(
         }
         checkpoint.save(simulation, folder.checkpoint, extra)
 
+    _keep_items(prepared, folder)
     watcher.started(simulation)
     with _saved_on_stop(save) as stop:
         while simulation.round < rounds:
@@ -204,6 +206,12 @@ def _carry_on(
     write_users(folder.users, split, prepared.dataset.user_ids, ranks)
     write_json(folder.result, outcome)
     return outcome
+
+
+def _keep_items(prepared: Prepared, folder: RunFolder) -> None:
+    """Write what was fitted on the items' texts, if anything was and as far as it is not there."""
+    if prepared.items.model is not None:
+        prepared.items.model.keep(folder.items)
 
 
 def _watch(simulation: Simulation, split: Split) -> Report:
