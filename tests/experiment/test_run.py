@@ -154,7 +154,7 @@ def test_refused_before_anything_is_read(device: str, folder: str, tmp_path: Pat
 
 def test_reopened_run_is_the_simulation(tmp_path: Path) -> None:
     config = small(seed="4", training__warmup_rounds="2", training__refresh_every="2")
-    start(config, tmp_path / "new", RunOptions(seed=4), Recorder(), Schedule())
+    start(config, tmp_path / "new", RunOptions(), Recorder(), Schedule())
     prepared, reopened = reopen(tmp_path / "new")
     simulation = build(config, prepared.split, prepared.items)
     for _ in range(5):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -85,8 +85,6 @@ def start(
 def resume(path: Path, options: RunOptions, watcher: Watcher, schedule: Schedule) -> dict[str, Any]:
     """Go on with an interrupted run from its checkpoint; return the result.
 
-    The seed is the run folder's own, whatever `options` says.
-
     Raises
     ------
     ArtifactError
@@ -96,7 +94,6 @@ def resume(path: Path, options: RunOptions, watcher: Watcher, schedule: Schedule
     if folder.result.exists():
         raise ArtifactError(f"{path} is complete: it has a result.json, so nothing is left to run")
     config = folder.config()
-    options = replace(options, seed=config.seed)
     options.torch_device()
     prepared = prepare(config, stage=watcher.stage)
     simulation = build(config, prepared.split, prepared.items, options)

@@ -334,3 +334,7 @@ def _cut(kind: type[Message], body: memoryview, length: int) -> tuple[bytes, byt
 def _check_weight(kind: type[Message], weight: float) -> None:
     if not (math.isfinite(weight) and weight >= 0):
         raise MessageError(f"{kind.__name__}: weight {weight} must be finite and not negative")
+
+
+NOTHING = first_lineage(b"", b"")
+"""The lineage of a version that takes no download: the task says it all."""
