@@ -51,7 +51,9 @@ class Replica:
         self.device = device or torch.device("cpu")
         self.version = 0
         self.lineage = first_lineage(b"", b"")
-        self.backbone: Backbone = task.make_backbone(task.item(0, self._no_base()))
+        _, config = task.adapter_at(0)
+        blank = config.blank_subspace(task.n_items) or None
+        self.backbone: Backbone = task.make_backbone(task.item(0, self._no_base(), frozen=blank))
         self.backbone.to(self.device)
 
     def install(self, snapshot: Snapshot) -> None:
