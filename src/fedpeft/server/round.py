@@ -170,10 +170,11 @@ class Server:
         Parameters
         ----------
         held
-            The version that it holds; None where it holds none.
+            The version that it holds; None where it holds none.  One that no step leads on from
+            counts as none.
         """
         since: list[Snapshot | Step] = list(state.steps)
-        if held is None:
+        if held is None or not state.first.version <= held <= state.version:
             missed = [state.first, *since] if needed(state.first) else since
         else:
             missed = since[held - state.first.version :]
