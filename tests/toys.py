@@ -60,15 +60,22 @@ def toy(adapter: str = "full", loss: str = "ials", mode: str = "peft", **trainin
 
 def everything(simulation: Simulation) -> dict[str, torch.Tensor]:
     """Return copies of all that a round changes."""
-    feedback = {} if simulation.server.feedback is None else simulation.server.feedback.residual
-    payload = simulation.server.parameters()
+    state, population = simulation.state, simulation.population
+    groups = {
+        "payload": state.payload,
+        "moments": state.moments,
+        "feedback": state.residual,
+        "buffer": dict(state.item.named_buffers()),
+        "local": population.local,
+    }
     return {
-        **{f"payload.{name}": tensor.detach().clone() for name, tensor in payload.items()},
-        **{f"local.{name}": tensor.clone() for name, tensor in simulation.local.items()},
-        **{f"buffer.{n}": t.clone() for n, t in simulation.server.item.named_buffers()},
-        **{f"feedback.{name}": tensor.clone() for name, tensor in feedback.items()},
-        "items": simulation.item_vectors(),
-        "held": torch.from_numpy(simulation.ledger.held.copy()),
+        **{
+            f"{group}.{n}": t.detach().clone()
+            for group, own in groups.items()
+            for n, t in own.items()
+        },
+        "items": simulation.item_vectors().clone(),
+        "held": torch.from_numpy(population.held.copy()),
     }
 
 

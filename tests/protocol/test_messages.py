@@ -153,7 +153,7 @@ def test_message_errors_are_the_users_to_act_on() -> None:
 
 def test_lineages_tell_every_byte_and_every_border() -> None:
     steps: list[Any] = [Step(1, b"ab", b"c"), Step(1, b"a", b"bc"), Step(1, b"ab", b"")]
-    first = first_lineage(b"base", b"codes")
+    first = first_lineage(0, b"base", b"codes")
     found = {extend(first, step) for step in steps}
-    assert len(found | {first, first_lineage(b"basec", b"odes"), extend(LINEAGE, steps[0])}) == 6
+    assert len(found | {first, first_lineage(0, b"basec", b"odes"), extend(LINEAGE, steps[0])}) == 6
     assert all(len(lineage) == 32 for lineage in found)

@@ -66,8 +66,8 @@ class Replica:
         MessageError, ArtifactError
             If it does not fit the task, or its lineage is not that of its bytes.
         """
-        if snapshot.coding in ("float32", "codes", "none") and snapshot.version == 0:
-            lineage = first_lineage(snapshot.base, snapshot.subspace)
+        if snapshot.version == 0 or self.task.phase_of(snapshot.version - 1) == "warmup":
+            lineage = first_lineage(snapshot.version, snapshot.base, snapshot.subspace)
             if lineage != snapshot.lineage:
                 raise MessageError("Snapshot: its lineage is not that of its bytes")
         self._set(snapshot.version, self._base(snapshot), snapshot.subspace, snapshot.lineage)
@@ -84,6 +84,8 @@ class Replica:
         MessageError
             If the step leads from another version than the one held, or does not fit.
         """
+        if self.version == NO_VERSION and step.version == 1:
+            self.begin()
         if step.version != self.version + 1:
             raise MessageError(
                 f"Step: it leads to version {step.version}, but {self._holds()} is held"

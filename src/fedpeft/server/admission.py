@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -29,12 +30,13 @@ class Admission:
     task
         What the run has agreed on.
     transforms
-        Those of the clients; the smallest of their bounds holds.
+        Those of the clients, in order.  The smallest bound holds among the last ones: what comes
+        before a transform without a bound may leave it longer.
     """
 
     def __init__(self, task: Task, transforms: Sequence[UpdateTransform]) -> None:
-        bounds = [transform.bound for transform in transforms]
-        self._bound = min((bound for bound in bounds if bound is not None), default=None)
+        last = takewhile(lambda bound: bound is not None, (t.bound for t in reversed(transforms)))
+        self._bound = min((bound for bound in last if bound is not None), default=None)
         self._most = task.weight(task.n_items)  # nobody has more items than there are
 
     def add(self, total: Partial, sent: bytes, codec: UploadCodec) -> Partial:

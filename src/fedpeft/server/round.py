@@ -177,10 +177,11 @@ class Server:
         Parameters
         ----------
         held
-            The version that it holds; None where it holds none.
+            The version that it holds; None where it holds none.  One that no step leads on from
+            counts as none.
         """
         since: list[Snapshot | Step] = list(state.steps)
-        if held is None:
+        if held is None or not state.first.version <= held <= state.version:
             missed = [state.first, *since] if needed(state.first) else since
         else:
             missed = since[held - state.first.version :]
@@ -261,7 +262,9 @@ class Server:
             coding, base = "codes", coded
         else:
             coding, base = "float32", item.base.cpu().numpy().astype("<f4").tobytes()
-        return Snapshot(version, coding, lineage or first_lineage(base, subspace), base, subspace)
+        return Snapshot(
+            version, coding, lineage or first_lineage(version, base, subspace), base, subspace
+        )
 
     def _subspace(self, version: int, item: ItemEmbedding) -> bytes:
         """Return the bytes of an item embedding's subspace."""
