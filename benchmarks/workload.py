@@ -70,13 +70,15 @@ class Workload:
         settings
             Further keys, as ``table.key=value``.
         """
+        # the random base has no texts for codes, whatever the recipe would take them from
+        of_base = ("adapter.source=table",) if adapter == "rq" else ()
         config = configure(
             adapter=adapter,
             backbone=backbone,
             loss=loss,
             recipe=recipe,
             seed=SEED,
-            settings=["training.warmup_rounds=0", *settings],
+            settings=["training.warmup_rounds=0", *of_base, *settings],
         )
         options = RunOptions(seed=SEED, device="cpu", plan=plan or "auto")
         return build(config, self.split, self.items, options)
