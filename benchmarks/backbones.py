@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,10 +13,11 @@ from fedpeft.evaluation import evaluate_sampled
 from fedpeft.federation.plan import Plan
 from fedpeft.files import write_json
 from machine import describe, load
+from options import add_out, add_toy, refuse_toy_results
 from timing import Run, interleave
 from workload import Workload, data_name
 
-RESULT = Path(__file__).parent / "results" / "backbones.json"
+RESULT = "backbones.json"
 SLOWEST = 6
 """A round of a backbone should take at most so many times as long as FedMF's in the same plan."""
 ALL = ("fedmf", "fedncf", "pfedrec", "fedpergnn")
@@ -93,18 +93,23 @@ def main() -> None:
     """Measure the backbones alone, with one thread."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, default=9)
-    parser.add_argument("--save", action="store_true", help=f"write results/{RESULT.name}")
+    parser.add_argument("--save", action="store_true", help=f"write {RESULT} into --out")
+    add_out(parser)
+    add_toy(parser)
     options = parser.parse_args()
+    if options.save and options.toy:
+        refuse_toy_results(parser, options.out)
     torch.set_num_threads(1)
     about = describe(1)
-    print(f"{about['cpu']}, one thread; {data_name()}; commit {about['commit']}")
-    work = Workload.read()
+    data = data_name(toy=options.toy)
+    print(f"{about['cpu']}, one thread; {data}; commit {about['commit']}")
+    work = Workload.read(toy=options.toy)
     found = {
         "backbones": measure_backbones(work, options.repetitions),
         "evaluation": measure_evaluations(work, -(-options.repetitions // 3)),
     }
     if options.save:
-        write_json(RESULT, {"machine": about, "data": data_name(), **found})
+        write_json(options.out / RESULT, {"machine": about, "data": data, **found})
 
 
 if __name__ == "__main__":

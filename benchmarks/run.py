@@ -17,11 +17,12 @@ from fedpeft.data.config import SplitConfig
 from fedpeft.files import write_json
 from handwritten import federated_round
 from machine import describe, load
+from options import add_out, add_toy, refuse_toy_results
 from timing import Run, Times, interleave
 from workload import Workload, data_config, data_name
 
 HERE = Path(__file__).parent
-RESULT = HERE / "results" / "speed.json"
+RESULT = "speed.json"
 F32, INT8 = ("training.encoding=float32",), ("training.encoding=int8",)
 
 
@@ -102,9 +103,9 @@ def evaluations(work: Workload) -> dict[str, Run]:
     }
 
 
-def reading() -> dict[str, Run]:
+def reading(*, toy: bool) -> dict[str, Run]:
     """Return reading the files, and reading with splitting and evaluation negatives."""
-    config = data_config()
+    config = data_config(toy=toy)
     return {
         "read": lambda: fedpeft.load(config),
         "read and split": lambda: fedpeft.split(fedpeft.load(config), SplitConfig()),
@@ -130,9 +131,9 @@ def table(title: str, times: dict[str, Times], against: str = "") -> dict[str, A
     return {"against": against, "load": load(), "rows": rows}
 
 
-def memory(adapter: str) -> dict[str, float]:
+def memory(adapter: str, *, toy: bool) -> dict[str, float]:
     """Return the peak memory of a complete run in a fresh process after each stage, megabytes."""
-    command = [sys.executable, str(HERE / "memory.py"), adapter]
+    command = [sys.executable, str(HERE / "memory.py"), adapter, *(["--toy"] if toy else [])]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     stages: dict[str, int] = json.loads(done.stdout)
     return {stage: round(peak / 1e6) for stage, peak in stages.items()}
@@ -172,17 +173,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2, help="computing threads (default 2)")
     parser.add_argument("--repetitions", type=int, default=15, help="turns of the short rounds")
-    parser.add_argument("--save", action="store_true", help=f"write {RESULT.relative_to(HERE)}")
+    parser.add_argument("--save", action="store_true", help=f"write {RESULT} into --out")
+    add_out(parser)
+    add_toy(parser)
     options = parser.parse_args()
+    if options.save and options.toy:
+        refuse_toy_results(parser, options.out)
     torch.set_num_threads(options.threads)
     about = describe(options.threads)
     print(f"{about['cpu']}, {about['cores']} cores, {options.threads} threads, load {load()}")
     print(f"Python {about['python']}, torch {about['torch']}; commit {about['commit']}")
-    print(f"Data: {data_name()}; base embedding random, k = 32")
+    data = data_name(toy=options.toy)
+    print(f"Data: {data}; base embedding random, k = 32")
     if load() > 0.25 * (about["cores"] or 1):
         print("THE MACHINE IS BUSY: elapsed times are inflated, most of all with several threads")
 
-    work = Workload.read()
+    work = Workload.read(toy=options.toy)
     many, clients = options.repetitions, round(0.1 * work.split.n_users)
     gap = difference_to_handwritten(work)
     print(f"Stacked plan against the hand-written loop: item vectors differ by at most {gap:.1e}")
@@ -205,10 +211,10 @@ def main() -> None:
             f"Evaluation of {len(work.split.eval_users)} users, sampled and full ranking",
             interleave(evaluations(work), 5, warmup=1),
         ),
-        "reading": table("Reading the data", interleave(reading(), 5, warmup=1)),
+        "reading": table("Reading the data", interleave(reading(toy=options.toy), 5, warmup=1)),
     }
     backbones = measure_backbones(work, max(3, many // 2))
-    peaks = {adapter: memory(adapter) for adapter in ("lora", "rq")}
+    peaks = {adapter: memory(adapter, toy=options.toy) for adapter in ("lora", "rq")}
     print("\nPeak memory of a complete run in a fresh process, after each stage, MB")
     for adapter, stages in peaks.items():
         print(f"  {adapter:6s}", "  ".join(f"{stage} {peak:.0f}" for stage, peak in stages.items()))
@@ -217,15 +223,15 @@ def main() -> None:
     if options.save:
         result = {
             "machine": about,
-            "data": data_name(),
+            "data": data,
             "tables": tables,
             "backbones": backbones,
             "difference_to_handwritten": gap,
             "peak_mb": peaks,
             "targets": reached,
         }
-        write_json(RESULT, result)
-        print(f"\nWrote {RESULT}")
+        write_json(options.out / RESULT, result)
+        print(f"\nWrote {options.out / RESULT}")
 
 
 if __name__ == "__main__":

@@ -18,17 +18,26 @@ SEED = 0
 DIM = 32
 
 
-def data_config() -> DataConfig:
-    """Return MovieLens-1M if it lies beside the checkout, else synthetic data of its size."""
+TOY = SyntheticConfig(users=40, items=200, interactions_per_user=12, seed=SEED)
+LIKE_ML_1M = SyntheticConfig(users=6040, items=3706, interactions_per_user=165, seed=SEED)
+
+
+def data_config(*, toy: bool) -> DataConfig:
+    """Return MovieLens-1M if it lies beside the checkout, else synthetic data of its size.
+
+    With `toy` it is synthetic data on which a round takes milliseconds.
+    """
+    if toy:
+        return DataConfig(synthetic=TOY)
     if ML_1M.is_dir():
         return DataConfig(source=str(ML_1M))
-    return DataConfig(
-        synthetic=SyntheticConfig(users=6040, items=3706, interactions_per_user=165, seed=SEED)
-    )
+    return DataConfig(synthetic=LIKE_ML_1M)
 
 
-def data_name() -> str:
+def data_name(*, toy: bool) -> str:
     """Return what the tables call the data."""
+    if toy:
+        return "synthetic, toy size"
     return "ml-1m" if ML_1M.is_dir() else "synthetic, the size of ml-1m"
 
 
@@ -46,9 +55,9 @@ class Workload:
     items: Items
 
     @classmethod
-    def read(cls) -> Workload:
+    def read(cls, *, toy: bool) -> Workload:
         """Read and split the benchmark data."""
-        parts = split(load(data_config()), SplitConfig())
+        parts = split(load(data_config(toy=toy)), SplitConfig())
         return cls(parts, random_items(parts.n_items))
 
     def simulation(
