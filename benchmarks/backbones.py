@@ -1,4 +1,4 @@
-"""Rounds of every backbone in every plan, which are part of `make bench`, and evaluations."""
+"""Rounds of every backbone in every backend, which are part of `make bench`, and evaluations."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 
 import fedpeft
 from fedpeft.evaluation import evaluate_sampled
-from fedpeft.federation.plan import Plan
 from fedpeft.files import write_json
+from fedpeft.simulation.backend import Backend
 from machine import describe, load
 from options import add_out, add_toy, refuse_toy_results
 from timing import Run, interleave
@@ -19,26 +19,28 @@ from workload import Workload, data_name
 
 RESULT = "backbones.json"
 SLOWEST = 6
-"""A round of a backbone should take at most so many times as long as FedMF's in the same plan."""
+"""A round of a backbone should take at most so many times as long as FedMF's in its backend."""
 ALL = ("fedmf", "fedncf", "pfedrec", "fedpergnn")
-PLANS: dict[str, tuple[str, str, Plan, str, tuple[str, ...]]] = {
-    "shared, BPR": ("bpr", "fedpeft", "shared", "float32", ALL),
-    "stacked, BPR": ("bpr", "fedpeft", "stacked", "float32", ALL),
-    "stacked, BPR as int8": ("bpr", "fedpeft", "stacked", "int8", ALL),
-    "stacked, paper recipe": ("bpr", "paper", "stacked", "float32", ALL),
-    "shared, iALS": ("ials", "fedpeft", "shared", "float32", ("fedmf", "fedpergnn")),
+KINDS: dict[str, tuple[str, str, Backend, str, tuple[str, ...]]] = {
+    "fused, BPR": ("bpr", "fedpeft", "fused", "float32", ALL),
+    "vmap, BPR": ("bpr", "fedpeft", "vmap", "float32", ALL),
+    "vmap, BPR as int8": ("bpr", "fedpeft", "vmap", "int8", ALL),
+    "vmap, paper recipe": ("bpr", "paper", "vmap", "float32", ALL),
+    "fused, iALS": ("ials", "fedpeft", "fused", "float32", ("fedmf", "fedpergnn")),
 }
-"""Loss, recipe, plan, encoding, backbones (iALS wants linear scores); each backbone has its own
+"""Loss, recipe, backend, encoding, backbones (iALS wants linear scores); each backbone has its own
 settings."""
 
 
 def measure_backbones(work: Workload, repetitions: int) -> dict[str, Any]:
-    """Print and return how long rounds take in every plan, full table."""
+    """Print and return how long rounds take in every backend, full table."""
     found: dict[str, Any] = {}
-    for name, (loss, recipe, plan, encoding, kinds) in PLANS.items():
+    for name, (loss, recipe, backend, encoding, kinds) in KINDS.items():
         sent = (f"training.encoding={encoding}",)
         rounds = {
-            kind: work.simulation(loss, recipe=recipe, backbone=kind, plan=plan, settings=sent).step
+            kind: work.simulation(
+                loss, recipe=recipe, backbone=kind, backend=backend, settings=sent
+            ).step
             for kind in kinds
         }
         found[name] = compared(name, rounds, repetitions)

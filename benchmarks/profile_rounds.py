@@ -78,21 +78,21 @@ def main() -> None:
     work = Workload.read(toy=options.toy)
     int8 = ("training.encoding=int8",)
     rounds = {
-        "shared, iALS": work.simulation("ials"),
-        "shared, BPR": work.simulation("bpr"),
-        "stacked, paper, full": work.simulation("bpr", recipe="paper"),
-        "stacked, paper, lora": work.simulation("bpr", recipe="paper", adapter="lora"),
-        "stacked, paper, hash": work.simulation("bpr", recipe="paper", adapter="hash"),
-        "stacked, paper, rq": work.simulation("bpr", recipe="paper", adapter="rq"),
+        "fused, iALS": work.simulation("ials"),
+        "fused, BPR": work.simulation("bpr"),
+        "vmap, paper, full": work.simulation("bpr", recipe="paper"),
+        "vmap, paper, lora": work.simulation("bpr", recipe="paper", adapter="lora"),
+        "vmap, paper, hash": work.simulation("bpr", recipe="paper", adapter="hash"),
+        "vmap, paper, rq": work.simulation("bpr", recipe="paper", adapter="rq"),
     }
     for adapter in ("full", "lora", "hash", "rq"):
         encoded = work.simulation("ials", adapter=adapter, settings=int8)
-        rounds[f"stacked, iALS int8, {adapter}"] = encoded
+        rounds[f"vmap, iALS int8, {adapter}"] = encoded
     for backbone in ("fedncf", "pfedrec", "fedpergnn"):
-        rounds[f"shared, BPR, {backbone}"] = work.simulation("bpr", backbone=backbone)
+        rounds[f"fused, BPR, {backbone}"] = work.simulation("bpr", backbone=backbone)
         paper = work.simulation("bpr", recipe="paper", backbone=backbone)
-        rounds[f"stacked, paper, {backbone}"] = paper
-    rounds["shared, iALS, fedpergnn"] = work.simulation("ials", backbone="fedpergnn")
+        rounds[f"vmap, paper, {backbone}"] = paper
+    rounds["fused, iALS, fedpergnn"] = work.simulation("ials", backbone="fedpergnn")
     names = [*GROUPS, ELEMENTWISE, "Python, dispatch"]
     print(f"{data_name(toy=options.toy)}, one thread, processor ms a round; load {load()}")
     print(f"{'':26s}{'all':>7s}", *(f"{name:>12s}" for name in names))

@@ -27,12 +27,12 @@ F32, INT8 = ("training.encoding=float32",), ("training.encoding=int8",)
 
 
 def rounds_of_full_table(work: Workload) -> dict[str, Run]:
-    """Return one round of a tenth of all clients, full table, by plan and loss."""
+    """Return one round of a tenth of all clients, full table, by backend and loss."""
     return {
-        "shared, iALS": work.simulation("ials").step,
-        "shared, BPR (3 local steps)": work.simulation("bpr").step,
-        "stacked, paper recipe (2 Adam steps)": work.simulation("bpr", recipe="paper").step,
-        "stacked, iALS as int8": work.simulation("ials", settings=INT8).step,
+        "fused, iALS": work.simulation("ials").step,
+        "fused, BPR (3 local steps)": work.simulation("bpr").step,
+        "vmap, paper recipe (2 Adam steps)": work.simulation("bpr", recipe="paper").step,
+        "vmap, iALS as int8": work.simulation("ials", settings=INT8).step,
     }
 
 
@@ -40,13 +40,13 @@ def rounds_of_adapters(work: Workload) -> dict[str, Run]:
     """Return the same rounds for the small payloads."""
     runs: dict[str, Run] = {}
     for kind in ("lora", "hash", "rq"):
-        runs[f"{kind}: shared, iALS"] = work.simulation("ials", adapter=kind, settings=F32).step
-        runs[f"{kind}: shared, BPR"] = work.simulation("bpr", adapter=kind, settings=F32).step
+        runs[f"{kind}: fused, iALS"] = work.simulation("ials", adapter=kind, settings=F32).step
+        runs[f"{kind}: fused, BPR"] = work.simulation("bpr", adapter=kind, settings=F32).step
         paper = work.simulation("bpr", adapter=kind, recipe="paper")
-        runs[f"{kind}: stacked, paper recipe"] = paper.step
+        runs[f"{kind}: vmap, paper recipe"] = paper.step
         for loss, name in (("ials", "iALS"), ("bpr", "BPR")):
             narrow = work.simulation(loss, adapter=kind, settings=INT8)
-            runs[f"{kind}: stacked, {name} as int8"] = narrow.step
+            runs[f"{kind}: vmap, {name} as int8"] = narrow.step
     return runs
 
 
@@ -73,13 +73,14 @@ def difference_to_handwritten(work: Workload) -> float:
 
 
 def rounds_against_loops(work: Workload) -> dict[str, Run]:
-    """Return full rounds of the fast plans and of loops over single clients."""
+    """Return full rounds of the fast backends and of loops over single clients."""
+    slow = work.simulation("bpr", recipe="paper", backend="sequential")
     return {
-        "stacked, paper recipe": work.simulation("bpr", recipe="paper").step,
+        "vmap, paper recipe": work.simulation("bpr", recipe="paper").step,
         "hand-written loop, paper recipe": handwritten(work),
-        "reference loop, paper recipe": work.simulation("bpr", recipe="paper", plan="loop").step,
-        "shared, iALS": work.simulation("ials").step,
-        "reference loop, iALS": work.simulation("ials", plan="loop").step,
+        "sequential, paper recipe": slow.step,
+        "fused, iALS": work.simulation("ials").step,
+        "sequential, iALS": work.simulation("ials", backend="sequential").step,
     }
 
 
@@ -146,18 +147,18 @@ def targets(
     full, ranking = tables["full"]["rows"], tables["evaluation"]["rows"]
     fitted = ranking["fitted (iALS, exact solve)"]
     limits: dict[str, tuple[float, int]] = {
-        "shared plan, iALS, ms a round": (full["shared, iALS"]["median_ms"], 40),
-        "shared plan, BPR, ms a round": (full["shared, BPR (3 local steps)"]["median_ms"], 40),
-        "stacked plan, paper recipe, ms a round": (
-            full["stacked, paper recipe (2 Adam steps)"]["median_ms"],
+        "fused backend, iALS, ms a round": (full["fused, iALS"]["median_ms"], 40),
+        "fused backend, BPR, ms a round": (full["fused, BPR (3 local steps)"]["median_ms"], 40),
+        "vmap backend, paper recipe, ms a round": (
+            full["vmap, paper recipe (2 Adam steps)"]["median_ms"],
             100,
         ),
         "evaluation of all users, ms": (fitted["median_ms"], 1000),
         "peak memory of a run, MB": (max(peak.values()), 2000),
     }
-    for plan, rows in backbones.items():
+    for backend, rows in backbones.items():
         slowest = max(row["cpu_ratio"] for row in rows.values())
-        limits[f"{plan}: slowest backbone, times FedMF"] = (slowest, SLOWEST)
+        limits[f"{backend}: slowest backbone, times FedMF"] = (slowest, SLOWEST)
     print("\nTargets")
     for name, (measured, limit) in limits.items():
         print(f"  {name:52s} {measured:10.1f}  <= {limit:5d}  {_verdict(measured, limit)}")
@@ -191,17 +192,17 @@ def main() -> None:
     work = Workload.read(toy=options.toy)
     many, clients = options.repetitions, round(0.1 * work.split.n_users)
     gap = difference_to_handwritten(work)
-    print(f"Stacked plan against the hand-written loop: item vectors differ by at most {gap:.1e}")
+    print(f"Backend vmap against the hand-written loop: item vectors differ by at most {gap:.1e}")
     tables = {
         "full": table(
             f"One round of {clients} clients, full table",
             interleave(rounds_of_full_table(work), many),
-            "shared, iALS",
+            "fused, iALS",
         ),
         "loops": table(
             f"The same against loops, one client after the other (all {clients} clients)",
             interleave(rounds_against_loops(work), 3, warmup=1),
-            "stacked, paper recipe",
+            "vmap, paper recipe",
         ),
         "adapters": table(
             f"One round of {clients} clients, adapters",

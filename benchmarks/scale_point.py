@@ -38,7 +38,7 @@ class Point:
     clients
         Size of the cohort of a round.
     recipe
-        `fedpeft` (shared plan, so values travel as float32) or `paper` (stacked plan, a copy of
+        `fedpeft` (fused backend, so values travel as float32) or `paper` (vmap backend, a copy of
         the payload per client).
     end_to_end
         Start from nothing: generate, pretrain the items from text, warm up, adapt with refreshes,
@@ -94,7 +94,7 @@ def measure(point: Point, folder: Path) -> dict[str, Any]:
         point.loss,
         adapter=point.adapter,
         recipe=point.recipe,
-        plan="shared" if point.recipe == "fedpeft" else "stacked",
+        backend="fused" if point.recipe == "fedpeft" else "vmap",
         settings=(
             f"training.cohort={point.clients / point.users!r}",
             "training.encoding=float32",
@@ -111,7 +111,7 @@ def measure(point: Point, folder: Path) -> dict[str, Any]:
         "rounds": len(wall),
         "score_ms_per_user": _scoring(simulation, work),
         "payload_bytes": simulation.server.prices.upload,
-        "plan": simulation.plan,
+        "backend": simulation.backend,
         "peak_before_mb": before / 1e6,
         "peak_mb": peak_bytes() / 1e6,
     }

@@ -9,9 +9,9 @@ import torch
 
 from fedpeft import Items, RunOptions, Simulation, Split, build, configure, load, split
 from fedpeft.data.config import DataConfig, SplitConfig, SyntheticConfig
-from fedpeft.federation.plan import Plan
 from fedpeft.files import fingerprint
 from fedpeft.seeding import torch_rng
+from fedpeft.simulation.backend import Backend
 
 ML_1M = Path(__file__).resolve().parents[2] / "shared" / "data" / "ml-1m"
 SEED = 0
@@ -67,15 +67,15 @@ class Workload:
         adapter: str = "full",
         backbone: str = "fedmf",
         recipe: str = "fedpeft",
-        plan: Plan | None = None,
+        backend: Backend | None = None,
         settings: tuple[str, ...] = (),
     ) -> Simulation:
         """Return a simulation past its warm-up phase, at round 0.
 
         Parameters
         ----------
-        plan
-            None takes the plan the settings choose themselves.
+        backend
+            None takes the backend the settings choose themselves.
         settings
             Further keys, as ``table.key=value``.
         """
@@ -89,5 +89,5 @@ class Workload:
             seed=SEED,
             settings=["training.warmup_rounds=0", *of_base, *settings],
         )
-        options = RunOptions(seed=SEED, device="cpu", plan=plan or "auto")
+        options = RunOptions(seed=SEED, device="cpu", backend=backend or "auto")
         return build(config, self.split, self.items, options)
