@@ -19,11 +19,12 @@ from fedpeft.backbones import BackboneConfig, backbones
 from fedpeft.config import ConfigModel
 from fedpeft.data import DataConfig
 from fedpeft.experiment import EvaluationConfig, resolve
+from fedpeft.experiment.recipes import Recipe, adapter_defaults
 from fedpeft.experiment.toml import to_toml
 from fedpeft.items import ItemsConfig, encoders
 from fedpeft.losses import LossConfig, losses
 from fedpeft.registry import Registry
-from fedpeft.simulation import Recipe, TrainingConfig, adapter_defaults
+from fedpeft.training import TrainingConfig
 from fedpeft.transforms import transforms
 from options import parser
 
