@@ -48,14 +48,15 @@ def breakdown(simulation: Simulation, repeats: int) -> tuple[float, Counter[str]
     """
     for _ in range(3):
         simulation.step()
+    state = simulation.state
     plain: list[float] = []
     profiles: list[list[tuple[str, float]]] = []
     for _ in range(repeats):
-        simulation.round = 3
+        simulation.state = state
         start = time.process_time()
         simulation.step()
         plain.append(1e3 * (time.process_time() - start))
-        simulation.round = 3
+        simulation.state = state
         with profile(activities=[ProfilerActivity.CPU]) as record:
             simulation.step()
         calls = sorted(record.events(), key=lambda call: call.time_range.start)

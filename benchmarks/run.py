@@ -53,13 +53,13 @@ def rounds_of_adapters(work: Workload) -> dict[str, Run]:
 def handwritten(work: Workload) -> Run:
     """Return a round of the hand-written baseline, on the cohorts and negatives of our own."""
     ours = work.simulation("bpr", recipe="paper")
-    table, users = ours.item_vectors(), ours.local["user"]
+    table, users = ours.item_vectors(), ours.population.local["user"]
     rounds = iter(range(1 << 30))
 
     def step() -> torch.Tensor:
         cohort = ours.sampler.draw(next(rounds))
         pairs = [torch.from_numpy(cohort.of(i)) for i in range(len(cohort))]
-        federated_round(table, users, list(zip(cohort.users.tolist(), pairs, strict=True)))
+        federated_round(table, users, list(zip(cohort.rows.tolist(), pairs, strict=True)))
         return table
 
     return step

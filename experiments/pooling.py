@@ -45,7 +45,7 @@ def validation(data: Path, backbone: str, pooling: str, rounds: int, seed: int) 
     return {
         "backbone": backbone,
         "pooling": pooling,
-        "payload_bytes": simulation.server.prices.upload,
+        "payload_bytes": simulation.bytes_summary()["upload_per_client_round"],
         "split_fingerprint": prepared.split.fingerprint,
         **{metric: report.sampled[metric] for metric in METRICS},
     }
