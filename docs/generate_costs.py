@@ -19,10 +19,11 @@ from fedpeft.cost import AS_SET, Cost, Scale, costs
 from fedpeft.cost.formulas import FORMULAS
 from fedpeft.experiment.costs import scale_of, strategies
 from fedpeft.report.sweeps.cells import MAIN
+from options import parser
 from verdicts import sweep, verdict
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "costs.md"
+PAGE = "costs.md"
 TEMPLATE = ROOT / "docs" / "costs.md.j2"
 MEASURED = ROOT / "benchmarks" / "results" / "cost.json"
 ITEMS = tuple(10**power for power in range(3, 8))
@@ -265,7 +266,7 @@ def render() -> str:
     )
 
 
-PAGES = {PAGE: render}
-
 if __name__ == "__main__":
-    PAGE.write_text(render(), encoding="utf-8")
+    page = parser(__doc__).parse_args().out / PAGE
+    page.write_text(render(), encoding="utf-8")
+    print(page)
