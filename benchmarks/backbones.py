@@ -1,44 +1,46 @@
-"""Rounds of every backbone in every plan, which are part of `make bench`, and evaluations."""
+"""Rounds of every backbone in every backend, which are part of `make bench`, and evaluations."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 
 import fedpeft
 from fedpeft.evaluation import evaluate_sampled
-from fedpeft.federation.plan import Plan
 from fedpeft.files import write_json
+from fedpeft.simulation.backend import Backend
 from machine import describe, load
+from options import add_out, add_toy, refuse_toy_results
 from timing import Run, interleave
 from workload import Workload, data_name
 
-RESULT = Path(__file__).parent / "results" / "backbones.json"
+RESULT = "backbones.json"
 SLOWEST = 6
-"""A round of a backbone should take at most so many times as long as FedMF's in the same plan."""
+"""A round of a backbone should take at most so many times as long as FedMF's in its backend."""
 ALL = ("fedmf", "fedncf", "pfedrec", "fedpergnn")
-PLANS: dict[str, tuple[str, str, Plan, str, tuple[str, ...]]] = {
-    "shared, BPR": ("bpr", "fedpeft", "shared", "float32", ALL),
-    "stacked, BPR": ("bpr", "fedpeft", "stacked", "float32", ALL),
-    "stacked, BPR as int8": ("bpr", "fedpeft", "stacked", "int8", ALL),
-    "stacked, paper recipe": ("bpr", "paper", "stacked", "float32", ALL),
-    "shared, iALS": ("ials", "fedpeft", "shared", "float32", ("fedmf", "fedpergnn")),
+KINDS: dict[str, tuple[str, str, Backend, str, tuple[str, ...]]] = {
+    "fused, BPR": ("bpr", "fedpeft", "fused", "float32", ALL),
+    "vmap, BPR": ("bpr", "fedpeft", "vmap", "float32", ALL),
+    "vmap, BPR as int8": ("bpr", "fedpeft", "vmap", "int8", ALL),
+    "vmap, paper recipe": ("bpr", "paper", "vmap", "float32", ALL),
+    "fused, iALS": ("ials", "fedpeft", "fused", "float32", ("fedmf", "fedpergnn")),
 }
-"""Loss, recipe, plan, encoding, backbones (iALS wants linear scores); each backbone has its own
+"""Loss, recipe, backend, encoding, backbones (iALS wants linear scores); each backbone has its own
 settings."""
 
 
 def measure_backbones(work: Workload, repetitions: int) -> dict[str, Any]:
-    """Print and return how long rounds take in every plan, full table."""
+    """Print and return how long rounds take in every backend, full table."""
     found: dict[str, Any] = {}
-    for name, (loss, recipe, plan, encoding, kinds) in PLANS.items():
+    for name, (loss, recipe, backend, encoding, kinds) in KINDS.items():
         sent = (f"training.encoding={encoding}",)
         rounds = {
-            kind: work.simulation(loss, recipe=recipe, backbone=kind, plan=plan, settings=sent).step
+            kind: work.simulation(
+                loss, recipe=recipe, backbone=kind, backend=backend, settings=sent
+            ).step
             for kind in kinds
         }
         found[name] = compared(name, rounds, repetitions)
@@ -93,18 +95,23 @@ def main() -> None:
     """Measure the backbones alone, with one thread."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, default=9)
-    parser.add_argument("--save", action="store_true", help=f"write results/{RESULT.name}")
+    parser.add_argument("--save", action="store_true", help=f"write {RESULT} into --out")
+    add_out(parser)
+    add_toy(parser)
     options = parser.parse_args()
+    if options.save and options.toy:
+        refuse_toy_results(parser, options.out)
     torch.set_num_threads(1)
     about = describe(1)
-    print(f"{about['cpu']}, one thread; {data_name()}; commit {about['commit']}")
-    work = Workload.read()
+    data = data_name(toy=options.toy)
+    print(f"{about['cpu']}, one thread; {data}; commit {about['commit']}")
+    work = Workload.read(toy=options.toy)
     found = {
         "backbones": measure_backbones(work, options.repetitions),
         "evaluation": measure_evaluations(work, -(-options.repetitions // 3)),
     }
     if options.save:
-        write_json(RESULT, {"machine": about, "data": data_name(), **found})
+        write_json(options.out / RESULT, {"machine": about, "data": data, **found})
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,17 +19,17 @@ from fedpeft.cost import Cost, as_json, costs
 from fedpeft.experiment.costs import scale_of, strategies
 from fedpeft.files import write_json
 from machine import describe, load, peak_bytes
+from options import add_out
 
-RESULTS = Path(__file__).parent / "results"
-FILE = RESULTS / "cost.json"
+FILE = "cost.json"
 ITEMS = tuple(10**power for power in range(3, 8))
 
 
-def measure() -> dict[str, Any]:
+def measure(sizes: Sequence[int]) -> dict[str, Any]:
     """Return costs at every size, with the machine they were measured on."""
     torch.set_num_threads(1)
     points = []
-    for items in ITEMS:
+    for items in sizes:
         began = time.perf_counter()
         scale = scale_of({}, items=items)
         found = as_json(costs(strategies({}), scale, measured=True), scale)
@@ -48,19 +48,23 @@ def warmups() -> str:
     return " or ".join(map(str, sorted(rounds)))
 
 
-def count() -> dict[int, list[Cost]]:
+def count(sizes: Sequence[int]) -> dict[int, list[Cost]]:
     """Return the costs by number of items, counted."""
-    return {n: costs(strategies({}), scale_of({}, items=n), measured=False) for n in ITEMS}
+    return {n: costs(strategies({}), scale_of({}, items=n), measured=False) for n in sizes}
 
 
 def main() -> None:
     """Measure, then draw."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--plot", action="store_true", help="only draw")
+    parser.add_argument(
+        "--items", type=int, nargs="+", default=ITEMS, help="sizes of the catalogue"
+    )
+    add_out(parser)
     options = parser.parse_args()
     if not options.plot:
-        write_json(FILE, measure())
-    draw(count(), warmups(), RESULTS)
+        write_json(options.out / FILE, measure(options.items))
+    draw(count(options.items), warmups(), options.out)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@ Read, split, pretrain the items (nothing cached), warm up, adapt with two merges
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from tempfile import TemporaryDirectory
 
 from machine import peak_bytes
+from options import add_toy
 
 STAGES: dict[str, int] = {}
 
@@ -19,7 +20,7 @@ def mark(stage: str) -> None:
     STAGES[stage] = peak_bytes()
 
 
-def main(adapter: str) -> None:
+def main(adapter: str, *, toy: bool) -> None:
     """Run once with the given adapter."""
     from pathlib import Path
 
@@ -33,7 +34,7 @@ def main(adapter: str) -> None:
         seed=SEED,
         settings=["training.warmup_rounds=20", "training.refresh_every=10"],
     )
-    dataset = load(data_config())
+    dataset = load(data_config(toy=toy))
     parts = split(dataset, config.evaluation)
     mark("read")
     with TemporaryDirectory() as cache:
@@ -51,4 +52,8 @@ def main(adapter: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("adapter", help="registered name of the adapter")
+    add_toy(parser)
+    options = parser.parse_args()
+    main(options.adapter, toy=options.toy)

@@ -6,6 +6,7 @@ NumPy (drawing cohort and negatives) and the dispatch of calls.
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections import Counter
 
@@ -14,9 +15,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from fedpeft import Simulation
 from machine import load
+from options import add_toy
 from workload import Workload, data_name
 
-REPEATS = 10
 GROUPS = {
     "products": ("bmm", "mm", "addmm", "dot", "mv"),
     "gather": ("index_select", "index", "gather", "embedding"),
@@ -39,7 +40,7 @@ NO_WORK = {f"aten::{name}" for name in VIEWS}
 """Calls that move no data: their time is dispatch."""
 
 
-def breakdown(simulation: Simulation) -> tuple[float, Counter[str]]:
+def breakdown(simulation: Simulation, repeats: int) -> tuple[float, Counter[str]]:
     """Return processor milliseconds of a round, and of its groups of kernels.
 
     The same round is repeated, and of every single call the shortest time counts: what other
@@ -47,52 +48,57 @@ def breakdown(simulation: Simulation) -> tuple[float, Counter[str]]:
     """
     for _ in range(3):
         simulation.step()
+    state = simulation.state
     plain: list[float] = []
     profiles: list[list[tuple[str, float]]] = []
-    for _ in range(REPEATS):
-        simulation.round = 3
+    for _ in range(repeats):
+        simulation.state = state
         start = time.process_time()
         simulation.step()
         plain.append(1e3 * (time.process_time() - start))
-        simulation.round = 3
+        simulation.state = state
         with profile(activities=[ProfilerActivity.CPU]) as record:
             simulation.step()
         calls = sorted(record.events(), key=lambda call: call.time_range.start)
         profiles.append([(call.key, call.self_cpu_time_total / 1e3) for call in calls])
     groups: Counter[str] = Counter()
-    for repeats in zip(*profiles, strict=True):
-        name = repeats[0][0]
+    for same in zip(*profiles, strict=True):
+        name = same[0][0]
         if name.startswith("aten::") and name not in NO_WORK:
-            groups[OF_KERNEL.get(name, ELEMENTWISE)] += min(cost for _, cost in repeats)
+            groups[OF_KERNEL.get(name, ELEMENTWISE)] += min(cost for _, cost in same)
     return min(plain), groups
 
 
 def main() -> None:
     """Print one line for every kind of round."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=10, help="of each round (default 10)")
+    add_toy(parser)
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    work = Workload.read()
+    work = Workload.read(toy=options.toy)
     int8 = ("training.encoding=int8",)
     rounds = {
-        "shared, iALS": work.simulation("ials"),
-        "shared, BPR": work.simulation("bpr"),
-        "stacked, paper, full": work.simulation("bpr", recipe="paper"),
-        "stacked, paper, lora": work.simulation("bpr", recipe="paper", adapter="lora"),
-        "stacked, paper, hash": work.simulation("bpr", recipe="paper", adapter="hash"),
-        "stacked, paper, rq": work.simulation("bpr", recipe="paper", adapter="rq"),
+        "fused, iALS": work.simulation("ials"),
+        "fused, BPR": work.simulation("bpr"),
+        "vmap, paper, full": work.simulation("bpr", recipe="paper"),
+        "vmap, paper, lora": work.simulation("bpr", recipe="paper", adapter="lora"),
+        "vmap, paper, hash": work.simulation("bpr", recipe="paper", adapter="hash"),
+        "vmap, paper, rq": work.simulation("bpr", recipe="paper", adapter="rq"),
     }
     for adapter in ("full", "lora", "hash", "rq"):
         encoded = work.simulation("ials", adapter=adapter, settings=int8)
-        rounds[f"stacked, iALS int8, {adapter}"] = encoded
+        rounds[f"vmap, iALS int8, {adapter}"] = encoded
     for backbone in ("fedncf", "pfedrec", "fedpergnn"):
-        rounds[f"shared, BPR, {backbone}"] = work.simulation("bpr", backbone=backbone)
+        rounds[f"fused, BPR, {backbone}"] = work.simulation("bpr", backbone=backbone)
         paper = work.simulation("bpr", recipe="paper", backbone=backbone)
-        rounds[f"stacked, paper, {backbone}"] = paper
-    rounds["shared, iALS, fedpergnn"] = work.simulation("ials", backbone="fedpergnn")
+        rounds[f"vmap, paper, {backbone}"] = paper
+    rounds["fused, iALS, fedpergnn"] = work.simulation("ials", backbone="fedpergnn")
     names = [*GROUPS, ELEMENTWISE, "Python, dispatch"]
-    print(f"{data_name()}, one thread, processor ms a round; load {load()}")
+    print(f"{data_name(toy=options.toy)}, one thread, processor ms a round; load {load()}")
     print(f"{'':26s}{'all':>7s}", *(f"{name:>12s}" for name in names))
     for title, simulation in rounds.items():
-        total, groups = breakdown(simulation)
+        total, groups = breakdown(simulation, options.repeats)
         groups["Python, dispatch"] = total - groups.total()
         print(f"{title:26s}{total:7.1f}", *(f"{groups[name]:12.1f}" for name in names))
 

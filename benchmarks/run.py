@@ -17,21 +17,22 @@ from fedpeft.data.config import SplitConfig
 from fedpeft.files import write_json
 from handwritten import federated_round
 from machine import describe, load
+from options import add_out, add_toy, refuse_toy_results
 from timing import Run, Times, interleave
 from workload import Workload, data_config, data_name
 
 HERE = Path(__file__).parent
-RESULT = HERE / "results" / "speed.json"
+RESULT = "speed.json"
 F32, INT8 = ("training.encoding=float32",), ("training.encoding=int8",)
 
 
 def rounds_of_full_table(work: Workload) -> dict[str, Run]:
-    """Return one round of a tenth of all clients, full table, by plan and loss."""
+    """Return one round of a tenth of all clients, full table, by backend and loss."""
     return {
-        "shared, iALS": work.simulation("ials").step,
-        "shared, BPR (3 local steps)": work.simulation("bpr").step,
-        "stacked, paper recipe (2 Adam steps)": work.simulation("bpr", recipe="paper").step,
-        "stacked, iALS as int8": work.simulation("ials", settings=INT8).step,
+        "fused, iALS": work.simulation("ials").step,
+        "fused, BPR (3 local steps)": work.simulation("bpr").step,
+        "vmap, paper recipe (2 Adam steps)": work.simulation("bpr", recipe="paper").step,
+        "vmap, iALS as int8": work.simulation("ials", settings=INT8).step,
     }
 
 
@@ -39,26 +40,26 @@ def rounds_of_adapters(work: Workload) -> dict[str, Run]:
     """Return the same rounds for the small payloads."""
     runs: dict[str, Run] = {}
     for kind in ("lora", "hash", "rq"):
-        runs[f"{kind}: shared, iALS"] = work.simulation("ials", adapter=kind, settings=F32).step
-        runs[f"{kind}: shared, BPR"] = work.simulation("bpr", adapter=kind, settings=F32).step
+        runs[f"{kind}: fused, iALS"] = work.simulation("ials", adapter=kind, settings=F32).step
+        runs[f"{kind}: fused, BPR"] = work.simulation("bpr", adapter=kind, settings=F32).step
         paper = work.simulation("bpr", adapter=kind, recipe="paper")
-        runs[f"{kind}: stacked, paper recipe"] = paper.step
+        runs[f"{kind}: vmap, paper recipe"] = paper.step
         for loss, name in (("ials", "iALS"), ("bpr", "BPR")):
             narrow = work.simulation(loss, adapter=kind, settings=INT8)
-            runs[f"{kind}: stacked, {name} as int8"] = narrow.step
+            runs[f"{kind}: vmap, {name} as int8"] = narrow.step
     return runs
 
 
 def handwritten(work: Workload) -> Run:
     """Return a round of the hand-written baseline, on the cohorts and negatives of our own."""
     ours = work.simulation("bpr", recipe="paper")
-    table, users = ours.item_vectors(), ours.local["user"]
+    table, users = ours.item_vectors(), ours.population.local["user"]
     rounds = iter(range(1 << 30))
 
     def step() -> torch.Tensor:
         cohort = ours.sampler.draw(next(rounds))
         pairs = [torch.from_numpy(cohort.of(i)) for i in range(len(cohort))]
-        federated_round(table, users, list(zip(cohort.users.tolist(), pairs, strict=True)))
+        federated_round(table, users, list(zip(cohort.rows.tolist(), pairs, strict=True)))
         return table
 
     return step
@@ -72,13 +73,14 @@ def difference_to_handwritten(work: Workload) -> float:
 
 
 def rounds_against_loops(work: Workload) -> dict[str, Run]:
-    """Return full rounds of the fast plans and of loops over single clients."""
+    """Return full rounds of the fast backends and of loops over single clients."""
+    slow = work.simulation("bpr", recipe="paper", backend="sequential")
     return {
-        "stacked, paper recipe": work.simulation("bpr", recipe="paper").step,
+        "vmap, paper recipe": work.simulation("bpr", recipe="paper").step,
         "hand-written loop, paper recipe": handwritten(work),
-        "reference loop, paper recipe": work.simulation("bpr", recipe="paper", plan="loop").step,
-        "shared, iALS": work.simulation("ials").step,
-        "reference loop, iALS": work.simulation("ials", plan="loop").step,
+        "sequential, paper recipe": slow.step,
+        "fused, iALS": work.simulation("ials").step,
+        "sequential, iALS": work.simulation("ials", backend="sequential").step,
     }
 
 
@@ -102,9 +104,9 @@ def evaluations(work: Workload) -> dict[str, Run]:
     }
 
 
-def reading() -> dict[str, Run]:
+def reading(*, toy: bool) -> dict[str, Run]:
     """Return reading the files, and reading with splitting and evaluation negatives."""
-    config = data_config()
+    config = data_config(toy=toy)
     return {
         "read": lambda: fedpeft.load(config),
         "read and split": lambda: fedpeft.split(fedpeft.load(config), SplitConfig()),
@@ -130,9 +132,9 @@ def table(title: str, times: dict[str, Times], against: str = "") -> dict[str, A
     return {"against": against, "load": load(), "rows": rows}
 
 
-def memory(adapter: str) -> dict[str, float]:
+def memory(adapter: str, *, toy: bool) -> dict[str, float]:
     """Return the peak memory of a complete run in a fresh process after each stage, megabytes."""
-    command = [sys.executable, str(HERE / "memory.py"), adapter]
+    command = [sys.executable, str(HERE / "memory.py"), adapter, *(["--toy"] if toy else [])]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     stages: dict[str, int] = json.loads(done.stdout)
     return {stage: round(peak / 1e6) for stage, peak in stages.items()}
@@ -145,18 +147,18 @@ def targets(
     full, ranking = tables["full"]["rows"], tables["evaluation"]["rows"]
     fitted = ranking["fitted (iALS, exact solve)"]
     limits: dict[str, tuple[float, int]] = {
-        "shared plan, iALS, ms a round": (full["shared, iALS"]["median_ms"], 40),
-        "shared plan, BPR, ms a round": (full["shared, BPR (3 local steps)"]["median_ms"], 40),
-        "stacked plan, paper recipe, ms a round": (
-            full["stacked, paper recipe (2 Adam steps)"]["median_ms"],
+        "fused backend, iALS, ms a round": (full["fused, iALS"]["median_ms"], 40),
+        "fused backend, BPR, ms a round": (full["fused, BPR (3 local steps)"]["median_ms"], 40),
+        "vmap backend, paper recipe, ms a round": (
+            full["vmap, paper recipe (2 Adam steps)"]["median_ms"],
             100,
         ),
         "evaluation of all users, ms": (fitted["median_ms"], 1000),
         "peak memory of a run, MB": (max(peak.values()), 2000),
     }
-    for plan, rows in backbones.items():
+    for backend, rows in backbones.items():
         slowest = max(row["cpu_ratio"] for row in rows.values())
-        limits[f"{plan}: slowest backbone, times FedMF"] = (slowest, SLOWEST)
+        limits[f"{backend}: slowest backbone, times FedMF"] = (slowest, SLOWEST)
     print("\nTargets")
     for name, (measured, limit) in limits.items():
         print(f"  {name:52s} {measured:10.1f}  <= {limit:5d}  {_verdict(measured, limit)}")
@@ -172,30 +174,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2, help="computing threads (default 2)")
     parser.add_argument("--repetitions", type=int, default=15, help="turns of the short rounds")
-    parser.add_argument("--save", action="store_true", help=f"write {RESULT.relative_to(HERE)}")
+    parser.add_argument("--save", action="store_true", help=f"write {RESULT} into --out")
+    add_out(parser)
+    add_toy(parser)
     options = parser.parse_args()
+    if options.save and options.toy:
+        refuse_toy_results(parser, options.out)
     torch.set_num_threads(options.threads)
     about = describe(options.threads)
     print(f"{about['cpu']}, {about['cores']} cores, {options.threads} threads, load {load()}")
     print(f"Python {about['python']}, torch {about['torch']}; commit {about['commit']}")
-    print(f"Data: {data_name()}; base embedding random, k = 32")
+    data = data_name(toy=options.toy)
+    print(f"Data: {data}; base embedding random, k = 32")
     if load() > 0.25 * (about["cores"] or 1):
         print("THE MACHINE IS BUSY: elapsed times are inflated, most of all with several threads")
 
-    work = Workload.read()
+    work = Workload.read(toy=options.toy)
     many, clients = options.repetitions, round(0.1 * work.split.n_users)
     gap = difference_to_handwritten(work)
-    print(f"Stacked plan against the hand-written loop: item vectors differ by at most {gap:.1e}")
+    print(f"Backend vmap against the hand-written loop: item vectors differ by at most {gap:.1e}")
     tables = {
         "full": table(
             f"One round of {clients} clients, full table",
             interleave(rounds_of_full_table(work), many),
-            "shared, iALS",
+            "fused, iALS",
         ),
         "loops": table(
             f"The same against loops, one client after the other (all {clients} clients)",
             interleave(rounds_against_loops(work), 3, warmup=1),
-            "stacked, paper recipe",
+            "vmap, paper recipe",
         ),
         "adapters": table(
             f"One round of {clients} clients, adapters",
@@ -205,10 +212,10 @@ def main() -> None:
             f"Evaluation of {len(work.split.eval_users)} users, sampled and full ranking",
             interleave(evaluations(work), 5, warmup=1),
         ),
-        "reading": table("Reading the data", interleave(reading(), 5, warmup=1)),
+        "reading": table("Reading the data", interleave(reading(toy=options.toy), 5, warmup=1)),
     }
     backbones = measure_backbones(work, max(3, many // 2))
-    peaks = {adapter: memory(adapter) for adapter in ("lora", "rq")}
+    peaks = {adapter: memory(adapter, toy=options.toy) for adapter in ("lora", "rq")}
     print("\nPeak memory of a complete run in a fresh process, after each stage, MB")
     for adapter, stages in peaks.items():
         print(f"  {adapter:6s}", "  ".join(f"{stage} {peak:.0f}" for stage, peak in stages.items()))
@@ -217,15 +224,15 @@ def main() -> None:
     if options.save:
         result = {
             "machine": about,
-            "data": data_name(),
+            "data": data,
             "tables": tables,
             "backbones": backbones,
             "difference_to_handwritten": gap,
             "peak_mb": peaks,
             "targets": reached,
         }
-        write_json(RESULT, result)
-        print(f"\nWrote {RESULT}")
+        write_json(options.out / RESULT, result)
+        print(f"\nWrote {options.out / RESULT}")
 
 
 if __name__ == "__main__":

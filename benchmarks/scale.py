@@ -20,12 +20,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from options import add_out, add_toy, refuse_toy_results
 from scale_plot import draw
 from scale_point import Point, data_file
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results"
-LINES = RESULTS / "scale.jsonl"
+DATA = HERE.parent / ".benchmarks"
+LINES = "scale.jsonl"
 
 ITEMS, USERS, CLIENTS = 100_000, 50_000, 1000  # what a sweep holds fixed
 
@@ -50,32 +51,39 @@ def points(threads: int) -> Iterator[Point]:
             yield Point(ITEMS, USERS, clients, adapter, "bpr", "paper", threads=threads)
 
 
-def read_lines() -> list[dict[str, Any]]:
+def toy_points(threads: int) -> Iterator[Point]:
+    """Yield a point of each kind at a size that takes no time."""
+    yield Point(200, 40, 4, "rq", "ials", threads=threads)
+    yield Point(200, 40, 4, "rq", "bpr", "paper", threads=threads)
+    yield Point(200, 40, 4, "hash", "ials", end_to_end=True, threads=threads)
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
     """Return the results so far."""
-    if not LINES.exists():
+    if not file.exists():
         return []
-    return [json.loads(line) for line in LINES.read_text().splitlines()]
+    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def sweep(wanted: Iterable[Point], timeout: float) -> None:
-    """Measure the points that are missing."""
-    present = {json.dumps(line["point"], sort_keys=True) for line in read_lines()}
+def sweep(wanted: Iterable[Point], results: Path, data: Path, timeout: float) -> None:
+    """Measure the points that a file of results lacks, on histories kept in the folder `data`."""
+    present = {json.dumps(line["point"], sort_keys=True) for line in read_lines(results)}
     missing = [p for p in wanted if json.dumps(asdict(p), sort_keys=True) not in present]
-    RESULTS.mkdir(exist_ok=True)
+    results.parent.mkdir(exist_ok=True)
     for number, point in enumerate(missing, 1):
         start = time.perf_counter()
-        if not point.end_to_end and not data_file(point).exists():
-            _child("data", point, timeout)
-        line = _child("point", point, timeout)
-        with LINES.open("a") as file:
+        if not point.end_to_end and not data_file(point, data).exists():
+            _child("data", point, data, timeout)
+        line = _child("point", point, data, timeout)
+        with results.open("a") as file:
             file.write(line)
         took = time.perf_counter() - start
         print(f"{number}/{len(missing)} in {took:.0f} s: {_summary(json.loads(line))}", flush=True)
 
 
-def _child(what: str, point: Point, timeout: float) -> str:
+def _child(what: str, point: Point, data: Path, timeout: float) -> str:
     """Run `scale_point.py` in a fresh process; return what it printed."""
-    command = [sys.executable, str(HERE / "scale_point.py"), what, json.dumps(asdict(point))]
+    command = [sys.executable, HERE / "scale_point.py", what, json.dumps(asdict(point)), data]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=timeout)
     return done.stdout
 
@@ -100,10 +108,19 @@ def main() -> None:
     parser.add_argument("--first", type=int, help="only the first so many points")
     parser.add_argument("--timeout", type=float, default=3600, help="seconds a point may take")
     parser.add_argument("--plot", action="store_true", help="only draw")
+    parser.add_argument(
+        "--data", type=Path, default=DATA, help="folder of generated histories (.benchmarks/)"
+    )
+    add_out(parser)
+    add_toy(parser)
     options = parser.parse_args()
+    if options.toy:
+        refuse_toy_results(parser, options.out)
+    results = options.out / LINES
     if not options.plot:
-        sweep(list(points(options.threads))[: options.first], options.timeout)
-    draw(read_lines(), RESULTS)
+        wanted = (toy_points if options.toy else points)(options.threads)
+        sweep(list(wanted)[: options.first], results, options.data, options.timeout)
+    draw(read_lines(results), options.out)
 
 
 if __name__ == "__main__":

@@ -9,26 +9,35 @@ import torch
 
 from fedpeft import Items, RunOptions, Simulation, Split, build, configure, load, split
 from fedpeft.data.config import DataConfig, SplitConfig, SyntheticConfig
-from fedpeft.federation.plan import Plan
 from fedpeft.files import fingerprint
 from fedpeft.seeding import torch_rng
+from fedpeft.simulation.backend import Backend
 
 ML_1M = Path(__file__).resolve().parents[2] / "shared" / "data" / "ml-1m"
 SEED = 0
 DIM = 32
 
 
-def data_config() -> DataConfig:
-    """Return MovieLens-1M if it lies beside the checkout, else synthetic data of its size."""
+TOY = SyntheticConfig(users=40, items=200, interactions_per_user=12, seed=SEED)
+LIKE_ML_1M = SyntheticConfig(users=6040, items=3706, interactions_per_user=165, seed=SEED)
+
+
+def data_config(*, toy: bool) -> DataConfig:
+    """Return MovieLens-1M if it lies beside the checkout, else synthetic data of its size.
+
+    With `toy` it is synthetic data on which a round takes milliseconds.
+    """
+    if toy:
+        return DataConfig(synthetic=TOY)
     if ML_1M.is_dir():
         return DataConfig(source=str(ML_1M))
-    return DataConfig(
-        synthetic=SyntheticConfig(users=6040, items=3706, interactions_per_user=165, seed=SEED)
-    )
+    return DataConfig(synthetic=LIKE_ML_1M)
 
 
-def data_name() -> str:
+def data_name(*, toy: bool) -> str:
     """Return what the tables call the data."""
+    if toy:
+        return "synthetic, toy size"
     return "ml-1m" if ML_1M.is_dir() else "synthetic, the size of ml-1m"
 
 
@@ -46,9 +55,9 @@ class Workload:
     items: Items
 
     @classmethod
-    def read(cls) -> Workload:
+    def read(cls, *, toy: bool) -> Workload:
         """Read and split the benchmark data."""
-        parts = split(load(data_config()), SplitConfig())
+        parts = split(load(data_config(toy=toy)), SplitConfig())
         return cls(parts, random_items(parts.n_items))
 
     def simulation(
@@ -58,25 +67,27 @@ class Workload:
         adapter: str = "full",
         backbone: str = "fedmf",
         recipe: str = "fedpeft",
-        plan: Plan | None = None,
+        backend: Backend | None = None,
         settings: tuple[str, ...] = (),
     ) -> Simulation:
         """Return a simulation past its warm-up phase, at round 0.
 
         Parameters
         ----------
-        plan
-            None takes the plan the settings choose themselves.
+        backend
+            None takes the backend the settings choose themselves.
         settings
             Further keys, as ``table.key=value``.
         """
+        # the random base has no texts for codes, whatever the recipe would take them from
+        of_base = ("adapter.source=table",) if adapter == "rq" else ()
         config = configure(
             adapter=adapter,
             backbone=backbone,
             loss=loss,
             recipe=recipe,
             seed=SEED,
-            settings=["training.warmup_rounds=0", *settings],
+            settings=["training.warmup_rounds=0", *of_base, *settings],
         )
-        options = RunOptions(seed=SEED, device="cpu", plan=plan or "auto")
+        options = RunOptions(seed=SEED, device="cpu", backend=backend or "auto")
         return build(config, self.split, self.items, options)

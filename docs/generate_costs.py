@@ -20,10 +20,11 @@ from fedpeft.cost.formulas import FORMULAS
 from fedpeft.experiment.costs import scale_of, strategies
 from fedpeft.protocol.messages import Broadcast, Snapshot, Step, Upload
 from fedpeft.report.sweeps.cells import MAIN
+from options import parser
 from verdicts import sweep, verdict
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "costs.md"
+PAGE = "costs.md"
 TEMPLATE = ROOT / "docs" / "costs.md.j2"
 MEASURED = ROOT / "benchmarks" / "results" / "cost.json"
 HEADS = {
@@ -274,7 +275,7 @@ def render() -> str:
     )
 
 
-PAGES = {PAGE: render}
-
 if __name__ == "__main__":
-    PAGE.write_text(render(), encoding="utf-8")
+    page = parser(__doc__).parse_args().out / PAGE
+    page.write_text(render(), encoding="utf-8")
+    print(page)

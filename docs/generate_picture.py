@@ -11,17 +11,20 @@ from tempfile import TemporaryDirectory
 from fedpeft.cli.demo import STRATEGIES, demo
 from fedpeft.report import read_run
 from fedpeft.report.html import write_png
-
-PICTURE = Path(__file__).parent / "img" / "demo.png"
+from options import parser
 
 
 def main() -> None:
     """Run the demo with its own defaults and draw accuracy against megabytes."""
+    taken = parser(__doc__)
+    taken.add_argument("--rounds", type=int, default=300, help="rounds of each run (default 300)")
+    options = taken.parse_args()
+    picture = options.out / "img" / "demo.png"
     with TemporaryDirectory() as folder:
-        demo(out=Path(folder))
-        PICTURE.parent.mkdir(exist_ok=True)
-        write_png([read_run(Path(folder) / kind) for kind in STRATEGIES], PICTURE)
-    print(PICTURE)
+        demo(out=Path(folder), rounds=options.rounds)
+        picture.parent.mkdir(exist_ok=True)
+        write_png([read_run(Path(folder) / kind) for kind in STRATEGIES], picture)
+    print(picture)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
+from options import DOCS, parser
 from quotes import compared, over_users, quote, sweep
 from tables import ablation, against, tables
 from verdicts import (
@@ -30,9 +30,7 @@ from verdicts import (
     won,
 )
 
-DOCS = Path(__file__).resolve().parent
-PICTURES = DOCS / "img"
-
+PAGES = ("results.md", "results-tables.md")
 GROUPS: dict[str, tuple[str, ...]] = {
     "DEFAULTS": ("P-LoRA", "P-Hash", "P-RQ"),
     "OTHERS": ("P-LoRA r=8", "P-RQ 170 x 4", "P-Hash, int4", "P-RQ, int4"),
@@ -42,13 +40,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 """Strategies of the grid that stand in one table."""
 
 
-def path_of(name: str, title: str, of: str) -> Path:
-    """Return where a picture lies."""
-    words = "-".join(title.lower().replace(",", "").split())
-    return PICTURES / f"results-{name}-{words}-{of}.png"
-
-
-def draw(name: str, title: str, of: str, strategies: Sequence[str]) -> None:
+def draw(name: str, title: str, of: str, strategies: Sequence[str], file: Path) -> None:
     """Draw cells of one facet: accuracy against bytes ("total"), or learning curves ("curves")."""
     from fedpeft.report.sweeps.charts import curves, pareto
     from fedpeft.report.theme import PICTURE, save_png
@@ -60,7 +52,7 @@ def draw(name: str, title: str, of: str, strategies: Sequence[str]) -> None:
         if of == "total"
         else curves(facet, width=640, theme=PICTURE)
     )
-    save_png(chart, path_of(name, title, of))
+    save_png(chart, file)
 
 
 def draw_overview(name: str, strategies: Sequence[str], file: Path) -> None:
@@ -71,22 +63,22 @@ def draw_overview(name: str, strategies: Sequence[str], file: Path) -> None:
     save_png(overview(sweep(name), width=760, theme=PICTURE, only=strategies), file)
 
 
-def render(page: Path, *, drawing: bool = False) -> str:
-    """Return a page; pictures are drawn only if asked for."""
+def render(page: str, pictures: Path) -> str:
+    """Return a page; its pictures are drawn into a folder."""
 
     def picture(name: str, title: str, of: str, strategies: Sequence[str]) -> str:
-        if drawing:
-            draw(name, title, of, strategies)
+        words = "-".join(title.lower().replace(",", "").split())
+        file = pictures / f"results-{name}-{words}-{of}.png"
+        draw(name, title, of, strategies, file)
         what = {
             "total": "test NDCG@10 against all bytes of a client",
             "curves": "validation NDCG@10 against megabytes of a client",
         }[of]
-        return f"![{title}: {what}](img/{path_of(name, title, of).name})\n"
+        return f"![{title}: {what}](img/{file.name})\n"
 
     def overview(name: str, strategies: Sequence[str]) -> str:
-        file = PICTURES / f"results-{name}-overview.png"
-        if drawing:
-            draw_overview(name, strategies, file)
+        file = pictures / f"results-{name}-overview.png"
+        draw_overview(name, strategies, file)
         return f"![difference in NDCG@10 to the full table, cell by cell](img/{file.name})\n"
 
     environment = Environment(
@@ -95,12 +87,18 @@ def render(page: Path, *, drawing: bool = False) -> str:
     told = (ablation, against, claims, compared, deviations, doubtful, exceptions, over_users)
     told += (overview, picture, quote, swept, tables, tally, targets, verdicts, won)
     functions = {f.__name__: f for f in told}
-    template = environment.from_string(page.with_suffix(".md.j2").read_text(encoding="utf-8"))
+    template = environment.from_string((DOCS / f"{page}.j2").read_text(encoding="utf-8"))
     return template.render(**functions, **GROUPS)
 
 
-PAGES = {page: partial(render, page) for page in (DOCS / "results.md", DOCS / "results-tables.md")}
+def main() -> None:
+    """Write the pages and their pictures."""
+    out = parser(__doc__).parse_args().out
+    (out / "img").mkdir(exist_ok=True)
+    for page in PAGES:
+        (out / page).write_text(render(page, out / "img"), encoding="utf-8")
+        print(out / page)
+
 
 if __name__ == "__main__":
-    for page, text in PAGES.items():
-        page.write_text(text(drawing=True), encoding="utf-8")
+    main()

@@ -2,13 +2,12 @@
 
     python experiments/pooling.py DATA_FOLDER [--rounds 300] [--seeds 3]
 
-Writes ``experiments/results/pooling-NAME.json``.  Nothing of the data is in it.
+Writes ``experiments/results/pooling-NAME.json``, or ``--out``.  Nothing of the data is in it.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -16,9 +15,11 @@ from typing import Any
 import torch
 
 from fedpeft import RunOptions, build, configure, evaluate, prepare
+from fedpeft.errors import InputError
 from fedpeft.experiment.folder import commit
 from fedpeft.files import write_json
 
+RESULTS = Path(__file__).parent / "results"
 BACKBONES = ("fedmf", "fedpergnn", "fedncf", "pfedrec")
 METRICS = ("hr@10", "ndcg@10")
 
@@ -44,28 +45,19 @@ def validation(data: Path, backbone: str, pooling: str, rounds: int, seed: int) 
     return {
         "backbone": backbone,
         "pooling": pooling,
-        "payload_bytes": simulation.server.prices.upload,
+        "payload_bytes": simulation.bytes_summary()["upload_per_client_round"],
         "split_fingerprint": prepared.split.fingerprint,
         **{metric: report.sampled[metric] for metric in METRICS},
     }
 
 
-def main() -> None:
-    """Run all cells and write their means and standard deviations."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--rounds", type=int, default=300)
-    parser.add_argument("--seeds", type=int, default=3)
-    args = parser.parse_args()
-    torch.set_num_threads(1)
+def compared(data: Path, rounds: int, seeds: int) -> dict[str, Any]:
+    """Return every cell's means and standard deviations, with how they were made."""
     code = commit()
     cells = []
     for backbone in BACKBONES:
         for pooling in ("mean", "senet"):
-            runs = [
-                validation(args.data, backbone, pooling, args.rounds, seed)
-                for seed in range(args.seeds)
-            ]
+            runs = [validation(data, backbone, pooling, rounds, seed) for seed in range(seeds)]
             cell = {key: runs[0][key] for key in ("backbone", "pooling", "payload_bytes")}
             for metric in METRICS:
                 values = [run[metric] for run in runs]
@@ -73,19 +65,35 @@ def main() -> None:
                 cell[metric] = {"mean": mean(values), "std": spread, "values": values}
             cells.append(cell)
             print(cell)
-    name = args.data.resolve().name
-    write_json(
-        Path(__file__).parent / "results" / f"pooling-{name}.json",
-        {
-            "command": f"python experiments/pooling.py {name} " + " ".join(sys.argv[2:]),
-            "commit": code,
-            "part": "validation",
-            "split_fingerprint": runs[0]["split_fingerprint"],
-            "rounds": args.rounds,
-            "seeds": list(range(args.seeds)),
-            "cells": cells,
-        },
-    )
+    name = data.resolve().name
+    return {
+        "command": f"python experiments/pooling.py {name} --rounds {rounds} --seeds {seeds}",
+        "commit": code,
+        "part": "validation",
+        "split_fingerprint": runs[0]["split_fingerprint"],
+        "rounds": rounds,
+        "seeds": list(range(seeds)),
+        "cells": cells,
+    }
+
+
+def main() -> None:
+    """Run all cells and write what they reach."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("data", type=Path, help="folder of a data set")
+    parser.add_argument("--rounds", type=int, default=300, help="of each run (default 300)")
+    parser.add_argument("--seeds", type=int, default=3, help="how many (default 3)")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    options = parser.parse_args()
+    if options.rounds < 1 or options.seeds < 1:
+        parser.error("--rounds and --seeds must be 1 or more")
+    torch.set_num_threads(1)
+    try:
+        found = compared(options.data, options.rounds, options.seeds)
+    except InputError as error:
+        parser.error(str(error))
+    name = options.data.resolve().name
+    write_json(options.out or RESULTS / f"pooling-{name}.json", found)
 
 
 if __name__ == "__main__":

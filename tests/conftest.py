@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import runpy
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
+
+SCRIPTS = ("benchmarks", "docs", "experiments")
+"""Folders of scripts that import each other by name."""
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +30,20 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEDPEFT_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture
+def run_script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Return what runs a script of the checkout in this process, as if it were called alone."""
+    modules, threads = set(sys.modules), torch.get_num_threads()
+
+    def run(script: Path, *words: str | Path) -> None:
+        monkeypatch.syspath_prepend(script.parent)
+        monkeypatch.setattr(sys, "argv", [str(script), *map(str, words)])
+        runpy.run_path(str(script), run_name="__main__")
+
+    yield run
+    torch.set_num_threads(threads)
+    for name in set(sys.modules) - modules:  # other folders' scripts have siblings of one name
+        if Path(getattr(sys.modules[name], "__file__", None) or "").parent.name in SCRIPTS:
+            del sys.modules[name]

@@ -65,7 +65,7 @@ def long(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_stopped_between_rounds(kind: str, number: signal.Signals, at: int, here: Path) -> None:
     settings = [*SMALL[1::2], "evaluation.centralised_floor=false", *KINDS[kind]]
     config = configure(rounds=20, seed=3, settings=settings)
-    options, schedule = RunOptions(seed=3), Schedule(checkpoint_every=8)
+    options, schedule = RunOptions(), Schedule(checkpoint_every=8)
     start(config, here / "whole", options, LineWatcher(), schedule)
     handlers = [signal.getsignal(each) for each in SIGNALS]
     with pytest.raises(Interrupted, match=f"stopped by {number.name}"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 import torch
 
 from fedpeft import adapters
-from fedpeft.data import load, split
-from fedpeft.errors import ConfigError
+from fedpeft.data import Catalogue, load, split
+from fedpeft.errors import ConfigError, Interrupted
 from fedpeft.evaluation import Report, evaluate
 from fedpeft.experiment import (
     RunConfig,
+    RunFolder,
     Schedule,
     build,
     configure,
@@ -22,10 +24,12 @@ from fedpeft.experiment import (
     prepare,
     recommend,
     reopen,
+    resume,
     start,
 )
 from fedpeft.experiment.floors import cached_floors
 from fedpeft.files import read_tensors
+from fedpeft.items import ItemModel, semantic_codes
 from fedpeft.items.coded import coded_bytes
 from fedpeft.protocol.messages import Snapshot
 from fedpeft.simulation import RoundResult, RunOptions, Simulation
@@ -153,7 +157,7 @@ def test_refused_before_anything_is_read(device: str, folder: str, tmp_path: Pat
 
 def test_reopened_run_is_the_simulation(tmp_path: Path) -> None:
     config = small(seed="4", training__warmup_rounds="2", training__refresh_every="2")
-    start(config, tmp_path / "new", RunOptions(seed=4), Recorder(), Schedule())
+    start(config, tmp_path / "new", RunOptions(), Recorder(), Schedule())
     prepared, reopened = reopen(tmp_path / "new")
     simulation = build(config, prepared.split, prepared.items)
     for _ in range(5):
@@ -191,6 +195,52 @@ def test_a_device_scores_from_the_artifact_alone(tmp_path: Path) -> None:
     assert found
     for item in found:
         assert item.score == pytest.approx(float(scores[ids.index(item.item)]), abs=1e-5)
+
+
+def stopped(config: RunConfig, out: Path, rounds: int) -> None:
+    """Run until a signal would have come after so many rounds; a checkpoint is left behind."""
+
+    class Stopping(Recorder):
+        def round(self, result: RoundResult) -> None:
+            if result.entry.round + 1 == rounds:
+                signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        start(config, out, RunOptions(), Stopping(), Schedule())
+
+
+def test_new_items_get_rows_from_the_run_folder_alone(tmp_path: Path) -> None:
+    config = small(items__base="autoencoder")
+    start(config, tmp_path / "new", RunOptions(), Recorder(), Schedule())
+    prepared = prepare(config)
+    model = ItemModel.load(RunFolder.open(tmp_path / "new").items)
+    catalogue = prepared.dataset.catalogue
+    assert torch.equal(model.base_rows(catalogue), prepared.items.base)
+    new = Catalogue(ids=["new"], titles=["new"], texts=[catalogue.texts[3]])
+    torch.testing.assert_close(model.base_rows(new), prepared.items.base[3:4])
+
+
+@pytest.mark.parametrize("warmup", [0, 3])
+@pytest.mark.parametrize("stop", [1, 4])
+def test_semantic_codes_are_kept_once_they_are_trained(
+    warmup: int, stop: int, tmp_path: Path
+) -> None:
+    settings = {"adapter__kind": "rq", "adapter__source": "text", "adapter__codes": "4"}
+    config = small(training__warmup_rounds=str(warmup), **settings)
+    stopped(config, tmp_path / "new", stop)
+    items = tmp_path / "new" / "items"
+    assert (ItemModel.load(items).coder is not None) == (stop > warmup)
+    resume(tmp_path / "new", RunOptions(), Recorder(), Schedule())
+    model = ItemModel.load(items)
+    prepared = prepare(config)
+    made = semantic_codes(prepared.items, config.items, 4, 4)
+    assert torch.equal(model.semantic_codes(prepared.dataset.catalogue), made.codes)
+
+
+def test_without_texts_there_is_nothing_to_keep(tmp_path: Path) -> None:
+    config = small(items__base="none", adapter__kind="lora", adapter__mode="compress")
+    start(config, tmp_path / "new", RunOptions(), Recorder(), Schedule())
+    assert not (tmp_path / "new" / "items").exists()
 
 
 def test_prepare_tells_its_stages() -> None:

@@ -1,12 +1,8 @@
-"""Graph expansion: the messages, what can be learnt from them, and the simulator's shortcut."""
+"""Graph expansion in the simulator: equal to its messages, and without held-out items."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,46 +12,16 @@ from hypothesis import strategies as st
 
 from fedpeft.backbones import ExpansionConfig
 from fedpeft.data import Histories
-from fedpeft.errors import ConfigError, DataError, InputError
+from fedpeft.errors import ConfigError, DataError
 from fedpeft.graph import expansion as module
 from fedpeft.graph.expansion import Expansion, draw_pseudo
-from fedpeft.graph.matching import (
-    TOKEN_BYTES,
-    ExpansionClient,
-    ExpansionReply,
-    ExpansionRequest,
-    Matching,
-    MatchingServer,
-    release,
-    token,
-)
+from fedpeft.graph.matching import token
+from fedpeft.protocol.traffic import Traffic
 from fedpeft.testing import hand_split
 from toys import made_split, toy
 
-KEY, OTHER_KEY = b"k" * 32, b"o" * 32
-PLAIN = ExpansionConfig(clip=1e6, pseudo=0)
 N = 30
 LENGTHS = [4, 9, 1, 16, 0, 7]
-
-
-def rng(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
-
-
-def world(config: ExpansionConfig = PLAIN, seed: int = 0) -> Expansion:
-    return Expansion(made_split(LENGTHS, N).train, N, config, seed=seed)
-
-
-def exchange(
-    expansion: Expansion, vectors: torch.Tensor
-) -> tuple[list[ExpansionRequest], list[ExpansionReply]]:
-    """Send every client's message through a server; return all that crossed the network."""
-    users = range(len(vectors))
-    requests = [
-        expansion.client(user).request(vectors[user], expansion.config, rng()) for user in users
-    ]
-    server = MatchingServer(expansion.config.neighbours, expansion.rng(7))
-    return requests, server.match(requests)
 
 
 @given(
@@ -63,33 +29,44 @@ def exchange(
     limit=st.integers(1, 7),
     pseudo=st.integers(0, 3),
     chunk=st.sampled_from([1, 5, 1 << 18]),
+    noise=st.sampled_from([0.0, 0.3]),
 )
 @settings(max_examples=40, deadline=None)
 def test_the_simulator_does_what_the_messages_do(
-    lengths: list[int], limit: int, pseudo: int, chunk: int
+    lengths: list[int], limit: int, pseudo: int, chunk: int, noise: float
 ) -> None:
-    config = ExpansionConfig(neighbours=limit, pseudo=pseudo, clip=0.8)
-    expansion = Expansion(made_split(lengths, 9).train, 9, config, seed=3)
+    config = ExpansionConfig(neighbours=limit, pseudo=pseudo, clip=0.8, noise=noise)
+    ids = np.arange(len(lengths))[::-1] * 7 + 3
+    expansion = Expansion(made_split(lengths, 9).train, 9, config, seed=3, ids=ids)
     vectors = torch.randn(len(lengths), 4, generator=torch.Generator().manual_seed(0))
+    counted, sent = Traffic(1), Traffic(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "CHUNK", chunk)
-        found, spent = expansion.run(vectors, 7)
-    requests, replies = exchange(expansion, vectors)
+        found = expansion.run(vectors, 7, counted)
+    expected = expansion.exchange(vectors, 7, sent)
     assert found.shape == vectors.shape
-    for user, reply in enumerate(replies):
-        pooled = expansion.client(user).receive(reply)
-        expected = np.zeros(4) if pooled is None else pooled
-        np.testing.assert_allclose(found[user].numpy(), expected, atol=1e-6)
-    sent = [request.nbytes for request in requests if request.tokens]  # others keep quiet
-    assert spent == sum(sent) + sum(reply.nbytes for reply in replies)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    assert counted.close(0, "adapt", 0, 0, None) == sent.close(0, "adapt", 0, 0, None)
+
+
+def test_the_bytes_of_an_expansion_by_hand() -> None:
+    """A token is 16 bytes, a count 2, a vector of 4 values 16; the heads are 12 and 16."""
+    train = hand_split([[0, 1], [1, 2], [], [2]], 5).train
+    expansion = Expansion(train, 5, ExpansionConfig(pseudo=0), seed=0)
+    traffic = Traffic(4)
+    expansion.run(torch.ones(4, 4), 0, traffic)
+    entry = traffic.close(0, "adapt", 0, 0, None)
+    assert entry.expansion_up == 3 * (12 + 16) + 5 * 16
+    assert entry.expansion_down == 3 * 16 + 5 * 2 + 4 * 16  # items 1 and 2, both ways
 
 
 def test_neighbours_are_the_others_with_the_item() -> None:
     """Every pooled vector, worked out from the histories with a limit above everybody."""
-    expansion = world(ExpansionConfig(clip=1e6, pseudo=0, neighbours=50))
+    train = made_split(LENGTHS, N).train
+    config = ExpansionConfig(clip=1e6, pseudo=0, neighbours=50)
     vectors = torch.eye(len(LENGTHS))
-    found, _ = expansion.run(vectors, 0)
-    rows = [set(made_split(LENGTHS, N).train.of(user).tolist()) for user in range(len(LENGTHS))]
+    found = Expansion(train, N, config, seed=0).run(vectors, 0, Traffic(1))
+    rows = [set(train.of(user).tolist()) for user in range(len(LENGTHS))]
     for user, own in enumerate(rows):
         means = []
         for item in own:
@@ -101,168 +78,45 @@ def test_neighbours_are_the_others_with_the_item() -> None:
     assert found.any()
 
 
-@given(
-    labels=st.lists(st.integers(0, 4), max_size=25),
-    limit=st.integers(1, 6),
-    seed=st.integers(0, 5),
-)
-def test_matching_sees_distinct_others_of_the_same_label(
-    labels: list[int], limit: int, seed: int
-) -> None:
-    array = np.array(labels, np.int64)
-    seen = Matching(array, limit, rng(seed)).of(np.arange(len(array)))
-    counts = dict.fromkeys(range(len(array)), 0)
-    for entry, row in enumerate(seen):
-        found = row[row >= 0].tolist()
-        assert entry not in found
-        assert len(set(found)) == len(found) == min(limit, labels.count(labels[entry]) - 1)
-        assert all(labels[other] == labels[entry] for other in found)
-        for other in found:
-            counts[other] += 1
-    assert all(count <= limit for count in counts.values())  # nobody is handed out more often
-    renamed = (7 - array) * 11  # other names, in another order
-    assert (Matching(renamed, limit, rng(seed)).of(np.arange(len(array))) == seen).all()
-
-
-def test_matching_draws_uniformly() -> None:
-    counts = np.zeros(6)
-    for seed in range(600):
-        seen = Matching(np.zeros(6, np.int64), 2, rng(seed)).of(np.array([0]))
-        counts[seen[0]] += 1
-    assert counts[0] == 0
-    assert abs(counts[1:] - 240).max() < 60  # five standard deviations
-
-
-def values(message: Any) -> Iterator[Any]:
-    """Yield every value inside a message, however nested."""
-    if is_dataclass(message):
-        for field in fields(message):
-            yield from values(getattr(message, field.name))
-    elif isinstance(message, tuple | list | set | frozenset):
-        for part in message:
-            yield from values(part)
-    elif isinstance(message, dict):
-        yield from values(list(message.items()))
-    else:
-        yield message
-
-
-def test_messages_hold_hashes_and_vectors_and_nothing_else() -> None:
-    expansion = world(ExpansionConfig(pseudo=2))
-    vectors = torch.randn(len(LENGTHS), 4, generator=torch.Generator().manual_seed(0))
-    requests, replies = exchange(expansion, vectors)
-    for request in requests:
-        assert [f.name for f in fields(request)] == ["tokens", "vector"]
-        *tokens, vector = values(request)
-        assert all(isinstance(t, bytes) and len(t) == TOKEN_BYTES for t in tokens)
-        assert (vector.dtype, vector.shape) == (np.float32, (4,))
-    for reply in replies:
-        assert [f.name for f in fields(reply)] == ["neighbours"]
-        for found in values(reply):
-            assert (found.dtype, found.shape[1:]) == (np.float32, (4,))
-            assert found.base is None  # no view into what others sent
-
-
-def test_the_server_cannot_name_an_item() -> None:
-    """Without the key the hashes of all items are as good as random."""
-    expansion = world(ExpansionConfig(pseudo=1))
-    requests, _ = exchange(expansion, torch.zeros(len(LENGTHS), 4))
-    sent = {token for request in requests for token in request.tokens}
-    assert len(sent) > 10
-    for guess in (b"", OTHER_KEY, bytes(32)):
-        assert not sent & {token(guess, item) for item in range(N)}
-    unkeyed = {hashlib.sha256(str(item).encode()).digest()[:TOKEN_BYTES] for item in range(N)}
-    assert not sent & unkeyed
-    assert sent <= {token(expansion.key, item) for item in range(N)}  # what the key is kept for
-
-
-def test_the_server_object_holds_no_key_and_keeps_no_request() -> None:
-    server = MatchingServer(3, rng())
-    before = set(vars(server))
-    client = ExpansionClient(KEY, [1, 2], [5])
-    server.match([client.request(torch.ones(2), PLAIN, rng())] * 2)
-    assert set(vars(server)) == before == {"_limit", "_rng"}
-    assert not any(isinstance(value, bytes) for value in vars(server).values())
-
-
-def test_equal_histories_look_different_under_another_key() -> None:
-    for key in (KEY, OTHER_KEY):
-        request = ExpansionClient(key, [3, 1, 2], []).request(torch.ones(2), PLAIN, rng())
-        expected = {hmac.digest(key, str(i).encode(), "sha256")[:16] for i in (1, 2, 3)}
-        assert set(request.tokens) == expected
-    clients = [ExpansionClient(key, [1, 2], []) for key in (KEY, OTHER_KEY)]
-    requests = [client.request(torch.ones(2), PLAIN, rng()) for client in clients]
-    for reply in MatchingServer(5, rng()).match(requests):
-        assert all(len(found) == 0 for found in reply.neighbours)
-
-
-def test_places_of_tokens_do_not_tell_true_items_from_pseudo_ones() -> None:
-    swapped = [ExpansionClient(KEY, [1, 2], [8, 9]), ExpansionClient(KEY, [8, 9], [1, 2])]
-    first, second = (client.request(torch.ones(2), PLAIN, rng()) for client in swapped)
-    assert first.tokens == second.tokens == tuple(sorted(first.tokens))
-
-
-def test_a_client_learns_vectors_on_its_own_items_only() -> None:
-    """Two strangers' common item shows up nowhere in a third client's reply."""
-    rows = [[0, 1], [1, 5], [5, 6], [6]]
-    vectors = torch.eye(4)
-    clients = [ExpansionClient(KEY, row, []) for row in rows]
-    requests = [c.request(v, PLAIN, rng()) for c, v in zip(clients, vectors, strict=True)]
-    replies = MatchingServer(5, rng()).match(requests)
-    reply = replies[0]
-    assert len(reply.neighbours) == len(requests[0].tokens) == 2
-    found = {
-        token: rows.tolist()
-        for token, rows in zip(requests[0].tokens, reply.neighbours, strict=True)
-    }
-    assert found == {token(KEY, 0): [], token(KEY, 1): [vectors[1].tolist()]}
-
-
-def test_replies_do_not_depend_on_who_asks_under_which_name() -> None:
-    """Senders have no names: shuffled arrivals bring the same neighbours."""
-    expansion = world()
-    vectors = torch.randn(len(LENGTHS), 4, generator=torch.Generator().manual_seed(0))
-    requests = [
-        expansion.client(user).request(vectors[user], PLAIN, rng()) for user in range(len(LENGTHS))
-    ]
-    order = [3, 0, 5, 4, 1, 2]
-    straight = MatchingServer(50, rng()).match(requests)
-    shuffled = MatchingServer(50, rng()).match([requests[place] for place in order])
-    for place, reply in zip(order, shuffled, strict=True):
-        for one, two in zip(straight[place].neighbours, reply.neighbours, strict=True):
-            assert sorted(map(tuple, one)) == sorted(map(tuple, two))
-
-
-def test_neighbours_on_pseudo_items_are_thrown_away() -> None:
-    clients = [ExpansionClient(KEY, [1], [2]), ExpansionClient(KEY, [2], [])]
-    vectors = [torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])]
-    requests = [c.request(v, PLAIN, rng()) for c, v in zip(clients, vectors, strict=True)]
-    replies = MatchingServer(5, rng()).match(requests)
-    assert sum(map(len, replies[0].neighbours)) == 1
-    assert clients[0].receive(replies[0]) is None
-    assert clients[1].receive(replies[1]).tolist() == [1, 0]  # the pretender counts for others
-
-
-def test_a_repeated_token_is_refused() -> None:
-    request = ExpansionRequest((b"a" * 16, b"a" * 16), np.zeros(2, np.float32))
-    with pytest.raises(InputError, match="twice"):
-        MatchingServer(1, rng()).match([request])
-
-
 def test_nobody_asks() -> None:
-    assert MatchingServer(1, rng()).match([]) == []
-    found, spent = Expansion(hand_split([], 4).train, 4, PLAIN, seed=0).run(torch.zeros(0, 3), 0)
-    assert (found.shape, spent) == ((0, 3), 0)
+    expansion = Expansion(hand_split([], 4).train, 4, ExpansionConfig(pseudo=0), seed=0)
+    traffic = Traffic(1)
+    for way in (expansion.run, expansion.exchange):
+        assert way(torch.zeros(0, 3), 0, traffic).shape == (0, 3)
+    assert traffic.close(0, "adapt", 0, 0, None).bytes_per_client == 0
 
 
-def test_vectors_are_clipped_and_noised_before_they_leave() -> None:
-    vectors = torch.tensor([[3.0, 4.0], [0.3, 0.4], [0.0, 0.0]])
-    clipped = release(vectors, ExpansionConfig(clip=1.0), rng())
-    torch.testing.assert_close(clipped, torch.tensor([[0.6, 0.8], [0.3, 0.4], [0.0, 0.0]]))
-    config = ExpansionConfig(clip=2.0, noise=0.5)
-    noisy = release(torch.zeros(40_000, 2), config, rng())
-    assert abs(float(noisy.std()) - 1.0) < 0.02  # noise x clip
-    assert abs(float(noisy.mean())) < 0.02
+def test_noise_is_a_clients_own_and_new_in_each_round() -> None:
+    def noise(ids: list[int], rows: list[int], number: int, seed: int = 0) -> np.ndarray:
+        train = hand_split([[0]] * len(ids), 4).train
+        config = ExpansionConfig(noise=0.5)
+        expansion = Expansion(train, 4, config, seed=seed, ids=np.array(ids))
+        drawn = expansion.noise(np.array(rows), 500, number)
+        assert drawn is not None
+        return drawn
+
+    one, two = noise([5, 9], [0, 1], 3)
+    assert np.array_equal(noise([9], [0], 3)[0], two)  # wherever it stands
+    assert not np.array_equal(one, two)
+    assert not np.array_equal(noise([5, 9], [0], 4)[0], one)
+    assert not np.array_equal(noise([5, 9], [0], 3, seed=1)[0], one)
+    assert abs(float(one.std()) - 1) < 0.15
+    silent = Expansion(hand_split([[0]], 4).train, 4, ExpansionConfig(), seed=0)
+    assert silent.noise(np.array([0]), 3, 0) is None
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_a_run_expands_alike_in_every_backend(noise: float) -> None:
+    expansion = {"every": 2, "clip": 0.5, "noise": noise}
+    run = replace(toy("full", "ials"), backbone=("fedpergnn", {"expansion": expansion}))
+    sent, counted = run.simulation("sequential"), run.simulation("fused")
+    for number in range(4):
+        one, two = sent.step().entry, counted.step().entry
+        assert one == two
+        assert bool(one.expansion_up) == bool(one.expansion_down) == (number == 2)
+    neighbours = [s.population.local["neighbours"] for s in (sent, counted)]
+    assert neighbours[0].any()
+    torch.testing.assert_close(*neighbours, atol=1e-4, rtol=1e-4)
 
 
 def test_pseudo_items_lie_outside_the_train_items_and_stay_the_same() -> None:
@@ -276,6 +130,9 @@ def test_pseudo_items_lie_outside_the_train_items_and_stay_the_same() -> None:
     again = draw_pseudo(train, N, 3, seed=0)
     assert np.array_equal(again.items, pseudo.items)
     assert not np.array_equal(draw_pseudo(train, N, 3, seed=1).items, pseudo.items)
+    last = Histories(np.array([0, LENGTHS[-1]]), train.of(len(LENGTHS) - 1))
+    alone = draw_pseudo(last, N, 3, seed=0, ids=np.array([len(LENGTHS) - 1]))
+    assert np.array_equal(alone.items, pseudo.of(len(LENGTHS) - 1))  # a device draws its own
 
 
 def test_held_out_items_are_in_no_message() -> None:
@@ -288,7 +145,7 @@ def test_held_out_items_are_in_no_message() -> None:
         expansion = run.simulation().expansion
         assert expansion is not None
         for user, row in enumerate(rows):
-            request = expansion.client(user).request(torch.ones(6), expansion.config, rng())
+            request = expansion.client(user).request(1, torch.ones(6), expansion.config, None)
             own = {token(expansion.key, item) for item in row}
             pretended = {token(expansion.key, int(item)) for item in expansion.pseudo.of(user)}
             assert set(request.tokens) == own | pretended

@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from fedpeft.data import Catalogue
-from fedpeft.items import ItemsConfig
+from fedpeft.items import (
+    BaseCodesConfig,
+    Encoder,
+    ItemModel,
+    Items,
+    ItemsConfig,
+    encoders,
+    pretrain,
+    semantic_codes,
+)
+from fedpeft.items.encoders import Floats
 from fedpeft.seeding import numpy_rng
+
+CODED = BaseCodesConfig(levels=2, codes=8)
+"""Few enough codes for a catalogue of 60 items."""
+Fitted = tuple[ItemModel, Catalogue, Tensor, Tensor]
 
 
 def catalogue_of(texts: list[str]) -> Catalogue:
     ids = [str(10 + row) for row in range(len(texts))]
     return Catalogue(ids=ids, titles=texts, texts=texts)
+
+
+def encoder(name: str, **options: Any) -> Encoder:
+    part = encoders.get(name)
+    return part.build(part.config.model_validate(options))
+
+
+def encode(made: Encoder, catalogue: Catalogue) -> Floats:
+    return made.transform(made.fit(catalogue), catalogue)
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +71,26 @@ def inputs() -> torch.Tensor:
     centres = rng.normal(size=(12, 24))
     values = centres[np.arange(300) % 12] + 0.3 * rng.normal(size=(300, 24))
     return torch.from_numpy(values.astype(np.float32))
+
+
+def model_of(items: Items) -> ItemModel:
+    assert items.model is not None
+    return items.model
+
+
+@pytest.fixture(scope="session")
+def fitted(catalogue: Catalogue, small: ItemsConfig) -> Fitted:
+    """A model with all parts, its catalogue (two items have no text), their rows and codes."""
+    known = catalogue_of(["", *catalogue.texts, " "])
+    config = small.model_copy(update={"base_codes": CODED})
+    items = pretrain(known, config)
+    made = semantic_codes(items, config, 2, 4)
+    model = model_of(items)
+    model.coder = made.coder
+    return model, known, items.base, made.codes
+
+
+@pytest.fixture
+def folder(fitted: Fitted, tmp_path: Path) -> Path:
+    fitted[0].keep(tmp_path / "items")
+    return tmp_path / "items"

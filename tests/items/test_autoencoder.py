@@ -57,7 +57,7 @@ def test_a_network_starts_as_the_linear_map(
 def test_principal_components_equal_scikit_learn(inputs: Tensor) -> None:
     from sklearn.decomposition import PCA
 
-    latents, report = principal_components(inputs, 5)
+    _, latents, report = principal_components(inputs, 5)
     oracle = PCA(5).fit(inputs.numpy())
     assert report.unexplained == pytest.approx(1 - oracle.explained_variance_ratio_.sum(), rel=1e-4)
     expected = torch.from_numpy(oracle.transform(inputs.numpy())).abs()
@@ -66,21 +66,22 @@ def test_principal_components_equal_scikit_learn(inputs: Tensor) -> None:
 
 
 def test_columns_beyond_the_inputs_are_zero(inputs: Tensor) -> None:
-    latents, _ = principal_components(inputs[:, :3], 5)
+    _, latents, _ = principal_components(inputs[:, :3], 5)
     assert latents.shape == (300, 5)
     assert not latents[:, 3:].any()
 
 
 def test_starts_at_and_improves_on_the_linear_optimum(inputs: Tensor) -> None:
-    _, linear = principal_components(inputs, 4)
+    _, _, linear = principal_components(inputs, 4)
     scaling = Scaling.of(inputs)
     encoder, decoder = linear_autoencoder(inputs, scaling, (32, 16), 4, torch.Generator())
     target = scaling(inputs)
     with torch.no_grad():
         error = float((decoder(encoder(target)) - target).square().mean())
     assert error == pytest.approx(linear.unexplained, rel=1e-4)
-    latents, trained = train_autoencoder(inputs, config(epochs=40), quiet)
+    network, latents, trained = train_autoencoder(inputs, config(epochs=40), quiet)
     assert latents.shape == (300, 4)
+    assert torch.equal(network(inputs), latents)
     assert trained.unexplained < 0.9 * linear.unexplained
     assert len(trained.latent_variance) == 4
     assert 1 <= trained.effective_rank <= 4
@@ -88,14 +89,14 @@ def test_starts_at_and_improves_on_the_linear_optimum(inputs: Tensor) -> None:
 
 def test_same_seed_same_latents(inputs: Tensor) -> None:
     torch.manual_seed(1)
-    first, _ = train_autoencoder(inputs, config(epochs=2), quiet)
+    _, first, _ = train_autoencoder(inputs, config(epochs=2), quiet)
     torch.manual_seed(2)
     state = torch.get_rng_state()
-    second, _ = train_autoencoder(inputs, config(epochs=2), quiet)
+    _, second, _ = train_autoencoder(inputs, config(epochs=2), quiet)
     assert torch.equal(first, second)
     assert torch.equal(torch.get_rng_state(), state)  # the global generator is left alone
     other = config(epochs=2).model_copy(update={"seed": 1})
-    assert not torch.equal(train_autoencoder(inputs, other, quiet)[0], first)
+    assert not torch.equal(train_autoencoder(inputs, other, quiet)[1], first)
 
 
 def test_progress_ends_at_one_and_steps_are_capped(inputs: Tensor) -> None:
@@ -114,7 +115,7 @@ def test_l2_on_all_weights_collapses_and_is_noticed() -> None:
     training = {"epochs": 100, "batch_size": 64, "learning_rate": 1e-2}
     common = {"dim": 8, "hidden": (32, 32)}
     healthy = ItemsConfig(autoencoder=training, **common)
-    assert train_autoencoder(inputs, healthy, quiet)[1].unexplained < 0.9
+    assert train_autoencoder(inputs, healthy, quiet)[2].unexplained < 0.9
     decayed = ItemsConfig(autoencoder={**training, "weight_decay": 1e-2}, **common)
     with pytest.raises(CollapseError, match=r"has collapsed: .*weight_decay"):
         train_autoencoder(inputs, decayed, quiet)
@@ -143,6 +144,6 @@ def test_a_diverging_loss_is_an_error(inputs: Tensor) -> None:
 
 
 def test_two_items_are_enough() -> None:
-    latents, report = train_autoencoder(torch.eye(2), config(epochs=3), quiet)
+    _, latents, report = train_autoencoder(torch.eye(2), config(epochs=3), quiet)
     assert torch.isfinite(latents).all()
     assert report.unexplained < 0.5

@@ -11,7 +11,7 @@ from torch import Tensor
 from fedpeft.errors import InputError
 from fedpeft.items import residual_kmeans
 from fedpeft.items.coded import coded_bytes
-from fedpeft.items.quantise import nearest_entry, revive
+from fedpeft.items.quantise import fit_codebooks, nearest_entry, revive
 
 
 def rebuild(codes: Tensor, books: Tensor) -> Tensor:
@@ -52,9 +52,10 @@ def test_any_shape(
     exact = len(rows.unique()) <= codes
     if exact:
         torch.testing.assert_close(rebuild(chosen, books), vectors, rtol=1e-5, atol=1e-5)
-    again = residual_kmeans(vectors, levels, codes, seed)
-    assert torch.equal(again[0], chosen)
-    assert torch.equal(again[1], books)
+    found, again = fit_codebooks(vectors, levels, codes, seed)
+    assert torch.equal(again, chosen)
+    assert torch.equal(found.tables(), books)
+    assert torch.equal(found.encode(vectors), chosen)
 
 
 def test_zero_vectors_get_zero_codebooks() -> None:

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from fedpeft.errors import CollapseError
 from fedpeft.items import ItemsConfig
+from fedpeft.items.quantise import sum_entries
 from fedpeft.items.rqvae import (
     ResidualQuantiser,
     SemanticCodes,
     describe_codes,
     rotate,
     straight_through,
-    sum_entries,
     train_rqvae,
 )
 
@@ -150,6 +150,7 @@ def test_same_seed_same_codes(inputs: Tensor) -> None:
     first, second = trained(inputs, epochs=2), trained(inputs, epochs=2)
     assert torch.equal(first.codes, second.codes)
     assert torch.equal(first.codebooks, second.codebooks)
+    assert torch.equal(first.coder.encode(inputs), first.codes)
     assert first.report == second.report
     assert json.loads(json.dumps(first.report, allow_nan=False)) == first.report
 

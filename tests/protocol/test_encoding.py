@@ -1,4 +1,4 @@
-"""Values on the wire: exact bytes, exact values, bounded errors, nothing lost for good."""
+"""Values on the wire: exact bytes, exact values, bounded errors."""
 
 from __future__ import annotations
 
@@ -6,19 +6,11 @@ import struct
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from fedpeft.errors import ArtifactError
-from fedpeft.protocol.encodings import (
-    CODECS,
-    Blocks,
-    Codec,
-    ErrorFeedback,
-    Int4,
-    Int8,
-)
-from toys import toy
+from fedpeft.protocol.encodings import CODECS, Blocks, Codec, Int4, Int8
+from fedpeft.protocol.messages import MessageError
 
 NARROW = [Int8(), Int4()]
 narrow = pytest.mark.parametrize("narrow", NARROW, ids=["int8", "int4"])
@@ -167,71 +159,23 @@ def test_nan_is_not_hidden(codec: Codec) -> None:
     assert codec.decode(codec.encode(sent), shapes_of(sent))["x"].isnan().any()
 
 
+@pytest.mark.parametrize("codec", NARROW, ids=["int8", "int4"])
+@given(seed=st.integers(0, 9), values=st.integers(1, 140))
+def test_a_dither_of_a_half_rounds_to_the_nearest(codec: Blocks, seed: int, values: int) -> None:
+    """And any dither is off by less than a step, in the bytes themselves."""
+    sent = {"x": drawn_values(seed, values, 0)}
+    nearest = codec.decode(codec.encode(sent), shapes_of(sent))["x"]
+    half = {"x": torch.full((1, values), 0.5)}
+    assert torch.equal(codec.decode(codec.encode(sent, half), shapes_of(sent))["x"], nearest)
+    drawn = {"x": torch.rand(1, values, generator=torch.Generator().manual_seed(seed))}
+    arrived = codec.decode(codec.encode(sent, drawn), shapes_of(sent))["x"]
+    assert ((arrived - sent["x"]).abs() <= steps(sent["x"], codec) * (1 + 1e-4)).all()
+
+
 @pytest.mark.parametrize("cut", [-1, 1, 4])
 def test_wrong_length_is_refused(codec: Codec, cut: int) -> None:
     sent = {"x": torch.ones(3, 5)}
     data = codec.encode(sent)
     wrong = data + bytes(cut) if cut > 0 else data[:cut]
-    with pytest.raises(ArtifactError, match=rf"{len(wrong)} bytes, its layout takes {len(data)}"):
+    with pytest.raises(MessageError, match=rf"{len(wrong)} bytes, its layout takes {len(data)}"):
         codec.decode(wrong, shapes_of(sent))
-
-
-@settings(deadline=None)
-@given(seed=st.integers(0, 99), rounds=st.integers(1, 30), codec=st.sampled_from(NARROW))
-def test_error_feedback_keeps_the_sum(seed: int, rounds: int, codec: Blocks) -> None:
-    """What was sent so far is what was meant so far, but for one message's rounding."""
-    rng = torch.Generator().manual_seed(seed)
-    feedback = ErrorFeedback(codec)
-    meant, arrived = torch.zeros(70), torch.zeros(70)
-    for _ in range(rounds):
-        message = torch.randn(70, generator=rng)
-        meant += message
-        arrived += feedback.send({"x": message})["x"]
-        torch.testing.assert_close(arrived + feedback.residual["x"], meant, atol=1e-4, rtol=0)
-    assert (
-        float((arrived - meant).abs().max()) <= 6 / codec.most
-    )  # half a step of a 6-sigma block, twice
-
-
-def test_without_feedback_small_values_are_lost_for_good() -> None:
-    """A value under half a step never arrives on its own; with feedback it does, in the mean."""
-    message = torch.tensor([127.0, 0.3])
-    assert Int8().through({"x": message.unsqueeze(0)})["x"][0, 1] == 0
-    feedback = ErrorFeedback(Int8())
-    total = sum(feedback.send({"x": message})["x"] for _ in range(100))
-    assert float(total[1]) == pytest.approx(30, abs=0.51)
-    feedback.reset()
-    assert feedback.residual == {}
-
-
-@pytest.mark.parametrize("encoding", CODECS)
-@pytest.mark.parametrize("adapter", ["full", "lora", "rq"])
-def test_clients_train_on_what_arrived(adapter: str, encoding: str) -> None:
-    """The broadcast goes through the codec, and the server's own tensors come back untouched."""
-    simulation = toy(adapter, encoding=encoding).simulation()
-    for _ in range(2):
-        simulation.step()
-    server = simulation.server
-    own = {name: tensor.detach().clone() for name, tensor in server.parameters().items()}
-    codec = CODECS[encoding]()
-    with server.as_received(final=True):
-        arrived = {name: t.detach().clone() for name, t in server.parameters().items()}
-    expected = codec.decode(codec.encode(own), shapes_of(own))
-    for name, tensor in server.parameters().items():
-        assert torch.equal(arrived[name], expected[name])
-        assert torch.equal(tensor, own[name])
-    with pytest.raises(RuntimeError, match="inside"), server.as_received():
-        raise RuntimeError("inside")
-    assert all(torch.equal(t, own[name]) for name, t in server.parameters().items())
-
-
-@pytest.mark.parametrize(("encoding", "bound"), [("float16", 0.2), ("int8", 0.2), ("int4", 0.5)])
-def test_encoded_training_stays_close_to_exact_training(encoding: str, bound: float) -> None:
-    vectors = {}
-    for name in ("float32", encoding):
-        simulation = toy("lora", encoding=name, cohort=1.0).simulation()
-        for _ in range(8):
-            simulation.step()
-        vectors[name] = simulation.item_vectors()
-    moved = (vectors["float32"] - simulation.server.item.base).norm()
-    assert 0 < (vectors[encoding] - vectors["float32"]).norm() < bound * moved

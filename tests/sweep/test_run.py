@@ -108,9 +108,7 @@ def test_killed_run_ends_like_one_that_was_not(swept: Path, tmp_path: Path) -> N
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as a sweep's processes have; sums over several differ in last bits
     try:
-        whole = start(
-            config, tmp_path / "whole", RunOptions(seed=0, device="cpu"), Silent(), Schedule()
-        )
+        whole = start(config, tmp_path / "whole", RunOptions(device="cpu"), Silent(), Schedule())
     finally:
         torch.set_num_threads(threads)
     found = json.loads((swept / "out" / row["folder"] / "result.json").read_text())

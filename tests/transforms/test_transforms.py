@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fedpeft.client import Pipeline
 from fedpeft.config import ConfigModel, parse
 from fedpeft.errors import ConfigError
 from fedpeft.experiment import configure, resolve
@@ -19,47 +20,35 @@ from fedpeft.experiment.toml import to_toml
 from fedpeft.simulation import checkpoint
 from fedpeft.testing import TransformContract
 from fedpeft.training import TrainingConfig
-from fedpeft.transforms import TransformContext, UpdateTransform, transforms
+from fedpeft.transforms import UpdateTransform, transforms
 from fedpeft.transforms.clip import Clip, ClipConfig
 from toys import everything, same, toy
 
-HEARD: list[tuple[str, str]] = []
-
 
 class AddConfig(ConfigModel):
-    """Settings of the transform these tests listen to."""
+    """Settings of these transforms."""
 
     value: float = 1.0
     """What it adds."""
 
 
 class Add(UpdateTransform):
-    """Adds a value on the client and takes it off the mean."""
+    """Adds a value."""
 
     dense = True
 
-    def __init__(self, config: AddConfig, context: TransformContext) -> None:
+    def __init__(self, config: AddConfig, seed: int) -> None:
         self.value = config.value
 
-    def on_user(self, change: dict[str, Tensor], users: Tensor) -> dict[str, Tensor]:
-        HEARD.append(("user", f"add {self.value:g}"))
+    def on_user(self, change: dict[str, Tensor], ids: Tensor) -> dict[str, Tensor]:
         return {name: tensor + self.value for name, tensor in change.items()}
-
-    def on_mean(self, change: dict[str, Tensor], clients: int) -> dict[str, Tensor]:
-        HEARD.append(("mean", f"add {self.value:g}"))
-        return {name: tensor - self.value for name, tensor in change.items()}
 
 
 class Double(Add):
-    """Doubles on the client and halves the mean."""
+    """Doubles."""
 
-    def on_user(self, change: dict[str, Tensor], users: Tensor) -> dict[str, Tensor]:
-        HEARD.append(("user", "double"))
+    def on_user(self, change: dict[str, Tensor], ids: Tensor) -> dict[str, Tensor]:
         return {name: tensor * 2 for name, tensor in change.items()}
-
-    def on_mean(self, change: dict[str, Tensor], clients: int) -> dict[str, Tensor]:
-        HEARD.append(("mean", "double"))
-        return {name: tensor / 2 for name, tensor in change.items()}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -87,7 +76,7 @@ def test_clip_scales_what_is_too_long_and_nothing_else() -> None:
         "a": torch.tensor([[3.0, 0.0], [0.3, 0.0], [0.0, 0.0]]),
         "b": torch.tensor([4.0, 0.4, 0.0]),  # one plain number per client
     }
-    clip = Clip(ClipConfig(norm=1.0), TransformContext(clients=3, seed=0))
+    clip = Clip(ClipConfig(norm=1.0), 0)
     found = clip.on_user(change, torch.arange(3))
     torch.testing.assert_close(found["a"], torch.tensor([[0.6, 0.0], [0.3, 0.0], [0.0, 0.0]]))
     torch.testing.assert_close(found["b"], torch.tensor([0.8, 0.4, 0.0]))
@@ -100,34 +89,55 @@ def test_nobody_moves_the_payload_further_than_the_norm(adapter: str) -> None:
     for run in (free, clipped):
         run = run.with_training(server_optimizer={"kind": "sgd", "lr": 1.0})
         simulation = run.simulation()
-        before = {n: p.detach().clone() for n, p in simulation.server.parameters().items()}
+        before = simulation.state.payload
         simulation.step()
-        moved = [p.detach() - before[n] for n, p in simulation.server.parameters().items()]
+        moved = [t - before[n] for n, t in simulation.state.payload.items()]
         lengths.append(math.sqrt(sum(float(tensor.square().sum()) for tensor in moved)))
     assert lengths[0] > 1e-2
     assert 0 < lengths[1] <= 1e-3 * (1 + 1e-4)
 
 
-@pytest.mark.parametrize("order", [("add", "double"), ("double", "add")])
-def test_clients_go_in_order_and_the_server_back(order: tuple[str, str]) -> None:
-    """So what both halves do cancels, whatever the order."""
-    tables = {f"{name}_for_test": {} for name in order}
-    sgd = {"kind": "sgd", "lr": 0.5}
-    run = toy(server_optimizer=sgd, transforms=tables)
-    simulation, plain = run.simulation(), toy(server_optimizer=sgd).simulation("vmap")
-    HEARD.clear()
-    simulation.step()
-    plain.step()
-    spoken = {"add": "add 1", "double": "double"}
-    users = [who for half, who in HEARD if half == "user"]
-    assert users[:2] == [spoken[name] for name in order]
-    assert HEARD[-2:] == [("mean", spoken[name]) for name in reversed(order)]
-    torch.testing.assert_close(simulation.item_vectors(), plain.item_vectors())
+def pipeline_of(loss: str = "ials", **training: Any) -> Pipeline:
+    """Return the pipeline of a full table's run, at its first round."""
+    simulation = toy("full", loss, **training).simulation()
+    simulation.pipeline.begin(0, simulation.replica.backbone)
+    return simulation.pipeline
+
+
+@pytest.mark.parametrize(
+    ("order", "found"), [(("add", "double"), 2 * (3 + 1)), (("double", "add"), 2 * 3 + 1)]
+)
+def test_transforms_go_in_the_order_they_are_written(order: tuple[str, str], found: int) -> None:
+    pipeline = pipeline_of(transforms={f"{name}_for_test": {} for name in order})
+    assert pipeline.dense
+    sent = pipeline.transform(
+        {"x": torch.full((2, 3), 3.0)}, torch.arange(2), torch.tensor([1.0, 5.0])
+    )
+    assert sent["x"].tolist() == [[found] * 3, [5 * found] * 3]  # the weight comes after them
+
+
+def test_a_weight_does_not_lengthen_what_clipping_allows() -> None:
+    """A client of weight 5 sends 5 times a clipped change, never a clipped one of 5 times it."""
+    pipeline = pipeline_of(transforms={"clip": {"norm": 1.0}})
+    change = {"x": torch.tensor([[3.0, 4.0], [0.3, 0.4]])}
+    sent = pipeline.transform(change, torch.arange(2), torch.tensor([5.0, 5.0]))
+    torch.testing.assert_close(sent["x"], torch.tensor([[3.0, 4.0], [1.5, 2.0]]))
+
+
+def test_masks_come_before_the_transforms_of_the_settings() -> None:
+    task = toy(transforms={"clip": {}, "add_for_test": {}}).simulation().task
+    mask = Double(AddConfig(), 0)
+    pipeline = Pipeline(task, [mask])
+    assert pipeline.transforms[0] is mask
+    assert [type(part).__name__ for part in pipeline.transforms] == ["Double", "Clip", "Add"]
 
 
 def test_encoding_comes_last() -> None:
-    simulation = toy(encoding="float16", transforms={"clip": {}}).simulation()
-    assert [type(part).__name__ for part in simulation.transforms] == ["Clip", "Encoding"]
+    """A transformed value that half precision does not have is rounded once it is sent."""
+    pipeline = pipeline_of(encoding="float16", transforms={"add_for_test": {"value": 2048.0}})
+    sent = pipeline.transform({"x": torch.ones(1, 1)}, torch.zeros(1).long(), torch.ones(1))
+    assert sent["x"].item() == 2049
+    assert pipeline.arrived(sent, torch.zeros(1).long())["x"].item() == 2048
 
 
 def test_shared_plan_is_refused() -> None:

@@ -50,13 +50,6 @@ class AdapterConfig(ConfigModel):
         """Undo `pack_subspace`; raises `ArtifactError` for bytes that cannot have come from it."""
         return unpack(data)
 
-    def blank_subspace(self, n_items: int) -> dict[str, Tensor]:
-        """Return what stands for the frozen tensors until a client has downloaded some.
-
-        It is empty where a new subspace needs nothing but a seed.
-        """
-        return {}
-
     def label(self) -> str:
         """Return what tables and plots call an adapter of these settings, without the mode."""
         return type(self).__name__.removesuffix("Config")

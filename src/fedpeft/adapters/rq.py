@@ -53,9 +53,6 @@ class RQConfig(AdapterConfig):
             raise ArtifactError(f"a code must be below {self.codes}, got {int(codes.max())}")
         return {"codes": codes + self.offsets()}
 
-    def blank_subspace(self, n_items: int) -> dict[str, Tensor]:
-        return {"codes": self.offsets().repeat(n_items, 1)}
-
     def offsets(self) -> Tensor:
         """Return where each level's codebook begins among the stacked ones, int64 (l,)."""
         return torch.arange(self.levels) * self.codes

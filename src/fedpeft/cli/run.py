@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import nullcontext
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from shlex import quote
@@ -137,7 +136,6 @@ def execute(
             if config is None:
                 result = _resume(folder, options, watcher, schedule)
             else:
-                options = replace(options, seed=config.seed)
                 result = start(config, folder, options, watcher, schedule)
         except Interrupted as stop:
             raise Interrupted(

@@ -15,7 +15,7 @@ from fedpeft.protocol.aggregate import finite
 from fedpeft.protocol.encodings import Blocks
 from fedpeft.protocol.uploads import UploadCodec, factorise, multiply
 from fedpeft.tensors import Tensors
-from fedpeft.training.task import Task
+from fedpeft.training.task import Task, payload_shapes
 from fedpeft.transforms import UpdateTransform
 
 
@@ -50,7 +50,7 @@ class Pipeline:
         item: ItemEmbedding = backbone.item
         for transform in self.transforms:
             transform.begin(round_number, item)
-        self.uploads: UploadCodec = self.task.uploads(backbone)
+        self.uploads: UploadCodec = self.task.uploads(payload_shapes(backbone), item)
         self.dither = Dither(self.task.seed, round_number) if self._blocks else None
 
     def transform(self, change: Tensors, ids: Tensor, weights: Tensor) -> Tensors:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fedpeft.adapters import ItemContext, build
+from fedpeft.adapters.full import FullConfig
 from fedpeft.backbones import Backbone
+from fedpeft.client.state import NO_VERSION
 from fedpeft.items.coded import unpack_coded
 from fedpeft.protocol.encodings import CODECS
 from fedpeft.protocol.messages import (
+    NOTHING,
     Broadcast,
     MessageError,
     Snapshot,
@@ -33,8 +37,7 @@ class Replica:
     Attributes
     ----------
     version
-        The version of the base it holds; 0 from the start, which is right where nothing has to be
-        downloaded.
+        The version of the base it holds; `NO_VERSION` before the first download.
     lineage
         SHA-256 over the bytes it was made from; see `fedpeft.protocol.messages.extend`.
     backbone
@@ -49,11 +52,10 @@ class Replica:
     def __init__(self, task: Task, device: torch.device | None = None) -> None:
         self.task = task
         self.device = device or torch.device("cpu")
-        self.version = 0
-        self.lineage = first_lineage(b"", b"")
-        _, config = task.adapter_at(0)
-        blank = config.blank_subspace(task.n_items) or None
-        self.backbone: Backbone = task.make_backbone(task.item(0, self._no_base(), frozen=blank))
+        self.version = NO_VERSION
+        self.lineage = b""
+        blank = ItemContext(self._no_base(), seed=0)  # as wide as what will take its place
+        self.backbone: Backbone = task.make_backbone(build("full", FullConfig(), blank))
         self.backbone.to(self.device)
 
     def install(self, snapshot: Snapshot) -> None:
@@ -65,10 +67,14 @@ class Replica:
             If it does not fit the task, or its lineage is not that of its bytes.
         """
         if snapshot.version == 0 or self.task.phase_of(snapshot.version - 1) == "warmup":
-            lineage = first_lineage(snapshot.base, snapshot.subspace)
+            lineage = first_lineage(snapshot.version, snapshot.base, snapshot.subspace)
             if lineage != snapshot.lineage:
                 raise MessageError("Snapshot: its lineage is not that of its bytes")
         self._set(snapshot.version, self._base(snapshot), snapshot.subspace, snapshot.lineage)
+
+    def begin(self) -> None:
+        """Enter version 0 of a run in which nothing has to be downloaded for that."""
+        self._set(0, self._no_base(), b"", NOTHING)
 
     def follow(self, step: Step) -> None:
         """Merge the payload of a step into the base and enter the new subspace.
@@ -78,9 +84,11 @@ class Replica:
         MessageError
             If the step leads from another version than the one held, or does not fit.
         """
+        if self.version == NO_VERSION and step.version == 1:
+            self.begin()
         if step.version != self.version + 1:
             raise MessageError(
-                f"Step: it leads to version {step.version}, but version {self.version} is held"
+                f"Step: it leads to version {step.version}, but {self._holds()} is held"
             )
         item = self.backbone.item
         shapes = {name: parameter.shape for name, parameter in item.named_parameters()}
@@ -96,10 +104,12 @@ class Replica:
         MessageError
             If it belongs to another version, or to a base of other origin, or does not fit.
         """
+        if self.version == NO_VERSION and broadcast.lineage == NOTHING:
+            self.begin()
         if broadcast.version != self.version:
             raise MessageError(
                 f"Broadcast: it belongs to version {broadcast.version} of the base, "
-                f"but version {self.version} is held"
+                f"but {self._holds()} is held"
             )
         if broadcast.lineage != self.lineage:
             raise MessageError("Broadcast: it belongs to a base of another origin")
@@ -110,6 +120,9 @@ class Replica:
         """Let the module's parameters be a payload's tensors, without copying them."""
         for name, parameter in payload_parameters(self.backbone).items():
             parameter.data = payload[name]
+
+    def _holds(self) -> str:
+        return "none" if self.version == NO_VERSION else f"version {self.version}"
 
     def _base(self, snapshot: Snapshot) -> Tensor:
         """Return the base of a snapshot, float32 (n, k)."""

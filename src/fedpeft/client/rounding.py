@@ -36,7 +36,7 @@ class Dither:
 
         The first values of a tensor have the same shares however many follow.
         """
-        if len(self._drawn.get(name, ())) < values:
+        if name not in self._drawn or len(self._drawn[name]) < values:
             stream = ClientStream(self._seed, "round", self._round, "rounding", name)
             self._drawn[name] = _unit(stream.uniform(_FIRST, np.arange(values))).to(device)
         return self._drawn[name][:values]

@@ -15,6 +15,7 @@ from fedpeft.experiment.config import RunConfig
 from fedpeft.items import Items, default_cache, pretrain, semantic_codes
 from fedpeft.losses import LossConfig, losses
 from fedpeft.simulation import RunOptions, Simulation
+from fedpeft.training.task import Task
 
 Stage = Callable[[str], None]
 
@@ -59,7 +60,7 @@ def build(
     Parameters
     ----------
     options
-        Where and how it executes; by default as `RunOptions` says, with the configuration's seed.
+        Where and how it executes; by default as `RunOptions` says.
 
     Raises
     ------
@@ -72,17 +73,25 @@ def build(
 
     def codes_of_text(levels: int, codes: int) -> Tensor:
         found = semantic_codes(items, config.items, levels, codes, cache=cache or default_cache())
+        if items.model is not None:
+            items.model.coder = found.coder  # so that the run folder keeps it
         return found.codes
 
-    return Simulation(
-        data,
-        items.base,
+    task = Task(
         lambda item: backbone.build(config.backbone.config, item),
         loss.build(config.loss.config.resolved(data.density)),
         config.adapter.kind,
         config.adapter.config,
-        config.training,
-        options or RunOptions(seed=config.seed),
+        config.training.resolved(data.density, data.n_users),
+        data.n_items,
+        items.base.shape[1],
+        config.seed,
+    )
+    return Simulation(
+        task,
+        data,
+        items.base,
+        options or RunOptions(),
         semantic_codes=codes_of_text,
         coded=items.coded,
     )

@@ -76,6 +76,11 @@ class RunFolder:
         return self.path / "adapter"
 
     @property
+    def items(self) -> Path:
+        """The folder of the item model."""
+        return self.path / "items"
+
+    @property
     def users(self) -> Path:
         """The file of what each user got."""
         return self.path / "users.parquet"

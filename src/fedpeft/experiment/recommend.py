@@ -40,7 +40,7 @@ def reopen(
         raise ArtifactError(f"{path} has no checkpoint yet; resume it with --resume {path}")
     config = folder.config()
     prepared = prepare(config, stage=stage)
-    options = RunOptions(seed=config.seed, device=device)
+    options = RunOptions(device=device)
     simulation = build(config, prepared.split, prepared.items, options)
     load_checkpoint(simulation, folder, prepared)
     return prepared, simulation

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -85,8 +85,6 @@ def start(
 def resume(path: Path, options: RunOptions, watcher: Watcher, schedule: Schedule) -> dict[str, Any]:
     """Go on with an interrupted run from its checkpoint; return the result.
 
-    The seed is the run folder's own, whatever `options` says.
-
     Raises
     ------
     ArtifactError
@@ -96,7 +94,6 @@ def resume(path: Path, options: RunOptions, watcher: Watcher, schedule: Schedule
     if folder.result.exists():
         raise ArtifactError(f"{path} is complete: it has a result.json, so nothing is left to run")
     config = folder.config()
-    options = replace(options, seed=config.seed)
     options.torch_device()
     prepared = prepare(config, stage=watcher.stage)
     simulation = build(config, prepared.split, prepared.items, options)
@@ -163,6 +160,7 @@ def _carry_on(
     split, rounds = prepared.split, config.training.rounds
 
     def save() -> None:
+        _keep_items(prepared, folder)  # semantic codes may have been trained since the start
         extra = {
             "logs": folder.flush(),
             "seconds": time.perf_counter() - began,
@@ -171,6 +169,7 @@ def _carry_on(
         }
         checkpoint.save(simulation, folder.checkpoint, extra)
 
+    _keep_items(prepared, folder)
     watcher.started(simulation)
     with _saved_on_stop(save) as stop:
         while simulation.round < rounds:
@@ -204,6 +203,12 @@ def _carry_on(
     write_users(folder.users, split, prepared.dataset.user_ids, ranks)
     write_json(folder.result, outcome)
     return outcome
+
+
+def _keep_items(prepared: Prepared, folder: RunFolder) -> None:
+    """Write what was fitted on the items' texts, if anything was and as far as it is not there."""
+    if prepared.items.model is not None:
+        prepared.items.model.keep(folder.items)
 
 
 def _watch(simulation: Simulation, split: Split) -> Report:

@@ -133,7 +133,17 @@ class ExpansionClient:
         """Return the mean over the client's true items of the mean over neighbours, float32 (k,).
 
         Items without a neighbour do not count; None where no item has any.
+
+        Raises
+        ------
+        MessageError
+            If the reply does not answer each token of the request.
         """
+        if len(reply.neighbours) != len(self._tokens):
+            raise MessageError(
+                f"ExpansionReply: it answers {len(reply.neighbours)} tokens, "
+                f"but {len(self._tokens)} were sent"
+            )
         answers = zip(self._tokens, reply.neighbours, strict=True)
         means = [found.mean(0) for token, found in answers if token in self._own and len(found)]
         return np.mean(means, axis=0) if means else None

@@ -3,19 +3,23 @@
 from fedpeft.items.cache import default_cache
 from fedpeft.items.config import BaseCodesConfig, ItemsConfig, RQVAEConfig, TrainingConfig
 from fedpeft.items.encoders import Encoder, encoders
+from fedpeft.items.model import ItemModel
 from fedpeft.items.networks import Progress
 from fedpeft.items.pretrain import Items, pretrain, semantic_codes
 from fedpeft.items.quantise import residual_kmeans
 from fedpeft.items.rqvae import SemanticCodes
+from fedpeft.items.state import State
 
 __all__ = [
     "BaseCodesConfig",
     "Encoder",
+    "ItemModel",
     "Items",
     "ItemsConfig",
     "Progress",
     "RQVAEConfig",
     "SemanticCodes",
+    "State",
     "TrainingConfig",
     "default_cache",
     "encoders",

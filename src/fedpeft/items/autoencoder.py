@@ -12,6 +12,7 @@ from fedpeft.errors import CollapseError
 from fedpeft.items.config import ItemsConfig
 from fedpeft.items.linear import linear_autoencoder, principal_axes
 from fedpeft.items.networks import Progress, Scaling, apply_chunked, train
+from fedpeft.items.projection import Axes, Network
 from fedpeft.seeding import torch_rng
 
 _HOPELESS = 0.995
@@ -41,7 +42,7 @@ class LatentReport:
 
 def train_autoencoder(
     inputs: Tensor, config: ItemsConfig, progress: Progress
-) -> tuple[Tensor, LatentReport]:
+) -> tuple[Network, Tensor, LatentReport]:
     """Train [D, hidden..., k] and its mirror with ReLU, mean squared error and Adam.
 
     Parameters
@@ -51,7 +52,7 @@ def train_autoencoder(
 
     Returns
     -------
-    Latents, float32 of shape (n, k), not normalised; and what they carry.
+    The encoder half; its latents, float32 of shape (n, k), not normalised; and what they carry.
 
     Raises
     ------
@@ -74,20 +75,23 @@ def train_autoencoder(
         rng,
         lambda done: progress("autoencoder", done),
     )
-    latents = apply_chunked(lambda chunk: encoder(scaling(chunk)), inputs)
-    return latents, check(latents, unexplained(inputs, scaling, lambda x: decoder(encoder(x))))
+    network = Network(scaling, encoder)
+    latents = network(inputs)
+    lost = unexplained(inputs, scaling, lambda x: decoder(encoder(x)))
+    return network, latents, check(latents, lost)
 
 
-def principal_components(inputs: Tensor, dim: int) -> tuple[Tensor, LatentReport]:
+def principal_components(inputs: Tensor, dim: int) -> tuple[Axes, Tensor, LatentReport]:
     """Project on the leading principal axes; columns beyond D, if any, are zero.
 
     Returns and raises as `train_autoencoder`.
     """
     scaling = informative_scaling(inputs)
-    axes = principal_axes(inputs, scaling, dim)
-    latents = apply_chunked(lambda chunk: scaling(chunk) @ axes, inputs)
-    latents = nn.functional.pad(latents, (0, dim - latents.shape[1]))
-    return latents, check(latents, unexplained(inputs, scaling, lambda x: x @ axes @ axes.T))
+    rows = principal_axes(inputs, scaling, dim).T.contiguous()
+    axes = Axes(scaling, rows, dim)
+    latents = axes(inputs)
+    lost = unexplained(inputs, scaling, lambda x: x @ rows.T @ rows)
+    return axes, latents, check(latents, lost)
 
 
 def informative_scaling(inputs: Tensor) -> Scaling:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fedpeft.errors import ArtifactError
-from fedpeft.items.rqvae import sum_entries
+from fedpeft.items.quantise import sum_entries
 from fedpeft.packing import pack_bits, unpack_bits
 
 _HEAD = Struct("<BI")

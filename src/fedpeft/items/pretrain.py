@@ -1,7 +1,7 @@
 """Server-side pretraining of items: texts in, base embedding and semantic codes out, no user data.
 
-Each of the three results (input vectors, base, codes) is kept in the cache by the hash of what it
-was made from, so that changing one setting remakes only what depends on it.
+Each result (encoder, input vectors, reduction, base, codes) is kept in the cache by the hash of
+what it was made from, so that changing one setting remakes only what depends on it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from torch import Tensor
 from fedpeft.data.dataset import Catalogue
 from fedpeft.errors import ConfigError, DataError
 from fedpeft.files import fingerprint
-from fedpeft.items.autoencoder import LatentReport, principal_components, train_autoencoder
-from fedpeft.items.cache import Entry, cached
+from fedpeft.items.cache import cached
 from fedpeft.items.coded import pack_coded
 from fedpeft.items.config import ItemsConfig
-from fedpeft.items.encoders import encoders
+from fedpeft.items.fitted import FittedEncoder, build_encoder
+from fedpeft.items.model import ItemModel
 from fedpeft.items.networks import Progress
-from fedpeft.items.quantise import residual_kmeans
-from fedpeft.items.rqvae import SemanticCodes, sum_entries, train_rqvae
+from fedpeft.items.quantise import fit_codebooks
+from fedpeft.items.reduction import Reduction, fit_reduction
+from fedpeft.items.rqvae import SemanticCoder, SemanticCodes, train_rqvae
+from fedpeft.items.state import State
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +47,8 @@ class Items:
         JSON-able: encoder, text_dim, items_without_text, and of the base the fields of
         `fedpeft.items.autoencoder.LatentReport`, and where the base is coded the share of its sum
         of squares that this loses.
+    model
+        What was fitted, and makes rows for other items; None when the base is 'none'.
     """
 
     inputs: Tensor | None
@@ -52,6 +56,7 @@ class Items:
     fingerprint: str
     report: dict[str, Any]
     coded: bytes | None = None
+    model: ItemModel | None = None
 
 
 def pretrain(
@@ -84,31 +89,28 @@ def pretrain(
         base = torch.zeros(n, config.dim)
         return Items(None, base, fingerprint(base), {"base": "none"})
     report = progress or _silent
-    inputs = _encode(catalogue, config, cache, report)
-    used = {"base", "dim", "scale"}
-    if config.base == "autoencoder":
-        used |= {"hidden", "autoencoder", "seed"}
-    key = fingerprint("base 1", inputs, config.model_dump_json(include=used))
-    tensors, told = cached(cache, "base", key, lambda: _derive_base(inputs, config, report))
+    encoder, inputs = _encode(catalogue, config, cache, report)
+    reduction, base, told = _reduce(inputs, config, cache, report)
     about: dict[str, Any] = {
         "encoder": config.encoder,
         "text_dim": inputs.shape[1],
         "base": config.base,
         **told,
     }
-    base = tensors["base"]
+    model = ItemModel(encoder, reduction)
     if config.base_codes is None:
-        return Items(inputs, base, fingerprint(base), about)
+        return Items(inputs, base, fingerprint(base), about, model=model)
     levels, codes = config.base_codes.levels, config.base_codes.codes
-    chosen, books = residual_kmeans(base, levels, codes, config.seed)
-    coded = sum_entries(books, chosen)
+    model.base_books, chosen = fit_codebooks(base, levels, codes, config.seed)
+    coded = model.base_books.decode(chosen)
     lost = float((base - coded).square().sum() / base.square().sum())
     return Items(
         inputs,
         coded,
         fingerprint(coded),
         {**about, "lost_to_codes": lost},
-        coded=pack_coded(chosen, books),
+        coded=pack_coded(chosen, model.base_books.tables()),
+        model=model,
     )
 
 
@@ -146,57 +148,69 @@ def semantic_codes(
     if min(levels, codes) < 1:
         raise ConfigError(f"levels and codes must be >= 1, got {levels} and {codes}")
     used = {"dim", "scale", "hidden", "rqvae", "seed"}
-    key = fingerprint("codes 1", f"{levels} {codes}", inputs, config.model_dump_json(include=used))
+    key = fingerprint("codes 2", f"{levels} {codes}", inputs, config.model_dump_json(include=used))
 
-    def compute() -> Entry:
+    def compute() -> State:
         made = train_rqvae(inputs, levels, codes, config, progress or _silent)
-        return {"codes": made.codes, "codebooks": made.codebooks}, made.report
+        return State({"codes": made.codes, "codebooks": made.codebooks}, made.report).with_part(
+            _CODER, made.coder.state()
+        )
 
-    tensors, told = cached(cache, "codes", key, compute)
-    return SemanticCodes(tensors["codes"], tensors["codebooks"], told)
+    found = cached(cache, "codes", key, compute)
+    coder = SemanticCoder.of(found.part(_CODER))
+    return SemanticCodes(
+        found.tensor("codes", None, levels, dtype=torch.int64),
+        found.tensor("codebooks", levels, codes, config.dim),
+        coder,
+        dict(found.settings),
+    )
+
+
+_CODER = "coder."
 
 
 def _encode(
     catalogue: Catalogue, config: ItemsConfig, cache: Path | None, progress: Progress
-) -> Tensor:
-    """Return the input vectors, float32 of shape (n, D)."""
-    part = encoders.get(config.encoder)
-    encoder = part.build(part.config.model_validate(config.options))
-
-    def compute() -> Entry:
-        progress("encode", 0.0)
-        inputs = torch.from_numpy(encoder.encode(catalogue))
-        progress("encode", 1.0)
-        return {"inputs": inputs}, {}
-
+) -> tuple[FittedEncoder, Tensor]:
+    """Return the fitted encoder and the input vectors, float32 of shape (n, D)."""
+    encoder = build_encoder(config.encoder, config.options)
     what = config.model_dump_json(include={"encoder", "options"})
-    key = fingerprint("inputs 1", what, encoder.identity(), *catalogue.ids, *catalogue.texts)
-    return cached(cache, "inputs", key, compute)[0]["inputs"]
+    key = fingerprint("inputs 2", what, encoder.identity(), *catalogue.ids, *catalogue.texts)
+
+    def fit() -> State:
+        progress("encode", 0.0)
+        return encoder.fit(catalogue)
+
+    state = cached(cache, "encoder", key, fit)
+    fitted = FittedEncoder(config.encoder, config.options, encoder, state)
+
+    def transform() -> State:
+        inputs = fitted.transform(catalogue)
+        progress("encode", 1.0)
+        return State({"inputs": inputs})
+
+    return fitted, cached(cache, "inputs", key, transform).tensor("inputs", len(catalogue), None)
 
 
-def _derive_base(inputs: Tensor, config: ItemsConfig, progress: Progress) -> Entry:
-    """Return the base (n, k), normalised over the items that have text, and its report.
+def _reduce(
+    inputs: Tensor, config: ItemsConfig, cache: Path | None, progress: Progress
+) -> tuple[Reduction, Tensor, dict[str, Any]]:
+    """Return the reduction, the base (n, k) and its report; items without text get zero rows."""
+    used = {"base", "dim", "scale"}
+    if config.base == "autoencoder":
+        used |= {"hidden", "autoencoder", "seed"}
+    key = fingerprint("base 2", inputs, config.model_dump_json(include=used))
 
-    It is centred per dimension and scaled as a whole, not whitened: the latents are close to
-    isotropic already (effective rank 29 to 31 of 32 on real catalogues), whitening changed neither
-    neighbours nor ranking there, and it would blow up dimensions that hold only noise.
-    """
-    filled = inputs.any(dim=1)
-    known = inputs if filled.all() else inputs[filled]
-    latents, told = _latents(known, config, progress)
-    centred = latents - latents.mean(dim=0)
-    centred *= config.scale / centred.square().mean().sqrt()
-    base = torch.zeros(len(inputs), config.dim)
-    base[filled] = centred
-    return {"base": base}, {"items_without_text": int((~filled).sum()), **asdict(told)}
+    def fit() -> State:
+        reduction, told = fit_reduction(inputs, config, progress)
+        empty = int((~inputs.any(dim=1)).sum())
+        return State(reduction.state().tensors, {"items_without_text": empty, **asdict(told)})
 
-
-def _latents(
-    inputs: Tensor, config: ItemsConfig, progress: Progress
-) -> tuple[Tensor, LatentReport]:
-    if config.base == "svd":
-        return principal_components(inputs, config.dim)
-    return train_autoencoder(inputs, config, progress)
+    state = cached(cache, "reduction", key, fit)
+    reduction = Reduction.of(state)
+    # kept as well: on another machine the same reduction may round otherwise
+    base = cached(cache, "base", key, lambda: State({"base": reduction.transform(inputs)}))
+    return reduction, base.tensor("base", len(inputs), config.dim), dict(state.settings)
 
 
 def _silent(stage: str, fraction: float) -> None:

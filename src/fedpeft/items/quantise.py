@@ -6,21 +6,92 @@ Used to start the RQ-VAE's codebooks and to derive codes anew at every merge and
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from fedpeft.errors import InputError
+from fedpeft.errors import ArtifactError, InputError
 from fedpeft.items.networks import CHUNK
+from fedpeft.items.state import State
 from fedpeft.seeding import torch_rng
 
 FIT_ROWS_PER_CODE = 64
 """A codebook of d codes is fitted on at most this many times d vectors, sampled."""
 
 
+@dataclass(frozen=True, eq=False)
+class Codebooks:
+    """What residual k-means found: l codebooks with which vectors of the same kind are coded.
+
+    Attributes
+    ----------
+    mean
+        Mean of the vectors it was fitted on, float32 of shape (k,).
+    centres
+        Entries of the codebooks without that mean, float32 of shape (l, d, k).
+    used
+        int64 of shape (l,): the entries of each codebook beyond these repeat its first.
+    """
+
+    mean: Tensor
+    centres: Tensor
+    used: Tensor
+
+    def tables(self) -> Tensor:
+        """Return the codebooks whose entries add up to vectors, float32 of shape (l, d, k)."""
+        return torch.cat([self.centres[:1] + self.mean, self.centres[1:]])
+
+    def encode(self, vectors: Tensor) -> Tensor:
+        """Return the codes of (m, k) vectors, int64 of shape (m, l)."""
+        books = zip(self.centres, self.used.tolist(), strict=True)
+        # a copy, as fitting had it: products of matrices may round by where the memory begins
+        return nearest_codes(vectors - self.mean, [book[:size].clone() for book, size in books])
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return the vectors (m, k) that codes (m, l) stand for."""
+        return sum_entries(self.tables(), codes)
+
+    def state(self) -> State:
+        """Return all it consists of."""
+        return State({"mean": self.mean, "centres": self.centres, "used": self.used})
+
+    @classmethod
+    def of(cls, state: State) -> Codebooks:
+        """Rebuild what `state` returned; raises `ArtifactError` if it does not fit together."""
+        mean = state.tensor("mean", None)
+        centres = state.tensor("centres", None, None, len(mean))
+        levels, codes = centres.shape[:2]
+        used = state.tensor("used", levels, dtype=torch.int64)
+        if levels == 0 or not ((used >= 1) & (used <= codes)).all():
+            raise ArtifactError(
+                f"{state.where} says that {used.tolist()} of {codes} codes are in use"
+            )
+        return cls(mean, centres, used)
+
+
 def residual_kmeans(
     vectors: Tensor, levels: int, codes: int, seed: int, iterations: int = 10
 ) -> tuple[Tensor, Tensor]:
+    """Quantise vectors as `fit_codebooks` does.
+
+    Returns
+    -------
+    codes
+        int64 of shape (n, l), each in [0, d).
+    codebooks
+        float32 of shape (l, d, k); vector i is approximated by the sum over j of
+        ``codebooks[j, codes[i, j]]``.  Where there are fewer distinct residuals than codes, the
+        last entries repeat the first and are not used.
+    """
+    found, chosen = fit_codebooks(vectors, levels, codes, seed, iterations)
+    return chosen, found.tables()
+
+
+def fit_codebooks(
+    vectors: Tensor, levels: int, codes: int, seed: int, iterations: int = 10
+) -> tuple[Codebooks, Tensor]:
     """Quantise vectors level by level, each level clustering what the levels before left over.
 
     Parameters
@@ -37,12 +108,7 @@ def residual_kmeans(
 
     Returns
     -------
-    codes
-        int64 of shape (n, l), each in [0, d).
-    codebooks
-        float32 of shape (l, d, k); vector i is approximated by the sum over j of
-        ``codebooks[j, codes[i, j]]``.  Where there are fewer distinct residuals than codes, the
-        last entries repeat the first and are not used.
+    The codebooks, and the codes of the vectors, int64 of shape (n, l).
 
     Raises
     ------
@@ -63,15 +129,31 @@ def residual_kmeans(
     fit = torch.arange(len(residual))
     if len(residual) > FIT_ROWS_PER_CODE * codes:
         fit = torch.randperm(len(residual), generator=rng)[: FIT_ROWS_PER_CODE * codes]
-    chosen, books = [], []
+    chosen, books, used = [], [], []
     for _ in range(levels):
         centres = _kmeans(residual[fit], codes, iterations, rng)
         nearest, _ = nearest_entry(residual, centres)
         residual = residual - centres[nearest]
         chosen.append(nearest)
         books.append(torch.cat([centres, centres[:1].expand(codes - len(centres), -1)]))
-    books[0] = books[0] + mean
-    return torch.stack(chosen, dim=1), torch.stack(books)
+        used.append(len(centres))
+    found = Codebooks(mean, torch.stack(books), torch.tensor(used))
+    return found, torch.stack(chosen, dim=1)
+
+
+def sum_entries(codebooks: Tensor, codes: Tensor) -> Tensor:
+    """Return the vectors (n, k) that codes (n, l) stand for in codebooks (l, d, k)."""
+    return codebooks[torch.arange(codes.shape[1]), codes].sum(dim=1)
+
+
+def nearest_codes(vectors: Tensor, books: Iterable[Tensor]) -> Tensor:
+    """Return codes of (n, k) vectors, int64 of shape (n, l), found level by level."""
+    residual, chosen = vectors, []
+    for book in books:
+        nearest, _ = nearest_entry(residual, book)
+        residual = residual - book[nearest]
+        chosen.append(nearest)
+    return torch.stack(chosen, dim=1)
 
 
 def nearest_entry(vectors: Tensor, book: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,20 +17,52 @@ from torch import Tensor, nn
 from fedpeft.items.autoencoder import informative_scaling, unexplained
 from fedpeft.items.config import ItemsConfig
 from fedpeft.items.linear import linear_autoencoder
-from fedpeft.items.networks import Progress, apply_chunked, train
+from fedpeft.items.networks import Progress, train
+from fedpeft.items.projection import Network
 from fedpeft.items.quantise import (
     FIT_ROWS_PER_CODE,
     cluster_sums,
+    nearest_codes,
     nearest_entry,
     residual_kmeans,
     revive,
+    sum_entries,
 )
+from fedpeft.items.state import State
 from fedpeft.seeding import torch_rng
 
 _DECAY = 0.95
 """Memory of the moving averages: about 20 batches."""
 _DEAD = 0.02
 """A code with less than this share of the average use is revived."""
+
+
+@dataclass(frozen=True, eq=False)
+class SemanticCoder:
+    """The half of a trained RQ-VAE that codes items.
+
+    Attributes
+    ----------
+    books
+        Codebooks of its latents, float32 of shape (l, d, k).
+    """
+
+    network: Network
+    books: Tensor
+
+    def encode(self, inputs: Tensor) -> Tensor:
+        """Return the codes of (m, D) input vectors, int64 of shape (m, l)."""
+        return nearest_codes(self.network(inputs), self.books)
+
+    def state(self) -> State:
+        """Return all it consists of."""
+        return State({"books": self.books}).with_part("network.", self.network.state())
+
+    @classmethod
+    def of(cls, state: State) -> SemanticCoder:
+        """Rebuild what `state` returned; raises `ArtifactError` if it does not fit together."""
+        network = Network.of(state.part("network."))
+        return cls(network, state.tensor("books", None, None, network.dim).clone())
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +75,15 @@ class SemanticCodes:
         int64 of shape (n, l), each in [0, d).
     codebooks
         float32 of shape (l, d, k).
+    coder
+        What codes other items likewise.
     report
         JSON-able: see `train_rqvae`.
     """
 
     codes: Tensor
     codebooks: Tensor
+    coder: SemanticCoder
     report: dict[str, Any]
 
 
@@ -68,12 +103,7 @@ class ResidualQuantiser:
 
     def encode(self, latents: Tensor) -> Tensor:
         """Return the codes of (n, k) latents, int64 of shape (n, l)."""
-        residual, chosen = latents, []
-        for book in self.codebooks:
-            nearest, _ = nearest_entry(residual, book)
-            residual = residual - book[nearest]
-            chosen.append(nearest)
-        return torch.stack(chosen, dim=1)
+        return nearest_codes(latents, self.codebooks)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Return the sum of the entries, shape (n, k)."""
@@ -113,11 +143,6 @@ class ResidualQuantiser:
             self._counts[level, dead] = 1.0
             self._sums[level, dead] = book[dead]
         self.codebooks[level] = book
-
-
-def sum_entries(codebooks: Tensor, codes: Tensor) -> Tensor:
-    """Return the vectors (n, k) that codes (n, l) stand for in codebooks (l, d, k)."""
-    return codebooks[torch.arange(codes.shape[1]), codes].sum(dim=1)
 
 
 def rotate(latents: Tensor, quantised: Tensor) -> Tensor:
@@ -178,7 +203,8 @@ def train_rqvae(
     encoder, decoder = linear_autoencoder(inputs, scaling, config.hidden, config.dim, rng)
     carry = rotate if config.rqvae.estimator == "rotation" else straight_through
     some = torch.randperm(len(inputs), generator=rng)[: FIT_ROWS_PER_CODE * codes]
-    latents = apply_chunked(lambda chunk: encoder(scaling(chunk)), inputs[some])
+    network = Network(scaling, encoder)
+    latents = network(inputs[some])
     quantiser = ResidualQuantiser(latents, levels, codes, config.seed)
 
     def loss_of(rows: Tensor) -> Tensor:
@@ -200,7 +226,7 @@ def train_rqvae(
         rng,
         lambda done: progress("rqvae", done),
     )
-    latents = apply_chunked(lambda chunk: encoder(scaling(chunk)), inputs)
+    latents = network(inputs)
     chosen = quantiser.encode(latents)
     lost = unexplained(
         inputs, scaling, lambda x: decoder(quantiser.decode(quantiser.encode(encoder(x))))
@@ -213,7 +239,9 @@ def train_rqvae(
         "quantisation_error": float(error),
         **describe_codes(chosen, codes),
     }
-    return SemanticCodes(chosen, _normalise(quantiser.codebooks, chosen, config.scale), report)
+    codebooks = _normalise(quantiser.codebooks, chosen, config.scale)
+    coder = SemanticCoder(network, quantiser.codebooks)
+    return SemanticCodes(chosen, codebooks, coder, report)
 
 
 def describe_codes(chosen: Tensor, codes: int) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -74,9 +73,11 @@ class Codec(ABC):
         for name in sorted(shapes):
             parts = []
             for dtype, length in self.layout(shapes[name].numel()):
-                raw = np.frombuffer(data, np.uint8, dtype.itemsize * length, start).copy()
-                parts.append(torch.from_numpy(raw).view(dtype).unsqueeze(0))
-                start += len(raw)
+                end = start + dtype.itemsize * length
+                raw = bytearray(data[start:end])
+                part = torch.frombuffer(raw, dtype=dtype) if raw else torch.zeros(0, dtype=dtype)
+                parts.append(part.unsqueeze(0))
+                start = end
             tensors[name] = self.join(parts, shapes[name].numel()).reshape(shapes[name])
         return tensors
 

@@ -303,9 +303,9 @@ class Snapshot(Message):
         return cls(version, BASE_CODINGS[coding], lineage, base, subspace)
 
 
-def first_lineage(base: bytes, subspace: bytes) -> bytes:
-    """Return the lineage of a version that a snapshot begins: SHA-256 over its bytes."""
-    return _digest(b"", base, subspace)
+def first_lineage(version: int, base: bytes, subspace: bytes) -> bytes:
+    """Return the lineage of a version that a snapshot begins: SHA-256 over number and bytes."""
+    return _digest(version.to_bytes(4, "little"), base, subspace)
 
 
 def extend(lineage: bytes, step: Step) -> bytes:
@@ -334,3 +334,7 @@ def _cut(kind: type[Message], body: memoryview, length: int) -> tuple[bytes, byt
 def _check_weight(kind: type[Message], weight: float) -> None:
     if not (math.isfinite(weight) and weight >= 0):
         raise MessageError(f"{kind.__name__}: weight {weight} must be finite and not negative")
+
+
+NOTHING = first_lineage(0, b"", b"")
+"""The lineage of a version that takes no download: the task says it all."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import takewhile
 
 import torch
 from torch import Tensor
 
-from fedpeft.protocol.aggregate import finite
+from fedpeft.protocol.aggregate import Partial, finite
 from fedpeft.protocol.messages import MessageError, Upload
 from fedpeft.protocol.uploads import UploadCodec
 from fedpeft.tensors import Tensors
@@ -28,13 +30,26 @@ class Admission:
     task
         What the run has agreed on.
     transforms
-        Those of the clients; the smallest of their bounds holds.
+        Those of the clients, in order.  The smallest bound holds among the last ones: what comes
+        before a transform without a bound may leave it longer.
     """
 
     def __init__(self, task: Task, transforms: Sequence[UpdateTransform]) -> None:
-        bounds = [transform.bound for transform in transforms]
-        self._bound = min((bound for bound in bounds if bound is not None), default=None)
+        last = takewhile(lambda bound: bound is not None, (t.bound for t in reversed(transforms)))
+        self._bound = min((bound for bound in last if bound is not None), default=None)
         self._most = task.weight(task.n_items)  # nobody has more items than there are
+
+    def add(self, total: Partial, sent: bytes, codec: UploadCodec) -> Partial:
+        """Return a sum with one more upload, or with one more that was rejected."""
+        try:
+            upload = Upload.from_bytes(sent)
+            change = self.of(upload, codec)
+        except MessageError:
+            change = None
+        if change is None:
+            return replace(total, rejected=total.rejected + 1)
+        own = {name: change[name].to(tensor.device) for name, tensor in total.sum.items()}
+        return total + Partial(own, upload.weight, 1, 0, upload.weight * upload.loss)
 
     def of(self, upload: Upload, codec: UploadCodec) -> Tensors | None:
         """Return the weighted change of an upload, or None where it has to be left out."""

@@ -16,12 +16,14 @@ from fedpeft.adapters import ItemEmbedding
 from fedpeft.protocol.aggregate import Partial, finite
 from fedpeft.protocol.encodings import Blocks
 from fedpeft.protocol.messages import (
+    NOTHING,
     Broadcast,
     Snapshot,
     Step,
     extend,
     first_lineage,
 )
+from fedpeft.protocol.uploads import UploadCodec
 from fedpeft.seeding import torch_rng
 from fedpeft.server.optimizer import optimizer_step
 from fedpeft.server.state import ServerState, empty
@@ -122,6 +124,11 @@ class Server:
             return arrived, state
         residual = {name: tensor - arrived[name] for name, tensor in meant.items()}
         return arrived, replace(state, residual=residual)
+
+    def uploads(self, state: ServerState) -> UploadCodec:
+        """Return what reads the uploads of the round."""
+        shapes = {name: tensor.shape for name, tensor in state.payload.items()}
+        return self.task.uploads(shapes, state.item)
 
     def broadcast_size(self, state: ServerState) -> int:
         """Return the length of the round's broadcast."""
@@ -255,7 +262,9 @@ class Server:
             coding, base = "codes", coded
         else:
             coding, base = "float32", item.base.cpu().numpy().astype("<f4").tobytes()
-        return Snapshot(version, coding, lineage or first_lineage(base, subspace), base, subspace)
+        return Snapshot(
+            version, coding, lineage or first_lineage(version, base, subspace), base, subspace
+        )
 
     def _subspace(self, version: int, item: ItemEmbedding) -> bytes:
         """Return the bytes of an item embedding's subspace."""
@@ -289,7 +298,7 @@ class Server:
 
 def needed(first: Snapshot) -> bool:
     """Return whether clients download a first snapshot: one that tells nothing is not sent."""
-    return bool(first.version or first.base or first.subspace)
+    return first.lineage != NOTHING
 
 
 def _length(messages: list[Snapshot | Step]) -> int:

@@ -54,7 +54,7 @@ def message_sizes(task: Task, backbone: Backbone) -> MessageSizes:
     base = {} if item.base is None else {"base": item.base.shape}
     varies = task.training.upload == "rows"
     return MessageSizes(
-        upload=None if varies else Upload.size(task.uploads(backbone).size(0)),
+        upload=None if varies else Upload.size(task.uploads(shapes, item).size(0)),
         download=Broadcast.size(codec.size(shapes)),
         step=Step.size(codec.size(merged) + item.subspace_bytes),
         base=item.base_bytes,

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from fedpeft.adapters import AdapterConfig, ItemEmbedding
 from fedpeft.backbones import Backbone
 from fedpeft.client import Pipeline, Replica
 from fedpeft.data.dataset import Histories, Split
 from fedpeft.errors import ConfigError, RunError
 from fedpeft.graph.expansion import expansion_of
 from fedpeft.graph.pseudo import mask_of
-from fedpeft.losses import Loss
 from fedpeft.protocol.aggregate import Partial
-from fedpeft.protocol.messages import Broadcast, Snapshot
+from fedpeft.protocol.messages import NOTHING, Broadcast, Snapshot
 from fedpeft.protocol.traffic import RoundTraffic, Traffic
 from fedpeft.server import Server, ServerState
 from fedpeft.server.admission import Admission
@@ -32,7 +29,6 @@ from fedpeft.simulation.inference import Inference
 from fedpeft.simulation.population import Population
 from fedpeft.simulation.problem import LocalProblem
 from fedpeft.simulation.work import Work
-from fedpeft.training.config import TrainingConfig
 from fedpeft.training.task import SemanticCodes, Task, item_payload
 
 GIVE_UP_AFTER = 10
@@ -51,7 +47,6 @@ class RunOptions:
         `auto` takes the fastest backend the settings allow.
     """
 
-    seed: int = 0
     device: str = "auto"
     backend: Backend | Literal["auto"] = "auto"
 
@@ -87,16 +82,14 @@ class Simulation:
 
     Parameters
     ----------
+    task
+        What the run has agreed on.
     split
         Leave-one-out split; only its train part is used.
     base
         float32 (n, k): the pretrained base embedding.
-    make_backbone
-        Builds the one-client module around an item embedding.
-    loss
-        The one-client loss.
-    kind, adapter
-        The adapter's registered name and settings.
+    options
+        Where and how it executes.
     semantic_codes
         Codes from item text, for adapters that want them.
     coded
@@ -110,13 +103,9 @@ class Simulation:
 
     def __init__(
         self,
+        task: Task,
         split: Split,
         base: Tensor,
-        make_backbone: Callable[[ItemEmbedding], Backbone],
-        loss: Loss,
-        kind: str,
-        adapter: AdapterConfig,
-        training: TrainingConfig,
         options: RunOptions,
         *,
         semantic_codes: SemanticCodes | None = None,
@@ -124,23 +113,13 @@ class Simulation:
     ) -> None:
         device = options.torch_device()
         self.options = options
-        self.training = training.resolved(split.density, split.n_users)
-        self.task = Task(
-            make_backbone,
-            loss,
-            kind,
-            adapter,
-            self.training,
-            split.n_items,
-            base.shape[1],
-            options.seed,
-        )
+        self.task, self.training = task, task.training
         self.replica = Replica(self.task, device)
         self.population = Population(
-            split.train, self.replica.backbone, seed=options.seed, device=device
+            split.train, self.replica.backbone, seed=task.seed, device=device
         )
         self.expansion = expansion_of(
-            self.replica.backbone, loss, split.train, split.n_items, options.seed
+            self.replica.backbone, task.loss, split.train, split.n_items, task.seed
         )
         self.pipeline = Pipeline(self.task, mask_of(self.expansion))
         self.task.check(self.replica.backbone, self.pipeline.transforms)
@@ -150,9 +129,9 @@ class Simulation:
             split.train,
             split.n_items,
             share=self.training.cohort,
-            negatives=loss.negatives,
+            negatives=task.loss.negatives,
             recency=self.training.recency,
-            seed=options.seed,
+            seed=task.seed,
         )
         self.sampler.check()
         self.server = Server(
@@ -203,10 +182,12 @@ class Simulation:
 
     def follow(self) -> None:
         """Bring the replica to the server's version, by the messages that a client would fetch."""
-        here, there = self.replica, self.state
-        if (here.version, here.lineage) == (there.version, there.lineage):
-            return  # versions without any bytes have one lineage
-        known = self.replica.version >= max(1, self.state.first.version)
+        if self.replica.lineage == self.state.lineage:
+            return
+        if self.state.lineage == NOTHING:
+            self.replica.begin()
+            return
+        known = self.replica.version >= self.state.first.version
         held = self.replica.version if known else None
         for message in self.server.catch_up(self.state, held):
             if isinstance(message, Snapshot):
@@ -292,7 +273,7 @@ class Simulation:
             share=1.0,
             negatives=self.task.loss.negatives,
             recency=self.training.recency,
-            seed=self.options.seed,
+            seed=self.task.seed,
             ids=self.population.ids,
         )
         with torch.inference_mode(False):

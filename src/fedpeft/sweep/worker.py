@@ -67,7 +67,7 @@ def main() -> None:
         run.sweep()
         schedule = Schedule(order["checkpoint_every"])
         config = resolve(order["config"])
-        options = RunOptions(seed=config.seed, device=order["device"])
+        options = RunOptions(device=order["device"])
         if (folder / "config.toml").exists():
             if run.config() != config:  # the folder's name tells settings apart, not places
                 run.configure(config)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedpeft.adapters import AdapterConfig, ItemEmbedding, adapters
-from fedpeft.backbones import Backbone, backbones
+from fedpeft.adapters import AdapterConfig, adapters
+from fedpeft.backbones import backbones
 from fedpeft.config import parse
 from fedpeft.data import Histories, Split
 from fedpeft.evaluation import evaluate
@@ -20,6 +20,7 @@ from fedpeft.losses import losses
 from fedpeft.seeding import numpy_rng, torch_rng
 from fedpeft.simulation import RunOptions, Simulation
 from fedpeft.training import TrainingConfig
+from fedpeft.training.task import Task
 
 Part: TypeAlias = tuple[str, Mapping[str, Any]]
 """A registered name and settings that differ from the part's defaults."""
@@ -147,27 +148,32 @@ class Toy:
         """Return the same run with some training settings changed."""
         return replace(self, training={**self.training, **settings})
 
-    def simulation(self, backend: str = "auto", device: str = "cpu") -> Simulation:
-        """Return a fresh simulation under an backend, on a device."""
+    def task(self) -> Task:
+        """Return what a run of the toy agrees on."""
         kind, settings = self.adapter
         config = parse(adapters.get(kind).config, settings, "adapter")
         assert isinstance(config, AdapterConfig)
-        backbone = backbones.get(self.backbone[0])
+        backbone, loss = backbones.get(self.backbone[0]), losses.get(self.loss[0])
         backbone_config = parse(backbone.config, self.backbone[1], "backbone")
-        loss = losses.get(self.loss[0])
-
-        def make_backbone(item: ItemEmbedding) -> Backbone:
-            return backbone.build(backbone_config, item)
-
-        return Simulation(
-            self.split,
-            random_base(self.split.n_items, self.dim, self.seed),
-            make_backbone,
+        training = parse(TrainingConfig, self.training, "training")
+        return Task(
+            lambda item: backbone.build(backbone_config, item),
             loss.build(parse(loss.config, self.loss[1], "loss")),
             kind,
             config,
-            parse(TrainingConfig, self.training, "training"),
-            RunOptions(seed=self.seed, device=device, backend=backend),  # type: ignore[arg-type]
+            training.resolved(self.split.density, self.split.n_users),
+            self.split.n_items,
+            self.dim,
+            self.seed,
+        )
+
+    def simulation(self, backend: str = "auto", device: str = "cpu") -> Simulation:
+        """Return a fresh simulation under a backend, on a device."""
+        return Simulation(
+            self.task(),
+            self.split,
+            random_base(self.split.n_items, self.dim, self.seed),
+            RunOptions(device=device, backend=backend),  # type: ignore[arg-type]
         )
 
 

@@ -124,12 +124,10 @@ class Task:
         """Return the transforms of a client's change, in order; `masks` come first."""
         return [*masks, *build_transforms(self.training.transforms, self.seed)]
 
-    def uploads(self, backbone: Backbone) -> UploadCodec:
-        """Return how the change of this backbone's payload is sent."""
-        indexed = {f"item.{name}" for name in backbone.item.item_indexed}
-        return upload_codec(
-            self.training.upload, self.update_codec, payload_shapes(backbone), indexed
-        )
+    def uploads(self, shapes: Shapes, item: ItemEmbedding) -> UploadCodec:
+        """Return how the change of a payload of these shapes is sent."""
+        indexed = {f"item.{name}" for name in item.item_indexed}
+        return upload_codec(self.training.upload, self.update_codec, shapes, indexed)
 
     def weight(self, length: int) -> float:
         """Return the weight of a client with so many train items."""

@@ -47,7 +47,8 @@ class UpdateTransform(ABC):
     def bound(self) -> float | None:
         """The largest L2 norm of what it returns, over all tensors; None where there is none.
 
-        A server that sees single uploads holds each to the smallest bound of the run.
+        A server that sees single uploads holds each to it, unless a transform without a bound
+        comes later.
         """
         return None
 

@@ -12,20 +12,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedpeft.data.dataset import Catalogue
+from fedpeft.items.state import State
 from fedpeft.registry import Registry
 
 Floats = NDArray[np.float32]
 
 
 class Encoder(Protocol):
-    """Built from its own checked options: ``build(options) -> Encoder``."""
+    """Built from its own checked options: ``build(options) -> Encoder``.
+
+    An encoder keeps nothing of what it saw.  All that fitting finds is in the state that it
+    returns, so that items which arrive later are encoded like those it was fitted on.
+    """
 
     def identity(self) -> str:
         """Return what decides the vectors besides options and texts: versions, file contents."""
         ...
 
-    def encode(self, catalogue: Catalogue) -> Floats:
-        """Return float32 of shape (n, D), all finite; an item without text is a row of zeros."""
+    def fit(self, catalogue: Catalogue) -> State:
+        """Return what has to be known of a catalogue to encode items, old and new."""
+        ...
+
+    def transform(self, state: State, items: Catalogue) -> Floats:
+        """Encode m >= 1 items, known or new.
+
+        Returns
+        -------
+        float32 of shape (m, D), all finite; an item without text is a row of zeros.  D is the same
+        at each call with one state.
+        """
         ...
 
 

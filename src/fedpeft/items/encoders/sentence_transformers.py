@@ -12,8 +12,9 @@ from pydantic import Field
 
 from fedpeft.config import ConfigModel
 from fedpeft.data.dataset import Catalogue
-from fedpeft.errors import ConfigError, DataError, MissingExtraError
+from fedpeft.errors import ArtifactError, ConfigError, DataError, MissingExtraError
 from fedpeft.items.encoders import Floats, encoders, unit_rows
+from fedpeft.items.state import State
 
 
 class SentenceTransformersConfig(ConfigModel):
@@ -42,33 +43,48 @@ class SentenceTransformersEncoder:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         return f"sentence_transformers 1, {digest.hexdigest()}"
 
-    def encode(self, catalogue: Catalogue) -> Floats:
-        """Return float32 of shape (n, D), D as the model has it.
+    def fit(self, catalogue: Catalogue) -> State:
+        """Note which model encodes; nothing is learnt from the catalogue.
 
         Raises
         ------
-        MissingExtraError
-            If sentence-transformers is not installed.
-        ConfigError
-            If the model cannot be loaded, for example offline.
         DataError
             If no item has text.
         """
-        filled = [row for row, text in enumerate(catalogue.texts) if text.strip()]
-        if not filled:
+        if not any(text.strip() for text in catalogue.texts):
             raise DataError(
                 f"none of the {len(catalogue)} items has text; give the catalogue text columns, "
                 "or set items.base to 'none'"
             )
+        return State(settings={"model": self.config.model, "identity": self.identity()})
+
+    def transform(self, state: State, items: Catalogue) -> Floats:
+        """Return float32 of shape (m, D), D as the model has it.
+
+        Raises
+        ------
+        ArtifactError
+            If the model is not the one that `fit` noted.
+        MissingExtraError
+            If sentence-transformers is not installed.
+        ConfigError
+            If the model cannot be loaded, for example offline.
+        """
+        if state.settings.get("identity") != self.identity():
+            raise ArtifactError(
+                f"sentence-transformers model {self.config.model!r} has changed since the items "
+                "were encoded; bring the old one back, or make the items anew"
+            )
+        filled = [row for row, text in enumerate(items.texts) if text.strip()]
         vectors = self._load().encode(
-            [catalogue.texts[row] for row in filled],
+            [items.texts[row] for row in filled] or [""],  # which tells the width
             batch_size=self.config.batch_size,
             convert_to_numpy=True,
             show_progress_bar=False,
         )
         vectors = unit_rows(np.asarray(vectors, dtype=np.float32))
-        encoded = np.zeros((len(catalogue), vectors.shape[1]), dtype=np.float32)
-        encoded[filled] = vectors
+        encoded = np.zeros((len(items), vectors.shape[1]), dtype=np.float32)
+        encoded[filled] = vectors[: len(filled)]
         return encoded
 
     def _load(self) -> Any:

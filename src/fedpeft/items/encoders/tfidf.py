@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from pydantic import Field
 
 from fedpeft.config import ConfigModel
 from fedpeft.data.dataset import Catalogue
 from fedpeft.errors import DataError
 from fedpeft.items.encoders import Floats, encoders, unit_rows
+from fedpeft.items.state import State, pack, unpack
 from fedpeft.seeding import numpy_rng
 
 if TYPE_CHECKING:
-    from sklearn.decomposition import TruncatedSVD
+    from scipy.sparse import csr_matrix
     from sklearn.feature_extraction.text import TfidfVectorizer
 
 _CHUNK = 8192
@@ -48,37 +50,54 @@ class TfidfEncoder:
 
         return f"tfidf 1, scikit-learn {sklearn.__version__}"
 
-    def encode(self, catalogue: Catalogue) -> Floats:
-        """Return float32 of shape (n, D) with D <= text_dim.
+    def fit(self, catalogue: Catalogue) -> State:
+        """Find vocabulary, word weights and projection.
+
+        Returns
+        -------
+        A state with the tensors ``vocabulary`` (V packed words), ``idf`` (float32 of shape (V,))
+        and, unless the vocabulary is small enough without, ``projection`` (float32 of shape
+        (V, D)).
 
         Raises
         ------
         DataError
             If no item has a word to work with.
         """
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        texts = catalogue.texts
-        vectorizer = TfidfVectorizer(
-            sublinear_tf=True,
-            stop_words="english",
-            strip_accents="unicode",
-            max_features=self.config.max_features,
-            dtype=np.float32,
-        )
-        rows = self._sample(len(texts))
+        texts = [catalogue.texts[row] for row in self._sample(len(catalogue))]
+        vectorizer = _vectorizer(max_features=self.config.max_features)
         try:
-            vectorizer.fit([texts[row] for row in rows])
+            vectorizer.fit(texts)
         except ValueError:  # scikit-learn's "empty vocabulary"
             raise DataError(
-                f"none of the {len(texts)} items has a word that item encoder 'tfidf' can read; "
-                "give the catalogue text columns, or set items.base to 'none'"
+                f"none of the {len(catalogue)} items has a word that item encoder 'tfidf' can "
+                "read; give the catalogue text columns, or set items.base to 'none'"
             ) from None
-        svd = self._fit_svd(vectorizer, [texts[row] for row in rows])
+        words = sorted(vectorizer.vocabulary_, key=vectorizer.vocabulary_.__getitem__)
+        tensors = {"vocabulary": pack(words), "idf": torch.from_numpy(vectorizer.idf_)}
+        if len(words) > self.config.text_dim:
+            axes = self._fit_svd(vectorizer.transform(texts))
+            tensors["projection"] = torch.from_numpy(np.ascontiguousarray(axes.T))
+        return State(tensors)
+
+    def transform(self, state: State, items: Catalogue) -> Floats:
+        """Return float32 of shape (m, D) with D <= text_dim; unknown words do not count.
+
+        Raises
+        ------
+        ArtifactError
+            If the state is not one that `fit` returns.
+        """
+        words = unpack(state.tensor("vocabulary", None, dtype=torch.uint8))
+        vectorizer = _vectorizer(vocabulary={word: column for column, word in enumerate(words)})
+        vectorizer.idf_ = state.tensor("idf", len(words)).numpy()
+        projection = None
+        if "projection" in state.tensors:
+            projection = state.tensor("projection", len(words), None).numpy()
         chunks = []
-        for start in range(0, len(texts), _CHUNK):
-            sparse = vectorizer.transform(texts[start : start + _CHUNK])
-            dense = sparse.toarray() if svd is None else svd.transform(sparse)
+        for start in range(0, len(items), _CHUNK):
+            sparse = vectorizer.transform(items.texts[start : start + _CHUNK])
+            dense = sparse.toarray() if projection is None else sparse @ projection
             chunks.append(unit_rows(dense.astype(np.float32)))
         return np.concatenate(chunks)
 
@@ -88,20 +107,32 @@ class TfidfEncoder:
         rng = numpy_rng(self.config.seed, "items", "tfidf", "sample")
         return sorted(rng.choice(n, size=self.config.sample, replace=False).tolist())
 
-    def _fit_svd(self, vectorizer: TfidfVectorizer, texts: list[str]) -> TruncatedSVD | None:
-        """Fit the projection; None when the vocabulary is small enough without."""
+    def _fit_svd(self, weights: csr_matrix) -> Floats:
+        """Return the leading right singular vectors of (n, V) weights, at most n, as rows."""
         from sklearn.decomposition import TruncatedSVD
 
-        if len(vectorizer.vocabulary_) <= self.config.text_dim:
-            return None
         rng = numpy_rng(self.config.seed, "items", "tfidf", "svd")
         svd = TruncatedSVD(
-            n_components=min(self.config.text_dim, len(texts)),
+            n_components=min(self.config.text_dim, weights.shape[0]),
             n_iter=2,  # the trailing directions need no more accuracy than text has
             random_state=int(rng.integers(2**31)),
         )
         with np.errstate(invalid="ignore"):  # equal texts have no variance to be a share of
-            return svd.fit(vectorizer.transform(texts))
+            components: Floats = svd.fit(weights).components_
+        return components
+
+
+def _vectorizer(**options: Any) -> TfidfVectorizer:
+    """Return an unfitted counter of words; what fitting and transforming must agree on."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(
+        sublinear_tf=True,
+        stop_words="english",
+        strip_accents="unicode",
+        dtype=np.float32,
+        **options,
+    )
 
 
 encoders.register("tfidf", config=TfidfConfig, build=TfidfEncoder)
