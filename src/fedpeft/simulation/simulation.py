@@ -266,7 +266,7 @@ class Simulation:
         """Return the `bytes` table of a result."""
         sizes = message_sizes(self.task, self.replica.backbone)
         upload = self._last_upload if sizes.upload is None else sizes.upload
-        first = len(self.state.first.to_bytes()) if needed(self.state.first) else 0
+        first = self.state.first.nbytes if needed(self.state.first) else 0
         return self.traffic.summary(upload, sizes.download, first)
 
     def scorer(self, histories: Histories) -> Inference:
