@@ -83,9 +83,16 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 def read_metadata(path: Path) -> dict[str, str]:
     """Read the text metadata of a safetensors file; raises `ArtifactError` like `read_tensors`."""
+    with opened(path) as file:
+        return dict(file.metadata() or {})
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """Open a safetensors file to read single tensors; raises `ArtifactError` as `read_tensors`."""
     try:
-        with safe_open(path, framework="pt") as opened:
-            return dict(opened.metadata() or {})
+        with safe_open(path, framework="pt") as file:
+            yield file
     except FileNotFoundError:
         raise ArtifactError(f"{path} does not exist") from None
     except (SafetensorError, OSError, ValueError) as error:

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn, cast
 import typer
 
 from fedpeft import __version__
-from fedpeft.cli import cost, data, demo, doctor, report, results, run, sweep
+from fedpeft.cli import cost, data, demo, doctor, report, results, run, sweep, traffic
 from fedpeft.errors import FedpeftError, RunError
 
 app = typer.Typer(
@@ -45,6 +45,7 @@ sweep.register(app)
 report.register(app)
 results.register(app)
 cost.register(app)
+traffic.register(app)
 app.add_typer(data.app, name="data")
 demo.register(app)
 doctor.register(app)

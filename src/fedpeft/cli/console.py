@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from rich.console import Console
@@ -50,6 +51,18 @@ def print_table(table: Table) -> None:
 def print_json(value: Any) -> None:
     """Print one JSON document on standard output."""
     print(json.dumps(value, indent=2, sort_keys=True, allow_nan=False))
+
+
+@contextmanager
+def replay_bar(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Yield what shows how many rounds are replayed: a bar on a terminal, nothing elsewhere."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda done, rounds: None
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn())
+    with Progress(*columns, MofNCompleteColumn(), TimeRemainingColumn(), console=_errors) as bar:
+        task = bar.add_task("replaying", total=None)
+        yield lambda done, rounds: bar.update(task, completed=done, total=rounds)
 
 
 class LineWatcher:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from fedpeft.data import Dataset
 from fedpeft.errors import ArtifactError, ConfigError
 from fedpeft.evaluation import Part, Report, evaluate
 from fedpeft.experiment.assemble import Prepared, Stage, build, prepare
@@ -52,6 +53,17 @@ def evaluate_run(prepared: Prepared, simulation: Simulation, part: Part) -> Repo
     return evaluate(scorer, prepared.split, part)
 
 
+def index_of(dataset: Dataset, user: str) -> int:
+    """Return the index of a user; raises `ConfigError` where there is none of this id."""
+    try:
+        return list(dataset.user_ids).index(user)
+    except ValueError:
+        raise ConfigError(
+            f"user {user!r} is not in {dataset.name}; its first users are "
+            f"{', '.join(map(repr, dataset.user_ids[:3]))}"
+        ) from None
+
+
 def recommend(
     prepared: Prepared, simulation: Simulation, user: str, top: int
 ) -> list[Recommendation]:
@@ -65,13 +77,7 @@ def recommend(
     if top < 1:
         raise ConfigError(f"--top must be at least 1, got {top}")
     dataset = prepared.dataset
-    try:
-        index = list(dataset.user_ids).index(user)
-    except ValueError:
-        raise ConfigError(
-            f"user {user!r} is not in {dataset.name}; its first users are "
-            f"{', '.join(map(repr, dataset.user_ids[:3]))}"
-        ) from None
+    index = index_of(dataset, user)
     scores = simulation.scorer(dataset.histories)(torch.tensor([index]))[0].clone()
     scores[torch.from_numpy(dataset.histories.of(index))] = -torch.inf
     best = torch.topk(scores, min(top, int(scores.isfinite().sum())))

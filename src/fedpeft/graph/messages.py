@@ -43,8 +43,8 @@ class ExpansionRequest(Message):
     def _fields(self) -> tuple[Any, ...]:
         return self.round, len(self.tokens)
 
-    def _body(self) -> bytes:
-        return b"".join(self.tokens) + self.vector.astype("<f4").tobytes()
+    def _body(self) -> list[bytes]:
+        return [*self.tokens, self.vector.astype("<f4").tobytes()]
 
     @classmethod
     def _parse(cls, fields: tuple[Any, ...], body: memoryview) -> Self:
@@ -86,9 +86,9 @@ class ExpansionReply(Message):
     def _fields(self) -> tuple[Any, ...]:
         return self.round, self.dim, len(self.neighbours)
 
-    def _body(self) -> bytes:
+    def _body(self) -> list[bytes]:
         counts = np.array([len(found) for found in self.neighbours], "<u2")
-        return counts.tobytes() + b"".join(v.astype("<f4").tobytes() for v in self.neighbours)
+        return [counts.tobytes(), *(v.astype("<f4").tobytes() for v in self.neighbours)]
 
     @classmethod
     def _parse(cls, fields: tuple[Any, ...], body: memoryview) -> Self:

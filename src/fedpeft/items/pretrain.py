@@ -6,7 +6,7 @@ what it was made from, so that changing one setting remakes only what depends on
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +189,8 @@ def _encode(
         progress("encode", 1.0)
         return State({"inputs": inputs})
 
-    return fitted, cached(cache, "inputs", key, transform).tensor("inputs", len(catalogue), None)
+    inputs = cached(cache, "inputs", key, transform).tensor("inputs", len(catalogue), None)
+    return replace(fitted, state=state.released()), inputs
 
 
 def _reduce(

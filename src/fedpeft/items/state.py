@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fedpeft.errors import ArtifactError
-from fedpeft.files import fingerprint, read_tensors, write_tensors
+from fedpeft.files import fingerprint, opened, read_tensors, write_tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +87,14 @@ class State:
         text = json.dumps(settings, sort_keys=True, allow_nan=False)
         return {"sha256": fingerprint(text, *parts), "settings": settings}
 
+    def released(self) -> State:
+        """Return the same state without its tensors in memory, if a file holds them.
+
+        They are read again whenever they are asked for, which is seldom: a vocabulary and its
+        projection take 100 MB, and training does not look at them.
+        """
+        return self if self.file is None else replace(self, tensors=_OnDisk(self.file))
+
     def write(self, path: Path) -> None:
         """Write the tensors to a safetensors file, atomically.
 
@@ -95,6 +103,27 @@ class State:
         """
         if self.file is None or not _linked(self.file, path):
             write_tensors(path, self.tensors)
+
+
+class _OnDisk(Mapping[str, Tensor]):
+    """The tensors of a safetensors file, read when they are asked for and not kept."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __getitem__(self, name: str) -> Tensor:
+        with opened(self._path) as file:
+            if name not in file.keys():  # noqa: SIM118 - it is no mapping
+                raise KeyError(name)
+            found: Tensor = file.get_tensor(name)
+            return found
+
+    def __iter__(self) -> Iterator[str]:
+        with opened(self._path) as file:
+            return iter(list(file.keys()))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
 
 
 def read_state(path: Path, description: Any) -> State:

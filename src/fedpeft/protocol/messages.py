@@ -52,8 +52,8 @@ class Message(ABC):
         """Return the values of `head`."""
 
     @abstractmethod
-    def _body(self) -> bytes:
-        """Return what follows the head."""
+    def _body(self) -> list[bytes]:
+        """Return what follows the head, in parts."""
 
     @classmethod
     @abstractmethod
@@ -68,7 +68,12 @@ class Message(ABC):
     def to_bytes(self) -> bytes:
         """Return the bytes that travel."""
         start = _START.pack(_MAGIC, VERSION, self.kind)
-        return start + self.head.pack(*self._fields()) + self._body()
+        return b"".join([start, self.head.pack(*self._fields()), *self._body()])
+
+    @property
+    def nbytes(self) -> int:
+        """Length of `to_bytes`, without making the bytes."""
+        return self.size(sum(map(len, self._body())))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
@@ -124,8 +129,8 @@ class Broadcast(Message):
     def _fields(self) -> tuple[Any, ...]:
         return self.round, self.version, self.lineage
 
-    def _body(self) -> bytes:
-        return self.payload
+    def _body(self) -> list[bytes]:
+        return [self.payload]
 
     @classmethod
     def _parse(cls, fields: tuple[Any, ...], body: memoryview) -> Self:
@@ -161,8 +166,8 @@ class Upload(Message):
     def _fields(self) -> tuple[Any, ...]:
         return self.round, self.version, self.weight, self.loss
 
-    def _body(self) -> bytes:
-        return self.payload
+    def _body(self) -> list[bytes]:
+        return [self.payload]
 
     @classmethod
     def _parse(cls, fields: tuple[Any, ...], body: memoryview) -> Self:
@@ -208,8 +213,8 @@ class PartialSum(Message):
             self.loss_sum,
         )
 
-    def _body(self) -> bytes:
-        return self.payload
+    def _body(self) -> list[bytes]:
+        return [self.payload]
 
     @classmethod
     def _parse(cls, fields: tuple[Any, ...], body: memoryview) -> Self:
@@ -242,8 +247,8 @@ class Step(Message):
     def _fields(self) -> tuple[Any, ...]:
         return self.version, len(self.payload)
 
-    def _body(self) -> bytes:
-        return self.payload + self.subspace
+    def _body(self) -> list[bytes]:
+        return [self.payload, self.subspace]
 
     @classmethod
     def _parse(cls, fields: tuple[Any, ...], body: memoryview) -> Self:
@@ -289,8 +294,8 @@ class Snapshot(Message):
     def _fields(self) -> tuple[Any, ...]:
         return self.version, BASE_CODINGS.index(self.coding), self.lineage, len(self.base)
 
-    def _body(self) -> bytes:
-        return self.base + self.subspace
+    def _body(self) -> list[bytes]:
+        return [self.base, self.subspace]
 
     @classmethod
     def _parse(cls, fields: tuple[Any, ...], body: memoryview) -> Self:

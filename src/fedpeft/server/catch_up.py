@@ -45,8 +45,8 @@ def download_bytes(server: Server, state: ServerState, held: Ints) -> tuple[int,
     first = state.first
     joining, behind = catch_up_bytes(
         np.where(held < 0, -1, held - first.version),
-        len(first.to_bytes()) if needed(first) else 0,
-        [len(step.to_bytes()) for step in state.steps],
+        first.nbytes if needed(first) else 0,
+        [step.nbytes for step in state.steps],
         server.snapshot_size(state),
     )
     return int(joining.sum()), int(behind.sum())

@@ -168,7 +168,7 @@ class Server:
     def snapshot_size(self, state: ServerState) -> int:
         """Return the length of `snapshot`'s message."""
         if not state.steps:
-            return len(state.first.to_bytes())
+            return state.first.nbytes
         return Snapshot.size(state.item.base_bytes + state.item.subspace_bytes)
 
     def catch_up(self, state: ServerState, held: int | None) -> list[Snapshot | Step]:
@@ -303,4 +303,4 @@ def needed(first: Snapshot) -> bool:
 
 def _length(messages: list[Snapshot | Step]) -> int:
     """Return the bytes of some messages."""
-    return sum(len(message.to_bytes()) for message in messages)
+    return sum(message.nbytes for message in messages)

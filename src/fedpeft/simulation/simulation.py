@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from fedpeft.backbones import Backbone
-from fedpeft.client import Pipeline, Replica
+from fedpeft.client import Pipeline, Replica, client_round
 from fedpeft.data.dataset import Histories, Split
 from fedpeft.errors import ConfigError, RunError
 from fedpeft.graph.expansion import expansion_of
 from fedpeft.graph.pseudo import mask_of
 from fedpeft.protocol.aggregate import Partial
-from fedpeft.protocol.messages import NOTHING, Broadcast, Snapshot
+from fedpeft.protocol.messages import NOTHING, Broadcast, Snapshot, Upload
 from fedpeft.protocol.traffic import RoundTraffic, Traffic
 from fedpeft.server import Server, ServerState
 from fedpeft.server.admission import Admission
@@ -180,6 +180,19 @@ class Simulation:
         self._last_upload = entry.upload / max(1, len(rows))
         return RoundResult(entry, total.loss)
 
+    def upload_of(self, row: int) -> Upload:
+        """Return what one client sends in the next round, through `client_round`.
+
+        The round is begun by it, but not run; the client's own state stays as it was.
+        """
+        self.traffic.forget()
+        self.state, _ = self.server.begin(self.state)
+        self.follow()
+        self._expand()
+        message, _ = self.server.broadcast(self.state)
+        self.pipeline.begin(self.state.round, self.replica.backbone)
+        return client_round(self.replica, self.pipeline, self.population.state(row), message)[0]
+
     def follow(self) -> None:
         """Bring the replica to the server's version, by the messages that a client would fetch."""
         if self.replica.lineage == self.state.lineage:
@@ -253,7 +266,7 @@ class Simulation:
         """Return the `bytes` table of a result."""
         sizes = message_sizes(self.task, self.replica.backbone)
         upload = self._last_upload if sizes.upload is None else sizes.upload
-        first = len(self.state.first.to_bytes()) if needed(self.state.first) else 0
+        first = self.state.first.nbytes if needed(self.state.first) else 0
         return self.traffic.summary(upload, sizes.download, first)
 
     def scorer(self, histories: Histories) -> Inference:

@@ -1,0 +1,165 @@
+"""One client's exact upload of any round of a run, made again.
+
+It is what `client_round` returns on the state of that round.  The state is replayed from the run
+folder's checkpoint, where that is not later, and from the start otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fedpeft.errors import ConfigError
+from fedpeft.experiment.assemble import Stage, build, prepare
+from fedpeft.experiment.folder import RunFolder
+from fedpeft.experiment.recommend import index_of
+from fedpeft.experiment.run import load_checkpoint
+from fedpeft.files import read_metadata
+from fedpeft.protocol.messages import Upload
+from fedpeft.protocol.uploads import UploadCodec
+from fedpeft.simulation import RunOptions, Simulation
+
+Progress = Callable[[int, int], None]
+"""Told how many rounds are replayed, of how many."""
+
+
+@dataclass(frozen=True)
+class UploadTensor:
+    """One tensor of an upload, as the server reads it: the client's weighted change."""
+
+    name: str
+    shape: tuple[int, ...]
+    moved: int
+    """Values that are not zero."""
+    norm: float
+    """L2 norm."""
+    largest: float
+    """Largest absolute value."""
+
+
+@dataclass(frozen=True, eq=False)
+class Replayed:
+    """An upload that was made again.
+
+    Attributes
+    ----------
+    data
+        The bytes as they travelled.
+    upload
+        What they say.
+    encoding, form
+        How values are written, and how the change is laid out.
+    tensors
+        What the server reads out of them.
+    """
+
+    data: bytes
+    upload: Upload
+    encoding: str
+    form: str
+    tensors: tuple[UploadTensor, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the bytes themselves, ready for JSON."""
+        return {
+            "bytes": len(self.data),
+            "head_bytes": Upload.size(0),
+            "payload_bytes": len(self.upload.payload),
+            "round": self.upload.round,
+            "version": self.upload.version,
+            "weight": self.upload.weight,
+            "loss": self.upload.loss,
+            "encoding": self.encoding,
+            "form": self.form,
+            "tensors": [vars(tensor) for tensor in self.tensors],
+        }
+
+
+def replay_upload(
+    path: Path,
+    user: str,
+    round_number: int,
+    *,
+    stage: Stage = lambda _: None,
+    progress: Progress = lambda _, __: None,
+) -> Replayed:
+    """Return the upload of one user in one round of a run.
+
+    Raises
+    ------
+    ArtifactError
+        If `path` is no run folder, or its data or checkpoint changed.
+    ConfigError
+        If the run has no such round or user, or the user took no part in the round.
+    """
+    folder = RunFolder.open(path)
+    config = folder.config()
+    if not 0 <= round_number < config.training.rounds:
+        raise ConfigError(
+            f"--round {round_number} must be from 0 to {config.training.rounds - 1}, "
+            f"the rounds of {path}"
+        )
+    prepared = prepare(config, stage=stage)
+    row = index_of(prepared.dataset, user)
+    simulation = build(config, prepared.split, prepared.items, _options(folder))
+    _require_part(simulation, row, user, round_number, config.training.rounds)
+    if _checkpoint_round(folder) <= round_number:
+        load_checkpoint(simulation, folder, prepared)
+    begun = simulation.round
+    while simulation.round < round_number:
+        simulation.step()
+        progress(simulation.round - begun, round_number - begun)
+    data = simulation.upload_of(row).to_bytes()
+    return _read(data, simulation)
+
+
+def _options(folder: RunFolder) -> RunOptions:
+    """Return the backend that a finished run was computed with, so that bits are the same."""
+    if not folder.result.exists():
+        return RunOptions(device="cpu")
+    backend = json.loads(folder.result.read_text(encoding="utf-8")).get("backend", "auto")
+    return RunOptions(device="cpu", backend=backend)
+
+
+def _checkpoint_round(folder: RunFolder) -> float:
+    """Return the round of a run folder's checkpoint; infinity where there is none to use."""
+    if not folder.checkpoint.exists():
+        return float("inf")
+    told = json.loads(read_metadata(folder.checkpoint).get("fedpeft", "{}"))
+    return float(told.get("server", {}).get("round", "inf"))
+
+
+def _require_part(
+    simulation: Simulation, row: int, user: str, round_number: int, rounds: int
+) -> None:
+    """Raise `ConfigError`, naming rounds to ask for, unless the user took part in the round."""
+    if row in simulation.sampler.rows(round_number):
+        return
+    near = sorted(
+        (number for number in range(rounds) if row in simulation.sampler.rows(number)),
+        key=lambda number: abs(number - round_number),
+    )[:3]
+    told = f"; it did in {', '.join(map(str, sorted(near)))}" if near else ", nor in any other"
+    raise ConfigError(f"user {user!r} took no part in round {round_number}{told}")
+
+
+def _read(data: bytes, simulation: Simulation) -> Replayed:
+    """Return an upload with what the server reads out of it."""
+    upload, task = Upload.from_bytes(data), simulation.task
+    codec: UploadCodec = simulation.pipeline.uploads
+    tensors = tuple(
+        UploadTensor(
+            name,
+            tuple(tensor.shape),
+            int(torch.count_nonzero(tensor)),
+            float(tensor.norm()),
+            float(tensor.abs().max()) if tensor.numel() else 0.0,
+        )
+        for name, tensor in sorted(codec.decode(upload.payload).items())
+    )
+    return Replayed(data, upload, task.training.encoding, codec.form, tensors)
