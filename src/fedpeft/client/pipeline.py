@@ -41,7 +41,7 @@ class Pipeline:
         self.task = task
         self.transforms = task.pipeline(*masks)
         self._blocks = isinstance(task.update_codec, Blocks)
-        spans_rows = self._blocks and task.training.upload == "dense"  # a block spans rows
+        spans_rows = self._blocks and task.training.upload != "rows"  # a block spans rows
         self.dense = spans_rows or any(transform.dense for transform in self.transforms)
         self.per_client = bool(self.transforms) or not task.update_codec.lossless
 
