@@ -106,11 +106,7 @@ class RowsUpload(UploadCodec):
 
     def __init__(self, codec: Codec, shapes: Shapes, item_indexed: Set[str]) -> None:
         super().__init__(codec, shapes)
-        if not item_indexed:
-            raise ConfigError(
-                "training.upload = 'rows' sends the rows of touched items, but the adapter has no "
-                "tensor with one row per item; use 'dense'"
-            )
+        check_item_indexed(item_indexed)
         self.item_indexed = frozenset(item_indexed)
         self._items = self.shapes[min(item_indexed)][0]
 
@@ -145,6 +141,15 @@ class RowsUpload(UploadCodec):
             name: torch.Size((rows, *shape[1:])) if name in self.item_indexed else shape
             for name, shape in self.shapes.items()
         }
+
+
+def check_item_indexed(names: object) -> None:
+    """Raise `ConfigError` where there is no tensor with one row per item."""
+    if not names:
+        raise ConfigError(
+            "training.upload = 'rows' sends the rows of touched items, but the adapter has no "
+            "tensor with one row per item; use 'dense'"
+        )
 
 
 class RankOneUpload(UploadCodec):

@@ -14,7 +14,7 @@ from fedpeft.backbones import Backbone, HistoryBackbone
 from fedpeft.errors import ConfigError
 from fedpeft.losses import Loss
 from fedpeft.protocol.encodings import CODECS, Codec, Shapes
-from fedpeft.protocol.uploads import UploadCodec, upload_codec
+from fedpeft.protocol.uploads import UploadCodec, check_item_indexed, upload_codec
 from fedpeft.seeding import sequence
 from fedpeft.tensors import Tensors
 from fedpeft.training.config import Phase, TrainingConfig
@@ -165,6 +165,7 @@ def _check_upload(task: Task, backbone: Backbone, transforms: list[UpdateTransfo
                 f"{asked} has no row to leave out with a loss over all items; use 'dense', or "
                 "loss.kind softmax, bpr or bce"
             )
+        check_item_indexed(getattr(adapters.get(task.kind).build, "item_indexed", True))
         return
     one_step = training.payload_steps == 1 and training.payload_optimizer.kind == "sgd"
     linear = backbone.user_vector is not None and not isinstance(backbone, HistoryBackbone)
