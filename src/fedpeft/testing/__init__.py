@@ -16,7 +16,7 @@ on a data set whose right answer is known.  Needs pytest.
 
 import pytest
 
-for _module in ("adapter", "backbone", "drop_in", "loss", "backends", "transform"):
+for _module in ("adapter", "backbone", "drop_in", "loss", "backends", "subspace", "transform"):
     pytest.register_assert_rewrite(f"fedpeft.testing.{_module}")
 
 from fedpeft.testing.adapter import AdapterContract  # noqa: E402
