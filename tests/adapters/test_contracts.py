@@ -10,6 +10,7 @@ from fedpeft.testing import AdapterContract
 class TestFull(AdapterContract):
     kind = "full"
     values = staticmethod(lambda n, k: n * k)
+    compresses = False
     ndcg_floor = 0.75
     compress_floor = 0.75
 
