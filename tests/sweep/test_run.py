@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from cli.tools import fedpeft
-from fedpeft.errors import ArtifactError, ConfigError, Interrupted
+from fedpeft.errors import ArtifactError, Interrupted
 from fedpeft.experiment import RunFolder, Schedule, start
 from fedpeft.simulation import RunOptions
 from fedpeft.sweep import Summary, read_grid, select, sweep
@@ -167,7 +167,7 @@ def test_two_sweeps_of_one_folder(tmp_path: Path) -> None:
     folder = SweepFolder(tmp_path)
     with (
         folder.locked(),
-        pytest.raises(ConfigError, match="another sweep is running"),
+        pytest.raises(ArtifactError, match="is in use by process"),
         SweepFolder(tmp_path).locked(),
     ):
         pass

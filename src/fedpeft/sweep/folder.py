@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -16,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from fedpeft.errors import ArtifactError, ConfigError, FedpeftError
 from fedpeft.experiment import RunConfig, RunFolder
 from fedpeft.files import read_json, write_json
+from fedpeft.lock import locked
 from fedpeft.sweep.cell import Cell
 
 _LONGEST = 80  # bytes of a folder's name before seed and hash
@@ -101,18 +101,12 @@ class SweepFolder:
 
         Raises
         ------
-        ConfigError
+        ArtifactError
             If another sweep holds it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise ConfigError(
-                    f"another sweep is running in {self.path}; wait for it, or choose another --out"
-                ) from None
-            yield lock.fileno()
+        with locked(self.path) as handle:
+            yield handle
 
     def job(self, cell: Cell) -> Job:
         """Return the run of a cell: one that exists with the same configuration, or a new one."""

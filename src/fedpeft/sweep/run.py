@@ -70,10 +70,9 @@ def sweep(
     Raises
     ------
     ConfigError
-        If another sweep is running in `out`, `out` is a run's folder or another grid's, or a
-        search is asked for some seeds only.
+        If `out` is a run's folder or another grid's, or a search is asked for some seeds only.
     ArtifactError
-        If what is known of earlier runs is damaged.
+        If another sweep is running in `out`, or what is known of earlier runs is damaged.
     Interrupted
         If a signal asked for an end; the runs wrote checkpoints first.
     """

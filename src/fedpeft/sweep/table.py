@@ -24,13 +24,10 @@ class Results:
     def write(self, cells: Sequence[Cell]) -> None:
         """Write both files, each atomically."""
         table = self.table(cells)
-        try:
-            with atomic_path(self._folder.path / "results.parquet") as temporary:
-                table.write_parquet(temporary)
-            with atomic_path(self._folder.path / "results.csv") as temporary:
-                table.write_csv(temporary)
-        except pl.exceptions.PolarsError as error:  # as it calls a full disk
-            raise OSError(f"the results table cannot be written: {error}") from None
+        with atomic_path(self._folder.path / "results.parquet") as temporary:
+            table.write_parquet(temporary)
+        with atomic_path(self._folder.path / "results.csv") as temporary:
+            table.write_csv(temporary)
 
     def table(self, cells: Sequence[Cell]) -> pl.DataFrame:
         """Return one row per cell and seed; what is not there yet is null."""
