@@ -74,7 +74,7 @@ def sent(found: dict[str, Cost]) -> str:
                 *map(size, (first.upload_round, first.download_round)),
                 *map(size, (first.warmup_upload_round, first.warmup_download_round)),
                 f"{first.base + first.subspace:,}",
-                f"{first.catch_up:,.0f}",
+                f"{first.resync:,.0f}",
                 *(f"{entry.total / 1e6:.2f}" for entry in cost.communication),
                 f"{100 * first.total / whole:.1f}",
             ]
@@ -100,7 +100,7 @@ def made_of(by_items: dict[int, dict[str, Cost]]) -> str:
         for label in LABELS[1:3] + LABELS[4:]:
             c = by_items[n][label].communication[0]
             adapt = c.upload + c.download - c.warmup
-            shares = (adapt, c.warmup, c.one_off, c.catch_up)
+            shares = (adapt, c.warmup, c.initial_download, c.resync)
             parts.append([f"{n:,}", label, *(f"{100 * part / c.total:.1f} %" for part in shares)])
     return table(["n", "", "payloads", "warm-up", "one-off", "catch-up"], parts)
 

@@ -56,7 +56,7 @@ def train(
         data = ("--data", real_data / "ml-100k", "--recipe", recipe, "--rounds", "3")
         done = fedpeft("run", *data, *parts, *words, "--out", out, "--json")
         assert done.code == 0, done.err
-        ledger = [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines()]
+        ledger = [json.loads(line) for line in (out / "traffic.jsonl").read_text().splitlines()]
         phase = [entry["phase"] for entry in ledger]
         assert phase == (["warmup", "adapt", "adapt"] if phases else ["adapt"] * 3)
         assert all(entry["upload"] > 0 and entry["download"] > 0 for entry in ledger)

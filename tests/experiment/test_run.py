@@ -71,6 +71,9 @@ class Recorder:
     def evaluated(self, round_number: int, report: Report) -> None:
         self.told.append(("evaluated", round_number, report.part))
 
+    def note(self, text: str) -> None:
+        self.told.append(text)
+
 
 def small(**changes: str) -> RunConfig:
     settings = {
@@ -135,7 +138,7 @@ def test_a_coded_base_is_charged_as_codes(adapter: str, tmp_path: Path) -> None:
     own = next(e for e in result["cost"]["strategies"] if e["label"] == result["cost"]["strategy"])
     told = own["communication"][0]
     assert told["base"] == 40 * 2 * 2 // 8 + 4 * 2 * 4 * 4
-    assert result["bytes"]["one_off_per_client"] == told["base"] + told["subspace"]
+    assert result["bytes"]["initial_download_per_client"] == told["base"] + told["subspace"]
     assert result["bytes"]["total_per_client_mean"] == told["total"]
 
 

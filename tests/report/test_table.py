@@ -24,7 +24,7 @@ def make(
     metrics = [evaluation(10 * i, ndcg, sent) for i, (ndcg, sent) in enumerate(curve, start=1)]
     values = result(name=name, bytes=client_bytes(100.0, 150.0, total), **changes)
     folder = tmp_path / name.replace("/", "_")
-    return read_run(write_run(folder, result=values, metrics=metrics, ledger=[]))
+    return read_run(write_run(folder, result=values, metrics=metrics, traffic=[]))
 
 
 @pytest.fixture
@@ -144,9 +144,9 @@ def test_megabytes(count: float, text: str) -> None:
 def test_where_a_run_has_not_read_test_all_are_compared_on_validation(
     tmp_path: Path, full: Run
 ) -> None:
-    values = result(floors={})
+    values = result(baselines={})
     values["metrics"] = {"validation": values["metrics"]["validation"]}
-    chosen = read_run(write_run(tmp_path / "chosen", result=values, metrics=[], ledger=[]))
+    chosen = read_run(write_run(tmp_path / "chosen", result=values, metrics=[], traffic=[]))
     compared = comparison([full, chosen])
     assert [row.ndcg10 for row in compared.rows] == [0.42, 0.42]
     assert [row.ndcg10 for row in compared.floors] == [0.26, 0.415]
@@ -156,9 +156,11 @@ def test_where_a_run_has_not_read_test_all_are_compared_on_validation(
 
 
 def test_floors_are_those_of_all_runs(tmp_path: Path, full: Run) -> None:
-    floors = result()["floors"]
-    fewer = make(tmp_path, "Fewer", [(0.3, 1e6)], 1e6, floors={"popularity": floors["popularity"]})
-    none = make(tmp_path, "None", [(0.3, 1e6)], 1e6, floors={})
+    floors = result()["baselines"]
+    fewer = make(
+        tmp_path, "Fewer", [(0.3, 1e6)], 1e6, baselines={"popularity": floors["popularity"]}
+    )
+    none = make(tmp_path, "None", [(0.3, 1e6)], 1e6, baselines={})
     labels = [row.label for row in comparison([none, fewer, full]).floors]
     assert sorted(labels) == ["Centralised MF", "Popularity"]
     assert [row.label for row in comparison([none, fewer]).floors] == ["Popularity"]

@@ -112,7 +112,7 @@ def test_killed_run_ends_like_one_that_was_not(swept: Path, tmp_path: Path) -> N
     finally:
         torch.set_num_threads(threads)
     found = json.loads((swept / "out" / row["folder"] / "result.json").read_text())
-    for key in ("metrics", "bytes", "floors", "config"):
+    for key in ("metrics", "bytes", "baselines", "config"):
         assert found[key] == whole[key]
 
 
@@ -136,7 +136,7 @@ def test_table(swept: Path) -> None:
             for ranking in ("sampled", "full"):
                 for name, value in result["metrics"][part][ranking].items():
                     assert row[f"{part}.{ranking}.{name}"] == value
-        floor = result["floors"]["popularity"]["test"]["full"]["mrr"]
+        floor = result["baselines"]["popularity"]["test"]["full"]["mrr"]
         assert row["floor.popularity.test.full.mrr"] == floor
         assert row["bytes.total_per_client_mean"] == result["bytes"]["total_per_client_mean"]
         assert row["split"] == result["split_fingerprint"]

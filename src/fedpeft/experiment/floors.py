@@ -11,7 +11,7 @@ from fedpeft.errors import ArtifactError
 from fedpeft.evaluation import floors
 from fedpeft.files import fingerprint, read_json, write_json
 from fedpeft.items import default_cache
-from fedpeft.report import check_floors
+from fedpeft.records.result import check_baselines
 
 
 def cached_floors(split: Split, *, centralised_mf: bool, recency: RecencyConfig) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def cached_floors(split: Split, *, centralised_mf: bool, recency: RecencyConfig)
     if path.exists():
         try:
             found: dict[str, Any] = read_json(path)
-            if check_floors(found, f"{path}").keys() == names:
+            if check_baselines(found, f"{path}").keys() == names:
                 return found
         except ArtifactError:
             pass  # a damaged cache entry is computed again

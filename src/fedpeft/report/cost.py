@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fedpeft.report.record import Costs, StrategyCost
+from fedpeft.records.costs import Costs, StrategyCost
 from fedpeft.report.runs import Run, labels
 from fedpeft.report.table import megabytes
 

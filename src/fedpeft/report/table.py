@@ -12,7 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from fedpeft.errors import InputError
-from fedpeft.report.runs import Part, Point, Run, Scores, common_floors, common_part, labels
+from fedpeft.records import Scores
+from fedpeft.records.result import Part
+from fedpeft.report.runs import Point, Run, common_floors, common_part, labels
 from fedpeft.report.statistics import Interval
 from fedpeft.report.users import over_users
 

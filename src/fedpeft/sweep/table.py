@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from fedpeft.files import atomic_path
-from fedpeft.report import Parts, Result, read_result
+from fedpeft.records import Parts, Result
 from fedpeft.sweep.cell import Cell
 from fedpeft.sweep.folder import SweepFolder
 
@@ -55,7 +55,7 @@ class Results:
 
     def _result(self, folder: Path) -> dict[str, Any]:
         if folder not in self._known:
-            self._known[folder] = columns(read_result(folder))
+            self._known[folder] = columns(Result.read(folder))
         return self._known[folder]
 
 
@@ -67,7 +67,7 @@ def columns(result: Result) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     parts: dict[str, Parts] = {"": result.metrics}
-    parts |= {f"floor.{name}.": floor for name, floor in result.floors.items()}
+    parts |= {f"floor.{name}.": floor for name, floor in result.baselines.items()}
     for prefix, both in parts.items():
         for part, scores in (("validation", both.validation), ("test", both.test)):
             if scores is None:

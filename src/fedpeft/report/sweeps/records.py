@@ -16,8 +16,9 @@ from typing import Any
 
 from fedpeft.errors import ArtifactError, ConfigError
 from fedpeft.files import write_text
+from fedpeft.records import SweepFacts
 from fedpeft.report.runs import Point
-from fedpeft.report.sweeps.read import STATUSES, Sweep, SweepFacts, check_facts, check_row
+from fedpeft.report.sweeps.read import STATUSES, Sweep, check_row
 
 _METRICS = ("hr@10", "ndcg@10", "mrr")
 """Metrics that are kept, of runs and of floors."""
@@ -65,9 +66,8 @@ def write_records(sweep: Sweep, path: Path, *, drop: bool = False) -> Sweep:
                 f"({len(lost)}, the first: {_name(lost[0], earlier)}); if they are of an older "
                 "grid, drop them with --drop; if the sweep is the older one, begin it anew"
             )
-    facts = sweep.facts.model_dump()
-    facts["axes"] = list(facts["axes"].items())  # their order counts
-    write_text(path, "".join(f"{_line(value)}\n" for value in (facts, *map(_kept, sweep.rows))))
+    lines = (sweep.facts.to_json(), *map(_kept, sweep.rows))
+    write_text(path, "".join(f"{_line(value)}\n" for value in lines))
     return sweep
 
 
@@ -95,7 +95,7 @@ def read_records(path: Path) -> Sweep:
                     f"{path} is empty; its first line says what was asked for"
                 ) from None
             raise ArtifactError(f"{path}, line {number} is not valid JSON: {error}") from None
-    facts, rows = check_facts(values[0], path), values[1:]
+    facts, rows = SweepFacts.of(values[0], path), values[1:]
     for number, row in enumerate(rows, start=2):
         where = f"{path}, line {number}"
         if not isinstance(row, dict):
