@@ -38,8 +38,13 @@ def test_docstring_example(cache: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert simulation.round == 100
     assert ndcg == report.sampled["ndcg@10"]
     assert sent == simulation.ledger.bytes_per_client > 0
-    popularity = fedpeft.floors(names["data"].split, centralised_mf=False)["popularity"]
+    popularity = fedpeft.baselines(names["data"].split, centralised_mf=False)["popularity"]
     assert ndcg > popularity["test"]["sampled"]["ndcg@10"]
+
+
+def test_a_name_of_before_is_known_with_a_warning() -> None:
+    with pytest.warns(FutureWarning, match=r"fedpeft\.floors is called fedpeft\.baselines now"):
+        assert fedpeft.floors is fedpeft.baselines
 
 
 def test_example_is_about_ten_lines() -> None:

@@ -65,8 +65,8 @@ def test_result(result: dict[str, Any]) -> None:
             found = result["metrics"][part][kind]
             assert found.keys() >= METRICS
             assert 0 < found["ndcg@10"] <= found["hr@10"] <= 1
-            for floor in ("popularity", "centralised_mf"):
-                assert result["baselines"][floor][part][kind].keys() >= METRICS
+            for baseline in ("popularity", "centralised_mf"):
+                assert result["baselines"][baseline][part][kind].keys() >= METRICS
     assert result["bytes"].keys() >= BYTES
     assert all(result["bytes"][name] > 0 for name in BYTES)
     assert result["seed"] == 3

@@ -20,7 +20,7 @@ def scores(hr: float, ndcg: float, full: float) -> dict[str, dict[str, float]]:
 def result(**changes: Any) -> dict[str, Any]:
     """Return a valid ``result.json``, top-level keys replaced by `changes`."""
     parts = {"validation": scores(0.70, 0.42, 0.043), "test": scores(0.69, 0.41, 0.042)}
-    floor = {"validation": scores(0.46, 0.26, 0.02), "test": scores(0.45, 0.25, 0.02)}
+    baseline = {"validation": scores(0.46, 0.26, 0.02), "test": scores(0.45, 0.25, 0.02)}
     pooled = {"validation": scores(0.69, 0.415, 0.04), "test": scores(0.68, 0.409, 0.04)}
     values: dict[str, Any] = {
         "schema": 2,
@@ -35,7 +35,7 @@ def result(**changes: Any) -> dict[str, Any]:
         "seconds": 12.5,
         "backend": "fused",
         "metrics": parts,
-        "baselines": {"popularity": floor, "centralised_mf": pooled},
+        "baselines": {"popularity": baseline, "centralised_mf": pooled},
         "bytes": client_bytes(474_368.0, 474_368.0, 28_000_000.0),
         "items": {"reconstruction_error": 0.01, "latent_variance": 0.4},
     }

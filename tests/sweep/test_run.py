@@ -136,8 +136,8 @@ def test_table(swept: Path) -> None:
             for ranking in ("sampled", "full"):
                 for name, value in result["metrics"][part][ranking].items():
                     assert row[f"{part}.{ranking}.{name}"] == value
-        floor = result["baselines"]["popularity"]["test"]["full"]["mrr"]
-        assert row["floor.popularity.test.full.mrr"] == floor
+        baseline = result["baselines"]["popularity"]["test"]["full"]["mrr"]
+        assert row["baseline.popularity.test.full.mrr"] == baseline
         assert row["bytes.total_per_client_mean"] == result["bytes"]["total_per_client_mean"]
         assert row["split"] == result["split_fingerprint"]
         assert row["seconds"] == result["seconds"]

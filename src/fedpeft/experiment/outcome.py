@@ -8,9 +8,9 @@ from pathlib import Path
 from fedpeft import __version__, adapters
 from fedpeft.evaluation import Part, Ranks, report_of
 from fedpeft.experiment.assemble import Prepared
+from fedpeft.experiment.baselines import cached_baselines
 from fedpeft.experiment.config import RunConfig
 from fedpeft.experiment.costs import run_costs
-from fedpeft.experiment.floors import cached_floors
 from fedpeft.experiment.folder import commit
 from fedpeft.files import write_tensors
 from fedpeft.records import Result
@@ -27,9 +27,9 @@ def result_of(
 ) -> Result:
     """Gather everything a reader of the run needs."""
     split, dataset = prepared.split, prepared.dataset
-    floors = {}
+    baselines = {}
     if config.evaluation.test:
-        floors = cached_floors(
+        baselines = cached_baselines(
             split,
             centralised_mf=config.evaluation.centralised_floor,
             recency=config.training.recency,
@@ -50,7 +50,7 @@ def result_of(
         },
         "items": prepared.items.report,
         "metrics": {part: report_of(found, split, part).to_dict() for part, found in ranks.items()},
-        "baselines": floors,
+        "baselines": baselines,
         "cost": run_costs(config, dataset),
         "bytes": simulation.bytes_summary(),
         "rounds": simulation.round,

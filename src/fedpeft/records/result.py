@@ -132,13 +132,13 @@ def _current(value: Any, where: str) -> Any:
     if not isinstance(value, dict) or check_schema(value.get("schema", 1), 2, where) == 2:
         return value
     renamed = {"baselines" if key == "floors" else key: found for key, found in value.items()}
-    return {**renamed, "bytes": client_bytes_of_1(value.get("bytes"))}
+    if isinstance(sent := renamed.get("bytes"), dict):
+        renamed["bytes"] = client_bytes_of_1(sent)
+    return renamed
 
 
-def client_bytes_of_1(value: Any, prefix: str = "") -> Any:
-    """Return bytes of schema 1 under their names of today, which all begin with `prefix`."""
-    if not isinstance(value, Mapping):
-        return value
+def client_bytes_of_1(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a table with the names of today for bytes of schema 1, which begin with `prefix`."""
     names = {prefix + old: prefix + new for old, new in _BYTES_OF_1.items()}
     return {names.get(key, key): found for key, found in value.items()}
 

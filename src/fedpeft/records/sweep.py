@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,6 +11,16 @@ from pydantic import Field, ValidationError, field_validator
 from fedpeft.errors import ArtifactError
 from fedpeft.files import read_json, write_json
 from fedpeft.records.base import Record, check_schema
+from fedpeft.records.result import client_bytes_of_1
+
+
+def current_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of a results table with the names of today for columns of schema 1."""
+    found = {
+        f"baseline.{name.removeprefix('floor.')}" if name.startswith("floor.") else name: value
+        for name, value in row.items()
+    }
+    return client_bytes_of_1(found, "bytes.")
 
 
 class CompareFacts(Record):

@@ -95,8 +95,8 @@ def common_part(runs: Sequence[Run]) -> Part:
     return "validation" if any(run.result.metrics.test is None for run in runs) else "test"
 
 
-def common_floors(runs: Sequence[Run]) -> dict[str, Baseline]:
-    """Return the floors of runs on one split; each run knows those it was asked for."""
+def common_baselines(runs: Sequence[Run]) -> dict[str, Baseline]:
+    """Return the baselines of runs on one split; each run knows those it was asked for."""
     found: dict[str, Baseline] = {}
     for run in runs:
         found = {**run.result.baselines, **found}

@@ -38,7 +38,7 @@ class Results:
         )
 
     def row(self, cell: Cell) -> dict[str, Any]:
-        """Return a cell's row: labels, seed, status, metrics, floors, bytes, how it was made."""
+        """Return a cell's row: labels, seed, status, metrics, baselines, bytes, how it was made."""
         job = self._folder.job(cell)
         status = self._folder.status(job)
         outcome = self._folder.outcomes.get(job.folder.name)
@@ -62,12 +62,12 @@ class Results:
 def columns(result: Result) -> dict[str, Any]:
     """Return what a ``result.json`` adds to a row.
 
-    Metrics are called ``part.ranking.metric``, such as ``test.sampled.ndcg@10``; floors the same
-    after ``floor.name.``; bytes as in the result, after ``bytes.``.
+    Metrics are called ``part.ranking.metric``, such as ``test.sampled.ndcg@10``; baselines the same
+    after ``baseline.name.``; bytes as in the result, after ``bytes.``.
     """
     found: dict[str, Any] = {}
     parts: dict[str, Parts] = {"": result.metrics}
-    parts |= {f"floor.{name}.": floor for name, floor in result.baselines.items()}
+    parts |= {f"baseline.{name}.": baseline for name, baseline in result.baselines.items()}
     for prefix, both in parts.items():
         for part, scores in (("validation", both.validation), ("test", both.test)):
             if scores is None:

@@ -11,6 +11,7 @@ import polars as pl
 
 from fedpeft.errors import ArtifactError
 from fedpeft.records import SweepFacts
+from fedpeft.records.sweep import current_row
 from fedpeft.report.runs import read_curve, read_gains
 
 STATUSES = ("done", "failed", "begun", "missing")
@@ -63,7 +64,7 @@ def read_sweep(path: Path) -> Sweep:
     facts = SweepFacts.read(path)
     table = path / "results.parquet"
     try:
-        rows = pl.read_parquet(table, glob=False).to_dicts()
+        rows = [current_row(row) for row in pl.read_parquet(table, glob=False).to_dicts()]
     except FileNotFoundError:
         raise ArtifactError(f"{table} does not exist") from None
     except (pl.exceptions.PolarsError, OSError) as error:
