@@ -54,5 +54,5 @@ if __name__ == "__main__":
             "ndcg@10"
         ]
         ndcg = report.sampled["ndcg@10"]
-        per_client = f"{simulation.ledger.bytes_per_client:,.0f} bytes per client"
+        per_client = f"{simulation.traffic.bytes_per_client:,.0f} bytes per client"
         print(f"{config.label}: NDCG@10 {ndcg:.3f} (popularity {baseline:.3f}), {per_client}")

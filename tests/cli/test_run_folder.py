@@ -106,13 +106,15 @@ def test_a_run_that_leaves_test_unread(tmp_path: Path) -> None:
 
 
 def test_logs(finished: Path, result: dict[str, Any]) -> None:
-    ledger = [json.loads(line) for line in (finished / "traffic.jsonl").read_text().splitlines()]
+    traffic = [json.loads(line) for line in (finished / "traffic.jsonl").read_text().splitlines()]
     metrics = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
-    assert [line["round"] for line in ledger] == list(range(ROUNDS))
+    assert [line["round"] for line in traffic] == list(range(ROUNDS))
     assert [line["round"] for line in metrics] == list(range(5, ROUNDS + 1, 5))
-    assert ledger[-1]["bytes_per_client"] == result["bytes"]["total_per_client_mean"]
+    assert traffic[-1]["bytes_per_client"] == result["bytes"]["total_per_client_mean"]
     sent = sum(
-        line[way] for line in ledger for way in ("upload", "download", "initial_download", "resync")
+        line[way]
+        for line in traffic
+        for way in ("upload", "download", "initial_download", "resync")
     )
     assert sent / 60 == pytest.approx(result["bytes"]["total_per_client_mean"])
     last = metrics[-1]["validation"]
