@@ -184,7 +184,7 @@ def _carry_on(
     split, rounds = prepared.split, config.training.rounds
 
     def save() -> None:
-        _keep_items(prepared, folder)  # semantic codes may have been trained since the start
+        _keep_items(prepared, folder)  # semantic IDs may have been trained since the start
         folder.flush()
         extra = {
             "seconds": time.perf_counter() - began,
