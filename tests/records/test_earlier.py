@@ -6,12 +6,14 @@ import json
 import shutil
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from fedpeft.errors import ArtifactError
 from fedpeft.experiment import RunFolder
 from fedpeft.records import Checkpoint, Evaluation, Result, TrafficRound, read_log
 from fedpeft.report import comparison, read_run
+from fedpeft.report.sweeps import read_records, read_sweep
 
 FOLDER = Path(__file__).parent / "version1"
 
@@ -79,3 +81,37 @@ def test_other_schemas_are_refused(schema: object, tmp_path: Path) -> None:
         read_log(Evaluation, tmp_path)
     with pytest.raises(ArtifactError, match=rf"ledger\.jsonl, line 1 {said}"):
         read_log(TrafficRound, tmp_path)
+
+
+def test_columns_of_its_sweeps_have_the_names_of_today(tmp_path: Path) -> None:
+    """In records that are committed, and in the results table of a sweep folder."""
+    facts = {"name": "g", "axes": [["a", ["x"]]], "seeds": [0], "compare": None}
+    row = {
+        "a": "x",
+        "seed": 0,
+        "status": "done",
+        "config": "c",
+        "version": "v",
+        "split": "s",
+        "test.sampled.ndcg@10": 0.4,
+        "floor.popularity.test.sampled.ndcg@10": 0.2,
+        "bytes.one_off_per_client": 128.0,
+        "bytes.catch_up_per_client": 7.0,
+        "bytes.total_per_client_mean": 300.0,
+    }
+    names = {
+        "baseline.popularity.test.sampled.ndcg@10": 0.2,
+        "bytes.initial_download_per_client": 128.0,
+        "bytes.resync_per_client": 7.0,
+        "bytes.total_per_client_mean": 300.0,
+    }
+    records = tmp_path / "records.jsonl"
+    records.write_text(json.dumps(facts) + "\n" + json.dumps({**row, "curve": []}) + "\n")
+    run = shutil.copytree(FOLDER, tmp_path / "runs" / "one")
+    folder = run.relative_to(tmp_path).as_posix()
+    (tmp_path / "sweep.json").write_text(json.dumps(facts))
+    pl.DataFrame([{**row, "folder": folder}]).write_parquet(tmp_path / "results.parquet")
+    for sweep in (read_records(records), read_sweep(tmp_path)):
+        (found,) = sweep.rows
+        assert names.items() <= found.items()
+        assert not any(name.startswith("floor.") or "one_off" in name for name in found)

@@ -92,7 +92,7 @@ def _note(costs: Costs, alternatives: str = "") -> str:
         f"clients{alternatives}. A run's bytes are a mean over clients, both directions, warm-up, "
         "initial download and resync included; a graph expansion (FedPerGNN) comes on top. Storage "
         "is that of the adapt phase. Operations are the item embedding's own, for a step that "
-        f"touches {min(scale.touched, scale.items):,} items, the mean history; ials moves all. Distinct "
-        "corrections: how many of the items can be told apart by the rows they read, if rows fall "
-        "at random. `fedpeft cost` measures all of this."
+        f"touches {min(scale.touched, scale.items):,} items, the mean history; ials moves all. "
+        "Distinct corrections: how many of the items can be told apart by the rows they read, if "
+        "rows fall at random. `fedpeft cost` measures all of this."
     )

@@ -78,7 +78,10 @@ def columns(result: Result) -> dict[str, Any]:
     return {
         **found,
         **{f"bytes.{name}": value for name, value in result.bytes.model_dump().items()},
-        **{f"dataset.{name}": value for name, value in result.dataset.model_dump().items()},
+        **{
+            f"dataset.{name}": value
+            for name, value in result.dataset.model_dump(exclude={"counts"}).items()
+        },
         "rounds": result.rounds,
         "seconds": result.seconds,
         "commit": result.commit,
