@@ -44,7 +44,13 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def formulas() -> str:
     """Return the table of formulas."""
-    head = ["", "values sent each way", "one-off, bytes", "FLOPs of a vector", "rank, at most"]
+    head = [
+        "",
+        "values sent each way",
+        "initial download, bytes",
+        "FLOPs of a vector",
+        "rank, at most",
+    ]
     rows = []
     for name, told in FORMULAS.items():
         once = " + ".join(part for part in (told.base, told.codes) if part != "0") or "0"
@@ -61,7 +67,7 @@ def size(told: int | None) -> str:
 def sent(found: dict[str, Cost]) -> str:
     """Return the bytes at MovieLens 1M's size."""
     head = ["", "values, up / down", "up, round", "down, round", "up, warm-up round",
-            "down, warm-up round", "one-off", "catch-up, run", "MB, run, as set", "float32",
+            "down, warm-up round", "initial download", "resync, run", "MB, run, as set", "float32",
             "float16", "int8", "int4", "% of full"]  # fmt: skip
     whole = found["Full"].communication[0].total
     rows = []
@@ -74,7 +80,7 @@ def sent(found: dict[str, Cost]) -> str:
                 *map(size, (first.upload_round, first.download_round)),
                 *map(size, (first.warmup_upload_round, first.warmup_download_round)),
                 f"{first.base + first.subspace:,}",
-                f"{first.catch_up:,.0f}",
+                f"{first.resync:,.0f}",
                 *(f"{entry.total / 1e6:.2f}" for entry in cost.communication),
                 f"{100 * first.total / whole:.1f}",
             ]
@@ -100,9 +106,9 @@ def made_of(by_items: dict[int, dict[str, Cost]]) -> str:
         for label in LABELS[1:3] + LABELS[4:]:
             c = by_items[n][label].communication[0]
             adapt = c.upload + c.download - c.warmup
-            shares = (adapt, c.warmup, c.one_off, c.catch_up)
+            shares = (adapt, c.warmup, c.initial_download, c.resync)
             parts.append([f"{n:,}", label, *(f"{100 * part / c.total:.1f} %" for part in shares)])
-    return table(["n", "", "payloads", "warm-up", "one-off", "catch-up"], parts)
+    return table(["n", "", "payloads", "warm-up", "initial download", "resync"], parts)
 
 
 def kept(by_items: dict[int, dict[str, Cost]]) -> str:

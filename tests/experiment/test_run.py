@@ -27,7 +27,7 @@ from fedpeft.experiment import (
     resume,
     start,
 )
-from fedpeft.experiment.floors import cached_floors
+from fedpeft.experiment.baselines import cached_baselines
 from fedpeft.files import read_tensors
 from fedpeft.items import ItemModel, semantic_codes
 from fedpeft.simulation import RoundResult, RunOptions, Simulation
@@ -36,20 +36,20 @@ pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "[]", "null", '{"popularity": 1}'])
-def test_a_damaged_floor_in_the_cache_is_made_anew(
+def test_a_damaged_baseline_in_the_cache_is_made_anew(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FEDPEFT_CACHE", str(tmp_path))
     config = configure(settings=["data.synthetic.users=20", "data.synthetic.items=150"])
     parts = split(load(config.data), config.evaluation)
 
-    def floors() -> dict[str, Any]:
-        return cached_floors(parts, centralised_mf=False, recency=config.training.recency)
+    def baselines() -> dict[str, Any]:
+        return cached_baselines(parts, centralised_mf=False, recency=config.training.recency)
 
-    made = floors()
-    (path,) = (tmp_path / "floors").iterdir()
+    made = baselines()
+    (path,) = (tmp_path / "baselines").iterdir()
     path.write_text(text)
-    assert floors() == made
+    assert baselines() == made
     assert json.loads(path.read_text()) == made
 
 
@@ -70,6 +70,9 @@ class Recorder:
 
     def evaluated(self, round_number: int, report: Report) -> None:
         self.told.append(("evaluated", round_number, report.part))
+
+    def note(self, text: str) -> None:
+        self.told.append(text)
 
 
 def small(**changes: str) -> RunConfig:
@@ -135,7 +138,7 @@ def test_a_coded_base_is_charged_as_codes(adapter: str, tmp_path: Path) -> None:
     own = next(e for e in result["cost"]["strategies"] if e["label"] == result["cost"]["strategy"])
     told = own["communication"][0]
     assert told["base"] == 40 * 2 * 2 // 8 + 4 * 2 * 4 * 4
-    assert result["bytes"]["one_off_per_client"] == told["base"] + told["subspace"]
+    assert result["bytes"]["initial_download_per_client"] == told["base"] + told["subspace"]
     assert result["bytes"]["total_per_client_mean"] == told["total"]
 
 

@@ -18,7 +18,7 @@ class Formulas:
     payload
         Values that travel each way in a round.
     base, codes
-        Bytes of the one-off download.
+        Bytes of the initial download.
     kept_codes
         Bytes that codes or hash coefficients take in memory.
     matmul, elementwise, integer
