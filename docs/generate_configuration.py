@@ -20,9 +20,9 @@ from fedpeft.config import ConfigModel
 from fedpeft.data import DataConfig
 from fedpeft.experiment import EvaluationConfig, resolve
 from fedpeft.experiment.recipes import Recipe, adapter_defaults
-from fedpeft.experiment.toml import to_toml
 from fedpeft.items import ItemsConfig, encoders
 from fedpeft.losses import LossConfig, losses
+from fedpeft.records.toml import to_toml
 from fedpeft.registry import Registry
 from fedpeft.training import TrainingConfig
 from fedpeft.transforms import transforms

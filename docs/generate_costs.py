@@ -51,8 +51,13 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def formulas() -> str:
     """Return the table of formulas."""
-    head = ["", "values sent each way", "initial download, bytes", "FLOPs of a vector",
-            "rank, at most"]  # fmt: skip
+    head = [
+        "",
+        "values sent each way",
+        "initial download, bytes",
+        "FLOPs of a vector",
+        "rank, at most",
+    ]
     rows = []
     for name, told in FORMULAS.items():
         once = " + ".join(part for part in (told.base, told.codes) if part != "0") or "0"

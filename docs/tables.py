@@ -7,7 +7,7 @@ from typing import Any
 
 from fedpeft.report.sweeps import CellResult, Facet, Interval, read_records
 from fedpeft.report.sweeps.cells import MAIN
-from fedpeft.report.table import floor_label
+from fedpeft.report.table import baseline_label
 from quotes import RESULTS, by_strategy, sweep
 
 
@@ -33,7 +33,7 @@ def all_of(rows: Sequence[Mapping[str, Any]], column: str, digits: int) -> str:
 
 
 def table(facet: Facet) -> str:
-    """Return one table: a row per cell, then the floors."""
+    """Return one table: a row per cell, then the baselines."""
     data = next(row for cell in facet.cells for row in cell.rows.values())
     size = ", ".join(f"{data[f'dataset.{key}']:,} {key}" for key in ("users", "items"))
     reference = facet.reference.labels[facet.axes[0]] if facet.reference else "the full table"
@@ -45,7 +45,7 @@ def table(facet: Facet) -> str:
         f"{reference} |",
         "|---" * 9 + "|",
         *(row(facet, cell) for cell in facet.cells if cell.rows),
-        *floors(facet),
+        *baselines(facet),
     ]
     return "\n".join(lines) + "\n"
 
@@ -65,13 +65,13 @@ def row(facet: Facet, cell: CellResult) -> str:
     return f"| {' | '.join(figures)} |"
 
 
-def floors(facet: Facet) -> Iterator[str]:
-    """Return the lines of the floors."""
-    for name, metrics in facet.floors().items():
+def baselines(facet: Facet) -> Iterator[str]:
+    """Return the lines of the baselines."""
+    for name, metrics in facet.baselines().items():
         figures = (
             f"{metrics[f'test.{metric}']:.4f}" for metric in ("sampled.hr@10", MAIN, "full.ndcg@10")
         )
-        yield f"| {floor_label(name)} | | {' | '.join(figures)} | | | | |"
+        yield f"| {baseline_label(name)} | | {' | '.join(figures)} | | | | |"
 
 
 def difference(found: Interval | None) -> str:

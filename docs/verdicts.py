@@ -188,7 +188,7 @@ def exceptions(name: str) -> str:
     lines, checked = [], 0
     for facet in sweep(name):
         cells = {cell.labels["strategy"]: cell for cell in facet.cells if cell.rows}
-        floor = facet.floors()["popularity"][f"test.{MAIN}"]
+        baseline = facet.baselines()["popularity"][f"test.{MAIN}"]
         for label, cell in cells.items():
             if not label.startswith("P-"):
                 continue
@@ -196,8 +196,8 @@ def exceptions(name: str) -> str:
             alone = cells.get(f"C-{label[2:]}")
             found = alone and cell.difference(alone, f"test.{MAIN}")
             said = []
-            if cell.level < floor:
-                said.append(f"{cell.level:.4f} is below popularity, {floor:.4f}")
+            if cell.level < baseline:
+                said.append(f"{cell.level:.4f} is below popularity, {baseline:.4f}")
             if found and found.mean <= 0:
                 seeds = f"{found.n} seed{'s' * (found.n > 1)}"
                 said.append(f"{found.mean:+.4f} against C-{label[2:]} ({seeds})")

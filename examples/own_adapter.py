@@ -55,5 +55,5 @@ if __name__ == "__main__":
     for _ in range(config.training.rounds):
         simulation.step()
     report = fedpeft.evaluate(simulation.scorer(data.split.before("test")), data.split, "test")
-    per_client = f"{simulation.ledger.bytes_per_client:,.0f} bytes per client"
+    per_client = f"{simulation.traffic.bytes_per_client:,.0f} bytes per client"
     print(f"{config.label}: NDCG@10 {report.sampled['ndcg@10']:.3f}, {per_client}")

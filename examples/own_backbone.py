@@ -50,7 +50,9 @@ if __name__ == "__main__":
         for _ in range(config.training.rounds):
             simulation.step()
         report = fedpeft.evaluate(simulation.scorer(data.split.before("test")), data.split, "test")
-        floor = fedpeft.floors(data.split, tune=False)["popularity"]["test"]["sampled"]["ndcg@10"]
+        baseline = fedpeft.baselines(data.split, tune=False)["popularity"]["test"]["sampled"][
+            "ndcg@10"
+        ]
         ndcg = report.sampled["ndcg@10"]
-        per_client = f"{simulation.ledger.bytes_per_client:,.0f} bytes per client"
-        print(f"{config.label}: NDCG@10 {ndcg:.3f} (popularity {floor:.3f}), {per_client}")
+        per_client = f"{simulation.traffic.bytes_per_client:,.0f} bytes per client"
+        print(f"{config.label}: NDCG@10 {ndcg:.3f} (popularity {baseline:.3f}), {per_client}")

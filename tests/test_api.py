@@ -37,9 +37,14 @@ def test_docstring_example(cache: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert isinstance(report, Report)
     assert simulation.round == 100
     assert ndcg == report.sampled["ndcg@10"]
-    assert sent == simulation.ledger.bytes_per_client > 0
-    popularity = fedpeft.floors(names["data"].split, centralised_mf=False)["popularity"]
+    assert sent == simulation.traffic.bytes_per_client > 0
+    popularity = fedpeft.baselines(names["data"].split, centralised_mf=False)["popularity"]
     assert ndcg > popularity["test"]["sampled"]["ndcg@10"]
+
+
+def test_a_name_of_before_is_known_with_a_warning() -> None:
+    with pytest.warns(FutureWarning, match=r"fedpeft\.floors is called fedpeft\.baselines now"):
+        assert fedpeft.floors is fedpeft.baselines
 
 
 def test_example_is_about_ten_lines() -> None:
@@ -72,3 +77,9 @@ def test_import_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\nTrue\n"
+
+
+def test_reports_go_without_torch() -> None:
+    code = "import sys, fedpeft.records, fedpeft.report.html; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -57,8 +57,8 @@ def test_plain_torch_model_differs_by_three_lines() -> None:
 
 def test_own_backbone(tmp_path: Path) -> None:
     said = run(tmp_path, str(EXAMPLES / "own_backbone.py"))
-    floor = max(numbers(r"popularity ([\d.]+)", said))
-    assert all(ndcg > floor for ndcg in numbers(r"NDCG@10 ([\d.]+)", said))
+    baseline = max(numbers(r"popularity ([\d.]+)", said))
+    assert all(ndcg > baseline for ndcg in numbers(r"NDCG@10 ([\d.]+)", said))
     full, small = numbers(r"([\d,]+) bytes per client", said)
     assert small < full / 2  # 12 of 60 rounds are warm-up, in which the full table travels
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -267,7 +268,55 @@ class TestFiles:
         write_text(target, "new é")
         assert target.read_text(encoding="utf-8") == "new é"
         assert os.listdir(target.parent) == ["file"]
-        assert stat.S_IMODE(target.stat().st_mode) == 0o644
+
+    @pytest.mark.parametrize(
+        ("mask", "private", "mode"),
+        [(0o022, False, 0o644), (0o077, False, 0o600), (0, False, 0o666), (0, True, 0o600)],
+    )
+    def test_permissions_are_never_wider_than_asked(
+        self, mask: int, private: bool, mode: int, tmp_path: Path
+    ) -> None:
+        before = os.umask(mask)
+        try:
+            write_tensors(tmp_path / "new", {"x": torch.zeros(3)}, private=private)
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == mode
+
+    def test_a_full_disk_is_told_with_the_file(self, tmp_path: Path) -> None:
+        """Whoever writes: Python, or a library in Rust."""
+        code = (
+            "import resource, sys, torch, polars; from pathlib import Path\n"
+            "from fedpeft.files import atomic_path, write_tensors, write_text\n"
+            "top = Path(sys.argv[1]); resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+            "def table():\n"
+            "    with atomic_path(top / 'table') as path:\n"
+            "        polars.DataFrame({'x': range(9999)}).write_parquet(path)\n"
+            "for write in (table, lambda: write_text(top / 'text', 'x' * 9999),\n"
+            "              lambda: write_tensors(top / 'tensors', {'x': torch.zeros(9999)})):\n"
+            "    try: write()\n"
+            "    except OSError as error: print(error.filename, error.strerror)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True
+        )
+        names = ("table", "text", "tensors")
+        assert done.stdout == "".join(f"{tmp_path / name} File too large\n" for name in names)
+        assert os.listdir(tmp_path) == []
+
+    def test_an_error_about_another_file_stays(self, tmp_path: Path) -> None:
+        with (
+            pytest.raises(FileNotFoundError, match="elsewhere"),
+            atomic_path(tmp_path / "file"),
+        ):
+            (tmp_path / "elsewhere" / "x").read_text()
+
+    def test_text_goes_without_torch(self) -> None:
+        code = "import sys, fedpeft.files; print('torch' in sys.modules)"
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        assert done.stdout == "False\n"
 
     def test_json_round_trip(self, tmp_path: Path) -> None:
         path = tmp_path / "x.json"

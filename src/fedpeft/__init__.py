@@ -22,6 +22,7 @@ Names are loaded when they are first used, so that importing the package is quic
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     )
     from fedpeft.backbones import Backbone
     from fedpeft.data import Dataset, Split, load, split
-    from fedpeft.evaluation import evaluate, floors
+    from fedpeft.evaluation import baselines, evaluate
     from fedpeft.experiment import RunConfig, build, configure, prepare, resolve
     from fedpeft.items import Items, pretrain
     from fedpeft.losses import Loss
@@ -55,7 +56,7 @@ _HOMES = {
     ),
     "fedpeft.backbones": ("Backbone",),
     "fedpeft.data": ("Dataset", "Split", "load", "split"),
-    "fedpeft.evaluation": ("evaluate", "floors"),
+    "fedpeft.evaluation": ("baselines", "evaluate"),
     "fedpeft.experiment": ("RunConfig", "build", "configure", "prepare", "resolve"),
     "fedpeft.simulation": ("RunOptions", "Simulation"),
     "fedpeft.items": ("Items", "pretrain"),
@@ -75,10 +76,10 @@ __all__ = [
     "Simulation",
     "Split",
     "__version__",
+    "baselines",
     "build",
     "configure",
     "evaluate",
-    "floors",
     "from_pretrained",
     "load",
     "merge_and_unload",
@@ -91,7 +92,18 @@ __all__ = [
 ]
 
 
+_EARLIER = {"floors": "baselines"}
+"""Names of the version before."""
+
+
 def __getattr__(name: str) -> Any:
+    if name in _EARLIER:
+        warnings.warn(
+            f"fedpeft.{name} is called fedpeft.{_EARLIER[name]} now; the old name will go",
+            FutureWarning,
+            stacklevel=2,
+        )
+        name = _EARLIER[name]
     if name not in _HOME_OF:
         raise AttributeError(f"module 'fedpeft' has no attribute {name!r}")
     return getattr(import_module(_HOME_OF[name]), name)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -147,6 +148,11 @@ def result(**changes: object) -> Edit:
         path.write_text(json.dumps(kept))
 
     return edit
+
+
+def later_users(folder: Path) -> None:
+    path = folder / "run" / "users.parquet"
+    pl.read_parquet(path).write_parquet(path, metadata={"fedpeft.schema": "9"})
 
 
 def other_split(folder: Path) -> None:

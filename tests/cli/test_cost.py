@@ -86,7 +86,7 @@ def test_a_small_share_of_many_clients(here: Path) -> None:
 
 @pytest.mark.parametrize("dim", [32, 64])
 def test_committed_runs_paid_what_they_cost(dim: int, tmp_path: Path) -> None:
-    """But for catch-up, which depends on the cohorts that a seed draws."""
+    """But for resync, which depends on the cohorts that a seed draws."""
     (tmp_path / "ml-1m").mkdir()  # its sizes are known, nothing of it is read
     grid = read_grid(EXPERIMENTS / "headline.toml", tmp_path)
     configs = {cell.hash: cell.config for cell in grid.cells()}

@@ -71,7 +71,7 @@ def test_stopped_between_rounds(kind: str, number: signal.Signals, at: int, here
     with pytest.raises(Interrupted, match=f"stopped by {number.name}"):
         start(config, here / "stopped", options, Stopper(number, at), schedule)
     assert [signal.getsignal(each) for each in SIGNALS] == handlers
-    lines = (here / "stopped" / "ledger.jsonl").read_text().splitlines()
+    lines = (here / "stopped" / "traffic.jsonl").read_text().splitlines()
     assert len(lines) == at + 1  # the checkpoint is of the round in which the signal came
     resume(here / "stopped", RunOptions(), LineWatcher(), schedule)
     for folder in ("stopped", "whole"):
@@ -101,7 +101,7 @@ def test_stopped_from_outside(number: signal.Signals, long: Path, here: Path) ->
     assert "Traceback" not in rest
     folder = here / "stopped run"
     assert not (folder / "result.json").exists()
-    rounds = len((folder / "ledger.jsonl").read_text().splitlines())
+    rounds = len((folder / "traffic.jsonl").read_text().splitlines())
     assert 50 <= rounds < 400
     done = fedpeft("run", "--resume", folder)
     assert done.code == 0, done.err
@@ -122,7 +122,7 @@ def test_a_closed_terminal(long: Path, here: Path) -> None:
     os.close(terminal)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 130
-    rounds = len((here / "stopped" / "ledger.jsonl").read_text().splitlines())
+    rounds = len((here / "stopped" / "traffic.jsonl").read_text().splitlines())
     assert 50 <= rounds < 400
     done = fedpeft("run", "--resume", here / "stopped")
     assert f"training from round {rounds} on cpu" in done.err

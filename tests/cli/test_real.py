@@ -37,7 +37,7 @@ def test_movielens_100k(adapter: str, real_data: Path, here: Path) -> None:
     words = ("--rounds", "60", "--adapter", adapter, "--set", "items.base=svd")
     result = trained(real_data / "ml-100k", *words)
     assert result["dataset"]["users"] == 943
-    popularity = result["floors"]["popularity"]
+    popularity = result["baselines"]["popularity"]
     assert ndcg(result["metrics"]) > ndcg(popularity) + 0.05
     assert ndcg(result["metrics"], "full") > ndcg(popularity, "full")
     titles = fedpeft("recommend", "new", "--user", "196", "--top", "5", "--json").out
@@ -48,7 +48,7 @@ def test_movielens_100k_with_the_autoencoder(real_data: Path, here: Path) -> Non
     result = trained(real_data / "ml-100k", "--rounds", "60")
     assert result["items"]["base"] == "autoencoder"
     assert 0 < result["items"]["unexplained"] < 1
-    assert ndcg(result["metrics"]) > ndcg(result["floors"]["popularity"]) + 0.05
+    assert ndcg(result["metrics"]) > ndcg(result["baselines"]["popularity"]) + 0.05
 
 
 def test_movielens_100k_as_in_the_paper(real_data: Path, here: Path) -> None:

@@ -56,10 +56,10 @@ def train(
         data = ("--data", real_data / "ml-100k", "--recipe", recipe, "--rounds", "3")
         done = fedpeft("run", *data, *parts, *words, "--out", out, "--json")
         assert done.code == 0, done.err
-        ledger = [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines()]
-        phase = [entry["phase"] for entry in ledger]
+        traffic = [json.loads(line) for line in (out / "traffic.jsonl").read_text().splitlines()]
+        phase = [entry["phase"] for entry in traffic]
         assert phase == (["warmup", "adapt", "adapt"] if phases else ["adapt"] * 3)
-        assert all(entry["upload"] > 0 and entry["download"] > 0 for entry in ledger)
+        assert all(entry["upload"] > 0 and entry["download"] > 0 for entry in traffic)
         found: dict[str, Any] = json.loads(done.out)
         return found
 

@@ -34,7 +34,7 @@ FILES = {
     "items/encoder.safetensors",
     "items/items.json",
     "items/reduction.safetensors",
-    "ledger.jsonl",
+    "traffic.jsonl",
     "metrics.jsonl",
     "report.html",
     "result.json",
@@ -44,7 +44,7 @@ METRICS = {"hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr"}
 BYTES = {
     "upload_per_client_round",
     "download_per_client_round",
-    "one_off_per_client",
+    "initial_download_per_client",
     "warmup_per_client",
     "total_per_client_mean",
 }
@@ -65,8 +65,8 @@ def test_result(result: dict[str, Any]) -> None:
             found = result["metrics"][part][kind]
             assert found.keys() >= METRICS
             assert 0 < found["ndcg@10"] <= found["hr@10"] <= 1
-            for floor in ("popularity", "centralised_mf"):
-                assert result["floors"][floor][part][kind].keys() >= METRICS
+            for baseline in ("popularity", "centralised_mf"):
+                assert result["baselines"][baseline][part][kind].keys() >= METRICS
     assert result["bytes"].keys() >= BYTES
     assert all(result["bytes"][name] > 0 for name in BYTES)
     assert result["seed"] == 3
@@ -106,13 +106,15 @@ def test_a_run_that_leaves_test_unread(tmp_path: Path) -> None:
 
 
 def test_logs(finished: Path, result: dict[str, Any]) -> None:
-    ledger = [json.loads(line) for line in (finished / "ledger.jsonl").read_text().splitlines()]
+    traffic = [json.loads(line) for line in (finished / "traffic.jsonl").read_text().splitlines()]
     metrics = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
-    assert [line["round"] for line in ledger] == list(range(ROUNDS))
+    assert [line["round"] for line in traffic] == list(range(ROUNDS))
     assert [line["round"] for line in metrics] == list(range(5, ROUNDS + 1, 5))
-    assert ledger[-1]["bytes_per_client"] == result["bytes"]["total_per_client_mean"]
+    assert traffic[-1]["bytes_per_client"] == result["bytes"]["total_per_client_mean"]
     sent = sum(
-        line[way] for line in ledger for way in ("upload", "download", "one_off", "catch_up")
+        line[way]
+        for line in traffic
+        for way in ("upload", "download", "initial_download", "resync")
     )
     assert sent / 60 == pytest.approx(result["bytes"]["total_per_client_mean"])
     last = metrics[-1]["validation"]
@@ -212,7 +214,7 @@ def test_no_rounds(here: Path) -> None:
     done = fedpeft("run", *SMALL, "--rounds", "0", "--out", "new", "--json")
     assert json.loads(done.out)["rounds"] == 0
     assert set(tree(here / "new")) == FILES
-    assert (here / "new" / "ledger.jsonl").read_text() == ""
+    assert (here / "new" / "traffic.jsonl").read_text() == ""
 
 
 def test_compare(run: Path, finished: Path, here: Path, result: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from fedpeft.config import parse_override
 from fedpeft.errors import ConfigError, DataError
 from fedpeft.experiment import RunConfig, configure, resolve
-from fedpeft.experiment.toml import to_toml
+from fedpeft.records.toml import to_toml
 
 GRID = [
     {"recipe": recipe, "adapter": {"kind": kind, "mode": mode}, "loss": {"kind": loss}}

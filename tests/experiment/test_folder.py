@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,28 +14,21 @@ from fedpeft.experiment import RunFolder, configure
 from fedpeft.experiment.folder import commit
 
 
-def test_logs_are_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
-    folder = RunFolder.create(tmp_path / "new", configure())
-    folder.log("ledger.jsonl", {"round": 0})
-    assert not (folder.path / "ledger.jsonl").exists()  # nothing before the flush
-    lengths = folder.flush()
-    assert lengths == {"ledger.jsonl": 13, "metrics.jsonl": 0}
-    folder.log("ledger.jsonl", {"round": 1})
-    folder.log("metrics.jsonl", {"round": 1})
-    assert folder.flush() == {"ledger.jsonl": 26, "metrics.jsonl": 13}
-    again = RunFolder.open(folder.path)
-    again.rewind(lengths)
-    assert (folder.path / "ledger.jsonl").read_text() == '{"round": 0}\n'
-    assert (folder.path / "metrics.jsonl").read_text() == ""
+def test_a_folder_that_stays_empty_is_not_left(tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "new").locked():
+        RunFolder.require_new(tmp_path / "new")  # its own lock is nothing
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_logs_that_are_shorter_are_refused_whole(tmp_path: Path) -> None:
+def test_two_processes_in_one_folder(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "new", configure())
-    folder.log("metrics.jsonl", {"round": 0})
-    folder.flush()
-    with pytest.raises(ArtifactError, match="has 0 bytes, the checkpoint was made with 9"):
-        folder.rewind({"metrics.jsonl": 5, "ledger.jsonl": 9})
-    assert (folder.path / "metrics.jsonl").stat().st_size == 13
+    with (
+        folder.locked(),
+        pytest.raises(ArtifactError, match=f"new is in use by process {os.getpid()}"),
+        RunFolder.open(folder.path).locked(),
+    ):
+        pass
+    assert [path.name for path in folder.path.iterdir()] == ["config.toml"]
 
 
 def test_config_survives(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from fedpeft.experiment import (
     resume,
     start,
 )
-from fedpeft.experiment.floors import cached_floors
+from fedpeft.experiment.baselines import cached_baselines
 from fedpeft.files import read_tensors
 from fedpeft.items import ItemModel, semantic_codes
 from fedpeft.items.coded import coded_bytes
@@ -38,20 +38,20 @@ pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "[]", "null", '{"popularity": 1}'])
-def test_a_damaged_floor_in_the_cache_is_made_anew(
+def test_a_damaged_baseline_in_the_cache_is_made_anew(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FEDPEFT_CACHE", str(tmp_path))
     config = configure(settings=["data.synthetic.users=20", "data.synthetic.items=150"])
     parts = split(load(config.data), config.evaluation)
 
-    def floors() -> dict[str, Any]:
-        return cached_floors(parts, centralised_mf=False, recency=config.training.recency)
+    def baselines() -> dict[str, Any]:
+        return cached_baselines(parts, centralised_mf=False, recency=config.training.recency)
 
-    made = floors()
-    (path,) = (tmp_path / "floors").iterdir()
+    made = baselines()
+    (path,) = (tmp_path / "baselines").iterdir()
     path.write_text(text)
-    assert floors() == made
+    assert baselines() == made
     assert json.loads(path.read_text()) == made
 
 
@@ -72,6 +72,9 @@ class Recorder:
 
     def evaluated(self, round_number: int, report: Report) -> None:
         self.told.append(("evaluated", round_number, report.part))
+
+    def note(self, text: str) -> None:
+        self.told.append(text)
 
 
 def small(**changes: str) -> RunConfig:

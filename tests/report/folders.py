@@ -20,9 +20,10 @@ def scores(hr: float, ndcg: float, full: float) -> dict[str, dict[str, float]]:
 def result(**changes: Any) -> dict[str, Any]:
     """Return a valid ``result.json``, top-level keys replaced by `changes`."""
     parts = {"validation": scores(0.70, 0.42, 0.043), "test": scores(0.69, 0.41, 0.042)}
-    floor = {"validation": scores(0.46, 0.26, 0.02), "test": scores(0.45, 0.25, 0.02)}
+    baseline = {"validation": scores(0.46, 0.26, 0.02), "test": scores(0.45, 0.25, 0.02)}
     pooled = {"validation": scores(0.69, 0.415, 0.04), "test": scores(0.68, 0.409, 0.04)}
     values: dict[str, Any] = {
+        "schema": 2,
         "name": "Full",
         "config": {"adapter": {"kind": "full"}, "backbone": {"kind": "fedmf", "dim": 32}},
         "seed": 0,
@@ -34,7 +35,7 @@ def result(**changes: Any) -> dict[str, Any]:
         "seconds": 12.5,
         "backend": "fused",
         "metrics": parts,
-        "floors": {"popularity": floor, "centralised_mf": pooled},
+        "baselines": {"popularity": baseline, "centralised_mf": pooled},
         "bytes": client_bytes(474_368.0, 474_368.0, 28_000_000.0),
         "items": {"reconstruction_error": 0.01, "latent_variance": 0.4},
     }
@@ -45,15 +46,16 @@ def client_bytes(up: float, down: float, total: float) -> dict[str, float]:
     return {
         "upload_per_client_round": up,
         "download_per_client_round": down,
-        "one_off_per_client": 0.0,
+        "initial_download_per_client": 0.0,
         "warmup_per_client": 0.0,
-        "catch_up_per_client": 0.0,
+        "resync_per_client": 0.0,
         "total_per_client_mean": total,
     }
 
 
 def evaluation(round_: int, ndcg: float, sent: float, **changes: Any) -> dict[str, Any]:
     values = {
+        "schema": 2,
         "round": round_,
         "phase": "adapt",
         "validation": scores(min(1.0, 1.6 * ndcg), ndcg, ndcg / 10),
@@ -64,15 +66,16 @@ def evaluation(round_: int, ndcg: float, sent: float, **changes: Any) -> dict[st
     return {**values, **changes}
 
 
-def ledger_round(round_: int, sent: float, **changes: Any) -> dict[str, Any]:
+def traffic_round(round_: int, sent: float, **changes: Any) -> dict[str, Any]:
     values = {
+        "schema": 2,
         "round": round_,
         "phase": "adapt",
         "clients": 60,
         "upload": sent,
         "download": sent,
-        "one_off": 0.0,
-        "catch_up": 0.0,
+        "initial_download": 0.0,
+        "resync": 0.0,
         "bytes_per_client": 2.0 * sent * round_ / 600,
         "event": None,
     }
@@ -84,12 +87,12 @@ def write_run(
     *,
     result: dict[str, Any],
     metrics: list[dict[str, Any]],
-    ledger: list[dict[str, Any]],
+    traffic: list[dict[str, Any]],
 ) -> Path:
     """Write the three files of a run folder."""
     folder.mkdir(parents=True)
     (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
-    for name, lines in (("metrics", metrics), ("ledger", ledger)):
+    for name, lines in (("metrics", metrics), ("traffic", traffic)):
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
     return folder
@@ -105,7 +108,7 @@ def simulated_run(
     fold: int = 0,
     **changes: Any,
 ) -> Path:
-    """Write a run whose curve saturates at `final` and whose ledger adds up.
+    """Write a run whose curve saturates at `final` and whose traffic adds up.
 
     Parameters
     ----------
@@ -113,20 +116,20 @@ def simulated_run(
         Bytes of one client, round and direction after 20 warm-up rounds at the full price.
     """
     full, clients, users = 474_368.0, 60, 600
-    metrics, ledger, total = [], [], 0.0
+    metrics, traffic, total = [], [], 0.0
     warm = 0 if name == "Full" else 20
     for round_ in range(1, rounds + 1):
         price = full if round_ <= warm else payload
-        one_off = 0.0 if name == "Full" else full * 60 * 0.9 ** (round_ - 1)
+        initial = 0.0 if name == "Full" else full * 60 * 0.9 ** (round_ - 1)
         event = "warmup_end" if round_ == warm else None
         if fold and round_ > warm and round_ % fold == 0:
-            event = "fold"
-        catch_up = 0.4 * payload * clients if fold and round_ > warm + fold else 0.0
-        total += (2 * price * clients + one_off + catch_up) / users
+            event = "refresh"
+        resync = 0.4 * payload * clients if fold and round_ > warm + fold else 0.0
+        total += (2 * price * clients + initial + resync) / users
         phase = "warmup" if round_ <= warm else "adapt"
-        line = ledger_round(round_, price * clients, phase=phase, one_off=one_off)
-        line |= {"catch_up": catch_up, "event": event, "bytes_per_client": total}
-        ledger.append(line)
+        line = traffic_round(round_, price * clients, phase=phase, initial_download=initial)
+        line |= {"resync": resync, "event": event, "bytes_per_client": total}
+        traffic.append(line)
         if round_ % 10 == 0:
             ndcg = 0.1 + (final - 0.1) * (1 - math.exp(-round_ / 60))
             metrics.append(evaluation(round_, ndcg, total, phase=phase))
@@ -142,4 +145,4 @@ def simulated_run(
         "validation": scores(0.7, last, 0.043),
         "test": scores(1.65 * last, last - 0.01, last / 10),
     }
-    return write_run(folder, result={**values, **changes}, metrics=metrics, ledger=ledger)
+    return write_run(folder, result={**values, **changes}, metrics=metrics, traffic=traffic)

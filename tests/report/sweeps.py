@@ -61,7 +61,7 @@ def _figures(labels: dict[str, str], seed: int) -> dict[str, Any]:
     ndcg += NOISE[seed] + OWN[labels["strategy"]][seed]
     scores: dict[str, Any] = {}
     for part, less in (("validation", 0.0), ("test", 0.01)):
-        for prefix, level in (("", ndcg), ("floor.popularity.", 0.25)):
+        for prefix, level in (("", ndcg), ("baseline.popularity.", 0.25)):
             scores[f"{prefix}{part}.sampled.ndcg@10"] = level - less
             scores[f"{prefix}{part}.sampled.hr@10"] = 1.6 * (level - less)
             scores[f"{prefix}{part}.full.ndcg@10"] = (level - less) / 10

@@ -17,18 +17,21 @@ from fedpeft.report.lines import spread
 from fedpeft.report.theme import PAGE, PICTURE, TRAFFIC_DARK, TRAFFIC_LIGHT, to_svg
 from fedpeft.report.traffic import MAX_BINS, TRAFFIC, traffic, traffic_bins
 
-from .folders import evaluation, ledger_round, result, write_run
+from .folders import evaluation, result, traffic_round, write_run
 
 
 def run_of(
     tmp_path: Path, rounds: int, *, first: int = 1, evaluated: list[tuple[float, float]] = ()
 ) -> Run:
-    ledger = [
-        ledger_round(first + i, 1e6 * (i + 1), one_off=2e6, catch_up=3e6, expansion=4e6)
-        for i in range(rounds)
-    ]
+    others = {
+        "initial_download": 2e6,
+        "resync": 3e6,
+        "expansion_up": 1e6,
+        "expansion_down": 3e6,
+    }
+    lines = [traffic_round(first + i, 1e6 * (i + 1), **others) for i in range(rounds)]
     metrics = [evaluation(i, ndcg, sent) for i, (ndcg, sent) in enumerate(evaluated)]
-    return read_run(write_run(tmp_path / "r", result=result(), metrics=metrics, ledger=ledger))
+    return read_run(write_run(tmp_path / "r", result=result(), metrics=metrics, traffic=lines))
 
 
 @given(
@@ -71,7 +74,7 @@ def test_every_round_is_in_one_bin(tmp_path: Path, rounds: int, first: int) -> N
     assert len(bins) <= MAX_BINS
     assert all(a["end"] <= b["start"] for a, b in pairwise(bins))
     assert bins[0]["start"] == first
-    assert bins[-1]["end"] > run.ledger[-1].round
+    assert bins[-1]["end"] > run.traffic[-1].round
 
 
 def test_runs_without_lines_have_no_chart(tmp_path: Path) -> None:

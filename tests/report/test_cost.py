@@ -55,7 +55,7 @@ def test_a_run_stands_among_its_alternatives(tmp_path: Path) -> None:
         "Values, up / down": "float32 / int8",
         "Bytes up, round": "29,904",
         "Bytes down, round": "7,476",
-        "One-off, MB": "2.50",
+        "Initial download, MB": "2.50",
         "Run, MB / client": "15.00",
         "Client keeps, MB": "3.00",
         "Server keeps, MB": "4.50",

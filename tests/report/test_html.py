@@ -89,7 +89,7 @@ def test_escapes_everything(tmp_path: Path) -> None:
         dataset={"name": evil, "users": 1, "items": 1, "interactions": 1},
         items={evil: evil},
     )
-    values["floors"][evil] = values["floors"].pop("popularity")
+    values["baselines"][evil] = values["baselines"].pop("popularity")
     path = simulated_run(tmp_path / "run", "x", 10.0, 0.3, rounds=30)
     (path / "result.json").write_text(json.dumps(values))
     write_report([read_run(path)], tmp_path / "report.html")
@@ -99,15 +99,15 @@ def test_escapes_everything(tmp_path: Path) -> None:
 
 
 def test_a_run_that_stopped_before_its_first_round_has_a_report(tmp_path: Path) -> None:
-    path = write_run(tmp_path / "run", result=result(floors={}), metrics=[], ledger=[])
+    path = write_run(tmp_path / "run", result=result(baselines={}), metrics=[], traffic=[])
     write_report([read_run(path)], tmp_path / "report.html")
     assert "Nothing was recorded." in (tmp_path / "report.html").read_text()
 
 
 def test_tells_which_part_it_is_of(tmp_path: Path, page: str) -> None:
-    values = result(floors={})
+    values = result(baselines={})
     del values["metrics"]["test"]
-    path = write_run(tmp_path / "run", result=values, metrics=[], ledger=[])
+    path = write_run(tmp_path / "run", result=values, metrics=[], traffic=[])
     write_report([read_run(path)], tmp_path / "report.html")
     chosen = (tmp_path / "report.html").read_text()
     assert "Validation part;" in chosen
@@ -144,6 +144,6 @@ def test_writes_a_picture(tmp_path: Path) -> None:
 
 
 def test_a_picture_needs_an_evaluation(tmp_path: Path) -> None:
-    run = read_run(write_run(tmp_path / "run", result=result(), metrics=[], ledger=[]))
+    run = read_run(write_run(tmp_path / "run", result=result(), metrics=[], traffic=[]))
     with pytest.raises(InputError, match="nothing to draw"):
         write_png([run], tmp_path / "picture.png")

@@ -11,7 +11,7 @@ from fedpeft.errors import ArtifactError
 from fedpeft.report import read_run
 from fedpeft.report.runs import labels
 
-from .folders import evaluation, ledger_round, result, write_run
+from .folders import evaluation, result, traffic_round, write_run
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def folder(tmp_path: Path) -> Path:
         tmp_path / "run",
         result=result(),
         metrics=[evaluation(10, 0.3, 1e6), evaluation(20, 0.4, 2e6)],
-        ledger=[ledger_round(1, 5.0), ledger_round(2, 5.0, event="refresh")],
+        traffic=[traffic_round(1, 5.0), traffic_round(2, 5.0, event="refresh")],
     )
 
 
@@ -43,7 +43,7 @@ def test_reads_what_was_written(folder: Path) -> None:
     assert run.result.dataset.items == 3706
     assert run.result.metrics.test.full["ndcg@10"] == 0.042
     assert [line.round for line in run.evaluations] == [10, 20]
-    assert run.ledger[1].event == "refresh"
+    assert run.traffic[1].event == "refresh"
     assert run.is_full
 
 
@@ -53,7 +53,7 @@ def test_ignores_keys_of_later_versions_and_takes_a_run_without_commit(folder: P
     assert read_run(folder).result.commit is None
 
 
-@pytest.mark.parametrize("name", ["result.json", "metrics.jsonl", "ledger.jsonl"])
+@pytest.mark.parametrize("name", ["result.json", "metrics.jsonl", "traffic.jsonl"])
 def test_names_a_missing_file(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(ArtifactError, match=f"{name} does not exist"):
@@ -87,9 +87,9 @@ def test_names_a_missing_key(folder: Path, path: tuple[str, ...]) -> None:
         read_run(folder)
 
 
-def test_a_floor_has_both_parts(folder: Path) -> None:
-    change(folder, "floors", "popularity", "test", drop=True)
-    with pytest.raises(ArtifactError, match=r"no key 'floors\.popularity\.test'"):
+def test_a_baseline_has_both_parts(folder: Path) -> None:
+    change(folder, "baselines", "popularity", "test", drop=True)
+    with pytest.raises(ArtifactError, match=r"no key 'baselines\.popularity\.test'"):
         read_run(folder)
 
 
@@ -100,14 +100,20 @@ def test_names_a_missing_metric(folder: Path) -> None:
 
 
 def test_names_a_value_out_of_range(folder: Path) -> None:
-    change(folder, "bytes", "one_off_per_client", value=-1)
-    with pytest.raises(ArtifactError, match=r"'bytes\.one_off_per_client' = -1"):
+    change(folder, "bytes", "initial_download_per_client", value=-1)
+    with pytest.raises(ArtifactError, match=r"'bytes\.initial_download_per_client' = -1"):
         read_run(folder)
 
 
-def test_names_the_line_that_was_cut_off(folder: Path) -> None:
+def test_a_last_line_that_was_cut_off_is_none(folder: Path) -> None:
     file = folder / "metrics.jsonl"
     file.write_text(file.read_text()[:-20])
+    assert [line.round for line in read_run(folder).evaluations] == [10]
+
+
+def test_names_a_line_that_was_spoilt(folder: Path) -> None:
+    file = folder / "metrics.jsonl"
+    file.write_text(file.read_text()[:-20] + "\n")
     with pytest.raises(ArtifactError, match=r"metrics\.jsonl, line 2 is not valid JSON"):
         read_run(folder)
 
@@ -120,16 +126,16 @@ def test_refuses_nan_in_a_line(folder: Path) -> None:
 
 
 def test_refuses_rounds_that_go_back(folder: Path) -> None:
-    with (folder / "ledger.jsonl").open("a") as file:
-        file.write(json.dumps(ledger_round(1, 5.0)) + "\n")
-    with pytest.raises(ArtifactError, match=r"ledger\.jsonl, line 3 goes back from round 2 to 1"):
+    with (folder / "traffic.jsonl").open("a") as file:
+        file.write(json.dumps(traffic_round(1, 5.0)) + "\n")
+    with pytest.raises(ArtifactError, match=r"traffic\.jsonl, line 3 goes back from round 2 to 1"):
         read_run(folder)
 
 
 def test_labels_tell_seeds_and_folders_apart(tmp_path: Path) -> None:
     def run(folder: str, name: str, seed: int) -> Path:
         values = result(name=name, seed=seed)
-        return write_run(tmp_path / folder, result=values, metrics=[], ledger=[])
+        return write_run(tmp_path / folder, result=values, metrics=[], traffic=[])
 
     paths = [run("a", "LoRA", 0), run("b", "LoRA", 1), run("c", "Full", 0), run("d", "Full", 0)]
     runs = [read_run(path) for path in paths]

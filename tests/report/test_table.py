@@ -24,7 +24,7 @@ def make(
     metrics = [evaluation(10 * i, ndcg, sent) for i, (ndcg, sent) in enumerate(curve, start=1)]
     values = result(name=name, bytes=client_bytes(100.0, 150.0, total), **changes)
     folder = tmp_path / name.replace("/", "_")
-    return read_run(write_run(folder, result=values, metrics=metrics, ledger=[]))
+    return read_run(write_run(folder, result=values, metrics=metrics, traffic=[]))
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_refuses_different_splits_unless_told(tmp_path: Path, full: Run) -> None
     assert "\n" not in str(caught.value)
     compared = comparison([full, other], allow_different_splits=True)
     assert len(compared.rows) == 2
-    assert not compared.floors
+    assert not compared.baselines
     assert any("not comparable" in note for note in compared.notes())
 
 
@@ -101,7 +101,7 @@ def test_refuses_nothing() -> None:
 
 def test_text_is_one_aligned_markdown_table(full: Run, lora: Run) -> None:
     lines = [line for line in as_text(comparison([full, lora])).splitlines() if line[:1] == "|"]
-    assert len(lines) == 2 + 2 + 2  # heading and rule, runs, floors
+    assert len(lines) == 2 + 2 + 2  # heading and rule, runs, baselines
     assert len({len(line) for line in lines}) == 1
     assert "Popularity" in lines[4]
     assert lines[4].endswith(" - |")
@@ -130,7 +130,10 @@ def test_json_keeps_bytes_and_says_what_the_target_was(full: Run, lora: Run) -> 
     assert values["runs"][1]["target_bytes"] == 0.5e6
     assert values["target"]["validation_ndcg@10"] == pytest.approx(0.399)
     assert values["full"] == "Full"
-    assert [floor["label"] for floor in values["floors"]] == ["Popularity", "Centralised MF"]
+    assert [row["label"] for row in values["baselines"]] == [
+        "Popularity",
+        "Centralised MF",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -144,21 +147,23 @@ def test_megabytes(count: float, text: str) -> None:
 def test_where_a_run_has_not_read_test_all_are_compared_on_validation(
     tmp_path: Path, full: Run
 ) -> None:
-    values = result(floors={})
+    values = result(baselines={})
     values["metrics"] = {"validation": values["metrics"]["validation"]}
-    chosen = read_run(write_run(tmp_path / "chosen", result=values, metrics=[], ledger=[]))
+    chosen = read_run(write_run(tmp_path / "chosen", result=values, metrics=[], traffic=[]))
     compared = comparison([full, chosen])
     assert [row.ndcg10 for row in compared.rows] == [0.42, 0.42]
-    assert [row.ndcg10 for row in compared.floors] == [0.26, 0.415]
+    assert [row.ndcg10 for row in compared.baselines] == [0.26, 0.415]
     assert compared.part == as_json(compared)["part"] == "validation"
     assert "on the validation part" in compared.notes()[0]
     assert comparison([full]).part == "test"
 
 
-def test_floors_are_those_of_all_runs(tmp_path: Path, full: Run) -> None:
-    floors = result()["floors"]
-    fewer = make(tmp_path, "Fewer", [(0.3, 1e6)], 1e6, floors={"popularity": floors["popularity"]})
-    none = make(tmp_path, "None", [(0.3, 1e6)], 1e6, floors={})
-    labels = [row.label for row in comparison([none, fewer, full]).floors]
+def test_baselines_are_those_of_all_runs(tmp_path: Path, full: Run) -> None:
+    baselines = result()["baselines"]
+    fewer = make(
+        tmp_path, "Fewer", [(0.3, 1e6)], 1e6, baselines={"popularity": baselines["popularity"]}
+    )
+    none = make(tmp_path, "None", [(0.3, 1e6)], 1e6, baselines={})
+    labels = [row.label for row in comparison([none, fewer, full]).baselines]
     assert sorted(labels) == ["Centralised MF", "Popularity"]
-    assert [row.label for row in comparison([none, fewer]).floors] == ["Popularity"]
+    assert [row.label for row in comparison([none, fewer]).baselines] == ["Popularity"]

@@ -12,10 +12,11 @@ from scipy.stats import ttest_rel
 
 from fedpeft.errors import ArtifactError
 from fedpeft.report import Run, comparison, read_run
+from fedpeft.report.runs import read_gains
 from fedpeft.report.sweeps import facets, read_records, read_sweep, write_records
 from fedpeft.report.sweeps.page import write_sweep_report
 from fedpeft.report.table import as_json
-from fedpeft.report.users import over_users, read_gains
+from fedpeft.report.users import over_users
 
 from .folders import simulated_run
 from .sweeps import write_sweep

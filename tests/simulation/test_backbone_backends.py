@@ -38,14 +38,17 @@ CASES = [*itertools.product(BACKBONES, ADAPTERS, ["peft", "compress"], ["bpr", "
 GRID = [(*case, recipe) for case in CASES for recipe in RECIPES]
 
 
-def run_of(backbone: str, adapter: str, mode: str, loss: str, recipe: str) -> Toy:
-    """Return a run through a warm-up, a merge, and what follows, where there is a base.
+QUICK_SEED, GRID_SEED = 3, 1
+"""Seeds with which no hidden unit stands on its kink, where rounding decides which way it goes."""
 
-    With its seed no hidden unit stands on its kink, where rounding decides which way it goes.
-    """
+
+def run_of(
+    backbone: str, adapter: str, mode: str, loss: str, recipe: str, seed: int = QUICK_SEED
+) -> Toy:
+    """Return a run through a warm-up, a merge, and what follows, where there is a base."""
     phases = {"warmup_rounds": 1, "refresh_every": 2} if mode == "peft" else {}
     found = toy(adapter, loss, mode, **phases, **RECIPES[recipe])
-    return replace(found, backbone=(backbone, BACKBONES[backbone]), seed=3)
+    return replace(found, backbone=(backbone, BACKBONES[backbone]), seed=seed)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +64,7 @@ def test_plans_agree(backbone: str, adapter: str, mode: str, loss: str, recipe: 
 def test_plans_agree_everywhere(
     backbone: str, adapter: str, mode: str, loss: str, recipe: str
 ) -> None:
-    assert_backends_agree(run_of(backbone, adapter, mode, loss, recipe), rounds=5)
+    assert_backends_agree(run_of(backbone, adapter, mode, loss, recipe, GRID_SEED), rounds=5)
 
 
 def test_moving_together_is_no_obstacle_to_the_shared_plan() -> None:

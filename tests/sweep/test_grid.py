@@ -131,7 +131,7 @@ BAD = {
     "axes.seed = [0, 1]": "axes.seed: an axis cannot be called 'seed'; list them in seeds",
     "axes.status = [0]": "an axis cannot be called 'status'; the results table has",
     "axes.rounds.short = {training.rounds = 1}": "an axis cannot be called 'rounds'; the results",
-    "axes.floor.low = {}": "an axis cannot be called 'floor'",
+    "axes.baseline.low = {}": "an axis cannot be called 'baseline'",
     '[axes]\n"adapter.rank" = [2020-01-01]': (
         "adapter.rank = '2020-01-01': input should be a valid integer"
     ),

@@ -16,7 +16,7 @@ from fedpeft.client import Pipeline
 from fedpeft.config import ConfigModel, parse
 from fedpeft.errors import ConfigError
 from fedpeft.experiment import configure, resolve
-from fedpeft.experiment.toml import to_toml
+from fedpeft.records.toml import to_toml
 from fedpeft.simulation import checkpoint
 from fedpeft.testing import TransformContract
 from fedpeft.training import TrainingConfig

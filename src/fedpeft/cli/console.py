@@ -97,6 +97,10 @@ class LineWatcher:
             f"{rate:.1f} rounds/s  {(rounds - round_number) / rate:.0f} s left"
         )
 
+    def note(self, text: str) -> None:
+        """Print it."""
+        say(text)
+
 
 class BarWatcher:
     """Shows a progress bar with a rate, an estimate and the latest validation metric."""
@@ -142,6 +146,10 @@ class BarWatcher:
     def evaluated(self, round_number: int, report: Report) -> None:
         """Show the metrics."""
         self._progress.update(self._task, metric=f"NDCG@10 {report.sampled['ndcg@10']:.4f}")
+
+    def note(self, text: str) -> None:
+        """Print it above the bar, where it stays."""
+        self._progress.console.print(text, markup=False)
 
 
 def describe_start(simulation: Simulation) -> str:

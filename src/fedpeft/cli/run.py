@@ -25,8 +25,8 @@ from fedpeft.experiment import (
     resume,
     start,
 )
-from fedpeft.files import read_json
 from fedpeft.losses import losses
+from fedpeft.records import Result
 from fedpeft.registry import Registry
 from fedpeft.simulation import RunOptions
 
@@ -151,10 +151,10 @@ def _resume(
 ) -> dict[str, Any]:
     """Go on with a run, even one that was killed when only its report was missing."""
     run = RunFolder.open(folder)
-    if run.result.exists() and not (folder / "report.html").exists():
-        run.sweep()
-        found: dict[str, Any] = read_json(run.result)
-        return found
+    if run.is_complete and not (folder / "report.html").exists():
+        with run.locked():
+            run.sweep()
+        return Result.read(folder).to_json()
     return resume(folder, options, watcher, schedule)
 
 

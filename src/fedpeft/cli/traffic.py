@@ -36,7 +36,7 @@ def traffic(
     with replay_bar(quiet=as_json) as progress:
         found = replay_upload(run, user, round_number, stage=say, progress=progress)
     if out is not None:
-        with atomic_path(out) as temporary:
+        with atomic_path(out, private=True) as temporary:
             temporary.write_bytes(found.data)
         say(f"upload: {out}, {len(found.data):,} bytes")
     if as_json:

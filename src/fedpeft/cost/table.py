@@ -36,8 +36,8 @@ def notes(found: Sequence[Cost], scale: Scale) -> list[str]:
     """Return what a reader of the tables must know."""
     said = [
         f"n = {scale.items:,} items of k = {scale.dim} values; a run's bytes are means over clients"
-        f" ({scale.clients:,}), both directions, warm-up, one-off and catch-up included; a graph "
-        "expansion (FedPerGNN) comes on top",
+        f" ({scale.clients:,}), both directions, warm-up, initial download and resync included; a "
+        "graph expansion (FedPerGNN) comes on top",
         "storage is that of the adapt phase, in the warm-up a server holds the full table; a "
         "client's history, and payloads that a server keeps for clients that were away at a merge, "
         "come on top",
@@ -110,7 +110,7 @@ def _sent(found: Sequence[Cost]) -> list[Row]:
         ("down, round", first(lambda sent: amount(sent.download_round))),
         ("up, warm-up round", first(lambda sent: _or_none(sent.warmup_upload_round))),
         ("down, warm-up round", first(lambda sent: _or_none(sent.warmup_download_round))),
-        ("one-off", first(lambda sent: amount(sent.base + sent.subspace))),
+        ("initial download", first(lambda sent: amount(sent.base + sent.subspace))),
         ("resync, run", first(lambda sent: amount(sent.resync))),
         *((f"run, {name}", _total(name)) for name in encodings),
         ("run, % of full", share(encodings[0])),

@@ -1,10 +1,10 @@
-"""Ranking metrics, the evaluation protocol, the floors and the leak oracle.
+"""Ranking metrics, the evaluation protocol, the baselines and the leak oracle.
 
 Evaluation sees only scores: whatever can score all items for a user can be evaluated.
 """
 
 from fedpeft.evaluation.als import ALSConfig
-from fedpeft.evaluation.floors import choose_als, floors, matrix_factorisation, popularity
+from fedpeft.evaluation.baselines import baselines, choose_als, matrix_factorisation, popularity
 from fedpeft.evaluation.leak import LeakAudit, LeakOracle
 from fedpeft.evaluation.protocol import (
     ListScorer,
@@ -27,10 +27,10 @@ __all__ = [
     "Ranks",
     "Report",
     "Scorer",
+    "baselines",
     "choose_als",
     "evaluate",
     "evaluate_sampled",
-    "floors",
     "matrix_factorisation",
     "popularity",
     "rank_users",

@@ -75,6 +75,7 @@ def fit_als(
     weights = _weights(train, config)
     by_user = list(_batches(train.indptr, train.items, weights, n_items, config.dim))
     by_item = list(_batches(*_transpose(train, weights, n_items), train.n_users, config.dim))
+    # the stream has the name that baselines had once: another would draw other numbers
     items = torch.randn(n_items, config.dim, generator=torch_rng(seed, "floors", "als"))
     items *= 0.1 / math.sqrt(config.dim)
     users = torch.zeros(train.n_users, config.dim)

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-from fedpeft.config import read_toml
-from fedpeft.errors import ArtifactError, ConfigError
+from fedpeft.errors import ConfigError
 from fedpeft.experiment.config import RunConfig, resolve
-from fedpeft.experiment.toml import to_toml
-from fedpeft.files import write_text
-
-LOGS = ("metrics.jsonl", "ledger.jsonl")
+from fedpeft.lock import LOCK, locked
+from fedpeft.records import Checkpoint, ConfigFile, Evaluation, Log, Result, TrafficRound
+from fedpeft.records.toml import to_toml
 
 
 class RunFolder:
     """Paths and logs of a run folder.
 
-    Log lines are kept in memory until `flush`, and a checkpoint remembers how long the logs were
-    when it was written; so a run that was killed resumes with logs that fit its checkpoint.
+    Log lines are kept in memory until `flush`, which comes before each checkpoint; so a run that
+    was killed has in its logs what its checkpoint remembers, and `rewind` cuts off what is more.
+
+    Attributes
+    ----------
+    metrics, traffic
+        The logs.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._pending: dict[str, list[str]] = {name: [] for name in LOGS}
+        self.metrics = Log(Evaluation, path)
+        self.traffic = Log(TrafficRound, path)
 
     @classmethod
     def create(cls, path: Path, config: RunConfig) -> RunFolder:
@@ -41,7 +44,7 @@ class RunFolder:
     @staticmethod
     def require_new(path: Path) -> None:
         """Raise `ConfigError` when `path` holds something already or cannot be made."""
-        if path.is_dir() and any(path.iterdir()):
+        if path.is_dir() and any(there.name != LOCK for there in path.iterdir()):
             raise ConfigError(
                 f"{path} exists and is not empty; choose another --out, or --resume {path}"
             )
@@ -54,21 +57,39 @@ class RunFolder:
     @classmethod
     def open(cls, path: Path) -> RunFolder:
         """Open an existing run folder; raises `ArtifactError` when it is none."""
-        if not (path / "config.toml").is_file():
-            raise ArtifactError(f"{path} is not a run folder: it has no config.toml")
+        ConfigFile.require(path)
         return cls(path)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from working here; a folder that stays empty is removed.
+
+        Raises
+        ------
+        ArtifactError
+            If another process works here.
+        """
+        made = not self.path.exists()
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            with locked(self.path):
+                yield
+        finally:
+            if made:
+                with suppress(OSError):
+                    self.path.rmdir()
 
     def configure(self, config: RunConfig) -> None:
         """Write the configuration; of a run that has begun, it may say where its data lie now."""
-        text = to_toml(config.to_dict())
-        if resolve(tomllib.loads(text)) != config:  # TOML has no null
+        values = config.to_dict()
+        if resolve(tomllib.loads(to_toml(values))) != config:  # TOML has no null
             raise ConfigError("a setting is None where its default is not, which TOML cannot hold")
-        write_text(self.path / "config.toml", text)
+        ConfigFile.write(self.path, values)
 
     @property
     def checkpoint(self) -> Path:
         """The checkpoint's file."""
-        return self.path / "checkpoint" / "state.safetensors"
+        return self.path / Checkpoint.FILE
 
     @property
     def adapter(self) -> Path:
@@ -81,51 +102,36 @@ class RunFolder:
         return self.path / "items"
 
     @property
-    def users(self) -> Path:
-        """The file of what each user got."""
-        return self.path / "users.parquet"
-
-    @property
-    def result(self) -> Path:
-        """The file of the final result."""
-        return self.path / "result.json"
+    def is_complete(self) -> bool:
+        """Whether the run has a result."""
+        return (self.path / Result.FILE).exists()
 
     def config(self) -> RunConfig:
         """Return the run's configuration."""
-        return resolve(read_toml(self.path / "config.toml"))
+        return resolve(ConfigFile.read(self.path))
 
-    def log(self, name: str, line: Mapping[str, Any]) -> None:
-        """Add a line to a log; it reaches the disk at the next `flush`."""
-        self._pending[name].append(json.dumps(line, sort_keys=True, allow_nan=False) + "\n")
+    def flush(self) -> None:
+        """Put pending log lines on the disk."""
+        self.metrics.flush()
+        self.traffic.flush()
 
-    def flush(self) -> dict[str, int]:
-        """Write pending lines; return the length of each log in bytes."""
-        lengths = {}
-        for name, lines in self._pending.items():
-            with (self.path / name).open("a", encoding="utf-8") as log:
-                log.writelines(lines)
-                lines.clear()
-                lengths[name] = log.tell()
-        return lengths
+    def rewind(self, rounds: int, evaluations: int) -> list[str]:
+        """Cut the logs back to what they had after so many rounds; return what they have lost.
 
-    def rewind(self, lengths: Mapping[str, int]) -> None:
-        """Cut the logs back to the lengths a checkpoint remembered.
-
-        Raises
-        ------
-        ArtifactError
-            If a log is missing or shorter, so that it is not the one the checkpoint was made with.
+        Parameters
+        ----------
+        evaluations
+            How many evaluations these rounds had.
         """
-        for name in LOGS:
-            path = self.path / name
-            size = path.stat().st_size if path.exists() else 0
-            if size < lengths[name]:
-                raise ArtifactError(
-                    f"{path} has {size} bytes, the checkpoint was made with {lengths[name]}"
+        lost = []
+        for log, wanted in ((self.traffic, rounds), (self.metrics, evaluations)):
+            left = log.rewind(rounds)
+            if left < wanted:
+                lost.append(
+                    f"{log.path} has lost {wanted - left} of its {wanted} lines, perhaps when the "
+                    "power failed; the run goes on without them"
                 )
-        for name in LOGS:
-            with (self.path / name).open("ab") as log:
-                log.truncate(lengths[name])
+        return lost
 
     def sweep(self) -> None:
         """Remove files that a killed process left half-written."""

@@ -6,11 +6,10 @@ folder's checkpoint, where that is not later, and from the start otherwise.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -19,10 +18,11 @@ from fedpeft.experiment.assemble import Stage, build, prepare
 from fedpeft.experiment.folder import RunFolder
 from fedpeft.experiment.recommend import index_of
 from fedpeft.experiment.run import load_checkpoint
-from fedpeft.files import read_metadata
 from fedpeft.protocol.messages import Upload
 from fedpeft.protocol.uploads import UploadCodec
+from fedpeft.records import Checkpoint, Result
 from fedpeft.simulation import RunOptions, Simulation
+from fedpeft.simulation.backend import Backend
 
 Progress = Callable[[int, int], None]
 """Told how many rounds are replayed, of how many."""
@@ -120,18 +120,15 @@ def replay_upload(
 
 def _options(folder: RunFolder) -> RunOptions:
     """Return the backend that a finished run was computed with, so that bits are the same."""
-    if not folder.result.exists():
-        return RunOptions(device="cpu")
-    backend = json.loads(folder.result.read_text(encoding="utf-8")).get("backend", "auto")
-    return RunOptions(device="cpu", backend=backend)
+    backend = Result.read(folder.path).backend if folder.is_complete else "auto"
+    return RunOptions(device="cpu", backend=cast(Backend, backend))
 
 
 def _checkpoint_round(folder: RunFolder) -> float:
     """Return the round of a run folder's checkpoint; infinity where there is none to use."""
     if not folder.checkpoint.exists():
         return float("inf")
-    told = json.loads(read_metadata(folder.checkpoint).get("fedpeft", "{}"))
-    return float(told.get("server", {}).get("round", "inf"))
+    return float(Checkpoint.read(folder.checkpoint).values["server"]["round"])
 
 
 def _require_part(

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from fedpeft import __version__, adapters
 from fedpeft.data.dataset import Split
 from fedpeft.errors import ArtifactError, Interrupted
 from fedpeft.evaluation import (
     Part,
-    Ranks,
     Report,
     evaluate,
     evaluate_sampled,
     rank_users,
-    report_of,
 )
 from fedpeft.experiment.assemble import Prepared, build, prepare
 from fedpeft.experiment.config import RunConfig
-from fedpeft.experiment.costs import run_costs
-from fedpeft.experiment.floors import cached_floors
-from fedpeft.experiment.folder import LOGS, RunFolder, commit
+from fedpeft.experiment.folder import RunFolder
+from fedpeft.experiment.outcome import result_of, write_adapter
 from fedpeft.experiment.signals import StopRequest
-from fedpeft.experiment.users import write_users
-from fedpeft.files import write_json, write_tensors
+from fedpeft.experiment.users import users_of
+from fedpeft.records import Evaluation, Scores, TrafficRound
 from fedpeft.simulation import RoundResult, RunOptions, Simulation, checkpoint
 
 
@@ -51,6 +47,10 @@ class Watcher(Protocol):
         """Validation was evaluated after so many rounds."""
         ...
 
+    def note(self, text: str) -> None:
+        """Something happened that whoever reads the results should know."""
+        ...
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -69,6 +69,8 @@ def start(
     ------
     Interrupted
         If SIGINT, SIGTERM or SIGHUP asked for an end; a checkpoint was written first.
+    OSError
+        If the folder cannot be written, for example because the disk is full.
     FedpeftError
         As loading, pretraining, building and training do.
     """
@@ -78,32 +80,54 @@ def start(
     prepared = prepare(config, stage=watcher.stage)
     simulation = build(config, prepared.split, prepared.items, options)
     # only now: what cannot run leaves nothing behind
-    folder = RunFolder.create(out, config)
-    return _carry_on(config, folder, prepared, simulation, watcher, schedule, seconds=0.0)
+    with RunFolder(out).locked():
+        folder = RunFolder.create(out, config)
+        return _carry_on(config, folder, prepared, simulation, watcher, schedule, seconds=0.0)
 
 
-def resume(path: Path, options: RunOptions, watcher: Watcher, schedule: Schedule) -> dict[str, Any]:
+def resume(
+    path: Path,
+    options: RunOptions,
+    watcher: Watcher,
+    schedule: Schedule,
+    *,
+    config: RunConfig | None = None,
+) -> dict[str, Any]:
     """Go on with an interrupted run from its checkpoint; return the result.
+
+    Parameters
+    ----------
+    config
+        The run's configuration where its data lie elsewhere now; by default as in the folder.
 
     Raises
     ------
     ArtifactError
-        If `path` is no run folder, its checkpoint is corrupt, or its data changed since.
+        If `path` is no run folder or in use, its checkpoint is corrupt, or its data changed since.
     """
     folder = RunFolder.open(path)
-    if folder.result.exists():
-        raise ArtifactError(f"{path} is complete: it has a result.json, so nothing is left to run")
+    with folder.locked():
+        if folder.is_complete:
+            raise ArtifactError(
+                f"{path} is complete: it has a result.json, so nothing is left to run"
+            )
+        if config is not None and folder.config() != config:
+            folder.configure(config)
+        return _resume(folder, options, watcher, schedule)
+
+
+def _resume(
+    folder: RunFolder, options: RunOptions, watcher: Watcher, schedule: Schedule
+) -> dict[str, Any]:
     config = folder.config()
     options.torch_device()
     prepared = prepare(config, stage=watcher.stage)
     simulation = build(config, prepared.split, prepared.items, options)
     seconds = 0.0
-    if folder.checkpoint.exists():
-        extra = load_checkpoint(simulation, folder, prepared)
-        folder.rewind(extra["logs"])
-        seconds = extra["seconds"]
-    else:  # it was killed before its first checkpoint: begin again
-        folder.rewind(dict.fromkeys(LOGS, 0))
+    if folder.checkpoint.exists():  # else it was killed before its first one: begin again
+        seconds = load_checkpoint(simulation, folder, prepared)["seconds"]
+    for lost in folder.rewind(simulation.round, _evaluations(config, simulation.round)):
+        watcher.note(lost)
     folder.sweep()
     return _carry_on(config, folder, prepared, simulation, watcher, schedule, seconds)
 
@@ -160,9 +184,9 @@ def _carry_on(
     split, rounds = prepared.split, config.training.rounds
 
     def save() -> None:
-        _keep_items(prepared, folder)  # semantic codes may have been trained since the start
+        _keep_items(prepared, folder)  # semantic IDs may have been trained since the start
+        folder.flush()
         extra = {
-            "logs": folder.flush(),
             "seconds": time.perf_counter() - began,
             "split": split.fingerprint,
             "model": _model(config),
@@ -174,20 +198,19 @@ def _carry_on(
     with _saved_on_stop(save) as stop:
         while simulation.round < rounds:
             result = simulation.step()
-            folder.log("ledger.jsonl", asdict(result.entry))
+            folder.traffic.add(TrafficRound(**asdict(result.entry)))
             watcher.round(result)
-            if simulation.round % config.evaluation.every == 0 or simulation.round == rounds:
+            if _evaluates(config, simulation.round):
                 report = _watch(simulation, split)
-                folder.log(
-                    "metrics.jsonl",
-                    {
-                        "round": simulation.round,
-                        "phase": simulation.state.phase,
-                        "validation": {"sampled": report.sampled, "full": report.full},
-                        "train_loss": result.loss,
-                        "bytes_per_client": result.entry.bytes_per_client,
-                        "seconds": time.perf_counter() - began,
-                    },
+                folder.metrics.add(
+                    Evaluation(
+                        round=simulation.round,
+                        phase=simulation.state.phase,
+                        validation=Scores(sampled=report.sampled, full=report.full),
+                        train_loss=result.loss,
+                        bytes_per_client=result.entry.bytes_per_client,
+                        seconds=time.perf_counter() - began,
+                    )
                 )
                 watcher.evaluated(simulation.round, report)
             if simulation.round % schedule.checkpoint_every == 0 and simulation.round < rounds:
@@ -198,11 +221,21 @@ def _carry_on(
     seconds = time.perf_counter() - began
     parts: tuple[Part, ...] = ("validation", "test") if config.evaluation.test else ("validation",)
     ranks = {part: rank_users(simulation.scorer(split.before(part)), split, part) for part in parts}
-    outcome = _result(config, prepared, simulation, ranks, seconds)
+    outcome = result_of(config, prepared, simulation, ranks, seconds)
     write_adapter(simulation, folder.adapter)
-    write_users(folder.users, split, prepared.dataset.user_ids, ranks)
-    write_json(folder.result, outcome)
-    return outcome
+    users_of(split, prepared.dataset.user_ids, ranks).write(folder.path)
+    outcome.write(folder.path)
+    return outcome.to_json()
+
+
+def _evaluates(config: RunConfig, done: int) -> bool:
+    """Return whether validation is evaluated after so many rounds."""
+    return done % config.evaluation.every == 0 or done == config.training.rounds
+
+
+def _evaluations(config: RunConfig, done: int) -> int:
+    """Return how many evaluations so many rounds have."""
+    return sum(_evaluates(config, number) for number in range(1, done + 1))
 
 
 def _keep_items(prepared: Prepared, folder: RunFolder) -> None:
@@ -236,55 +269,3 @@ def _saved_on_stop(save: Callable[[], None]) -> Iterator[StopRequest]:
         except Interrupted:
             save()
             raise
-
-
-def _result(
-    config: RunConfig,
-    prepared: Prepared,
-    simulation: Simulation,
-    ranks: Mapping[Part, Ranks],
-    seconds: float,
-) -> dict[str, Any]:
-    """Gather everything a reader of the run needs."""
-    split, dataset = prepared.split, prepared.dataset
-    floors = {}
-    if config.evaluation.test:
-        floors = cached_floors(
-            split,
-            centralised_mf=config.evaluation.centralised_floor,
-            recency=config.training.recency,
-        )
-    return {
-        "name": config.label,
-        "config": config.to_dict(),
-        "seed": config.seed,
-        "commit": commit(),
-        "made_by": f"fedpeft {__version__}",
-        "split_fingerprint": split.fingerprint,
-        "dataset": {
-            "name": dataset.name,
-            "users": dataset.n_users,
-            "items": dataset.n_items,
-            "interactions": len(dataset.histories.items),
-            "counts": dict(dataset.counts),
-        },
-        "items": prepared.items.report,
-        "metrics": {part: report_of(found, split, part).to_dict() for part, found in ranks.items()},
-        "floors": floors,
-        "cost": run_costs(config, dataset),
-        "bytes": simulation.bytes_summary(),
-        "rounds": simulation.round,
-        "seconds": seconds,
-        "backend": simulation.backend,
-    }
-
-
-def write_adapter(simulation: Simulation, folder: Path) -> None:
-    """Write what a client needs to score: adapter, base, and shared backbone tensors."""
-    backbone = simulation.final_backbone()
-    adapters.save(backbone.item, folder)
-    if backbone.item.base is not None:
-        write_tensors(folder / "base.safetensors", {"base": backbone.item.base})
-    shared = {name: p.detach() for name, p in backbone.shared().items()}
-    if shared:
-        write_tensors(folder / "backbone.safetensors", shared)

@@ -67,7 +67,15 @@ class RoundTraffic:
 
 @dataclass
 class Totals:
-    """Bytes over all clients and rounds; `warmup` is the warm-up's part of the first two."""
+    """Bytes over all clients and rounds.
+
+    Attributes
+    ----------
+    warmup
+        The warm-up's part of `upload` and `download`.
+    participations
+        How often a client took part in a round.
+    """
 
     upload: int = 0
     download: int = 0
@@ -76,6 +84,7 @@ class Totals:
     expansion_up: int = 0
     expansion_down: int = 0
     warmup: int = 0
+    participations: int = 0
 
     @property
     def bytes(self) -> int:
@@ -117,6 +126,7 @@ class Traffic:
         spent, self._open = self._open, {}
         for purpose, nbytes in spent.items():
             setattr(self.totals, purpose, getattr(self.totals, purpose) + nbytes)
+        self.totals.participations += clients
         if phase == "warmup":
             self.totals.warmup += spent.get("upload", 0) + spent.get("download", 0)
         return RoundTraffic(

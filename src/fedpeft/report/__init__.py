@@ -4,17 +4,13 @@
 they are needed.
 """
 
-from fedpeft.report.runs import Parts, Result, Run, check_floors, read_result, read_run
+from fedpeft.report.runs import Run, read_run
 from fedpeft.report.table import Comparison, Row, comparison
 
 __all__ = [
     "Comparison",
-    "Parts",
-    "Result",
     "Row",
     "Run",
-    "check_floors",
     "comparison",
-    "read_result",
     "read_run",
 ]

@@ -1,4 +1,4 @@
-"""The chart of final accuracy against the floors."""
+"""The chart of final accuracy against the baselines."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import altair as alt
 
-from fedpeft.report.runs import Run, common_floors, common_part, labels
-from fedpeft.report.table import floor_label, require_same_split
+from fedpeft.report.runs import Run, common_baselines, common_part, labels
+from fedpeft.report.table import baseline_label, require_same_split
 from fedpeft.report.theme import PAGE, Theme, inline, label_margin, styled
 
 _ONE_ROW = 600  # pixels from which the panels stand side by side
@@ -26,7 +26,7 @@ def final_accuracy(
     theme: Theme = PAGE,
     allow_different_splits: bool = False,
 ) -> Any:
-    """Draw HR@10, NDCG@10 and full-ranking NDCG@10 of runs and floors as bars from zero.
+    """Draw HR@10, NDCG@10 and full-ranking NDCG@10 of runs and baselines as bars from zero.
 
     They are of the test part, or of validation where a run has not read test.
     """
@@ -36,8 +36,8 @@ def final_accuracy(
         (label, run.result.metrics.of(part), theme.color(i))
         for i, (run, label) in enumerate(zip(runs, labels(runs), strict=True))
     ]
-    for name, both in (common_floors(runs) if same_split else {}).items():
-        entries.append((floor_label(name), both.of(part), theme.muted))
+    for name, both in (common_baselines(runs) if same_split else {}).items():
+        entries.append((baseline_label(name), both.of(part), theme.muted))
     order = [label for label, _, _ in entries]
     panels: list[Any] = []
     columns = len(_METRICS) if width >= _ONE_ROW else 1

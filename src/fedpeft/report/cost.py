@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fedpeft.report.record import Costs, StrategyCost
+from fedpeft.records.costs import Costs, StrategyCost
 from fedpeft.report.runs import Run, labels
 from fedpeft.report.table import megabytes
 
@@ -14,7 +14,7 @@ COLUMNS = (
     "Values, up / down",
     "Bytes up, round",
     "Bytes down, round",
-    "One-off, MB",
+    "Initial download, MB",
     "Run, MB / client",
     "Client keeps, MB",
     "Server keeps, MB",
@@ -90,9 +90,9 @@ def _note(costs: Costs, alternatives: str = "") -> str:
     return (
         f"Counted for {scale.items:,} items of {scale.dim} values and {scale.clients:,} "
         f"clients{alternatives}. A run's bytes are a mean over clients, both directions, warm-up, "
-        "one-off and catch-up included; a graph expansion (FedPerGNN) comes on top. Storage is "
-        "that of the adapt phase. Operations are the item embedding's own, for a step that touches "
-        f"{min(scale.touched, scale.items):,} items, the mean history; ials moves all. Distinct "
-        "corrections: how many of the items can be told apart by the rows they read, if rows fall "
-        "at random. `fedpeft cost` measures all of this."
+        "initial download and resync included; a graph expansion (FedPerGNN) comes on top. Storage "
+        "is that of the adapt phase. Operations are the item embedding's own, for a step that "
+        f"touches {min(scale.touched, scale.items):,} items, the mean history; ials moves all. "
+        "Distinct corrections: how many of the items can be told apart by the rows they read, if "
+        "rows fall at random. `fedpeft cost` measures all of this."
     )

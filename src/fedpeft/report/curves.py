@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from fedpeft.report.lines import MEGABYTES, ROUNDS, Line, overlay
-from fedpeft.report.runs import Run, common_floors, labels
-from fedpeft.report.table import floor_label, require_same_split
+from fedpeft.report.runs import Run, common_baselines, labels
+from fedpeft.report.table import baseline_label, require_same_split
 from fedpeft.report.theme import PAGE, Theme, styled
 
 
@@ -21,7 +21,7 @@ def learning_curves(
     title: str = "",
     allow_different_splits: bool = False,
 ) -> Any | None:
-    """Draw validation NDCG@10 (sampled negatives) of all runs, with the floors as rules.
+    """Draw validation NDCG@10 (sampled negatives) of all runs, with the baselines as rules.
 
     Parameters
     ----------
@@ -43,10 +43,10 @@ def learning_curves(
     ]
     if not curves:
         return None
-    floors = common_floors(runs) if same_split else {}
+    baselines = common_baselines(runs) if same_split else {}
     curves += [
-        Line(floor_label(name), theme.muted, [4, 4], [], parts.validation.sampled["ndcg@10"])
-        for name, parts in floors.items()
+        Line(baseline_label(name), theme.muted, [4, 4], [], parts.validation.sampled["ndcg@10"])
+        for name, parts in baselines.items()
     ]
     chart = overlay(curves, ROUNDS if against == "rounds" else MEGABYTES, width, height)
     return styled(chart.properties(title=title) if title else chart, theme)

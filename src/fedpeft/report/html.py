@@ -57,7 +57,7 @@ def write_report(
         compared=compared,
         columns=COLUMNS,
         rows=[cells(row) for row in compared.rows],
-        floors=[cells(row) for row in compared.floors],
+        baselines=[cells(row) for row in compared.baselines],
         charts=_charts(runs, allow_different_splits),
         kinds=TRAFFIC,
         costs=cost_table(runs),

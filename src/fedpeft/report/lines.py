@@ -21,7 +21,7 @@ class Line:
     Attributes
     ----------
     points
-        (x, value); none for a rule at the height of `level`, such as a floor.
+        (x, value); none for a rule at the height of `level`, such as a baseline.
     level
         What is told beside the label.
     errors

@@ -1,125 +1,16 @@
-"""What a run folder holds, read and checked."""
+"""Run folders, read for reports."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
-
-from pydantic import AfterValidator, Field, ValidationError
+from typing import NamedTuple
 
 from fedpeft.errors import ArtifactError
-from fedpeft.files import read_json
-from fedpeft.report.record import Bytes, Costs
-from fedpeft.report.record import Record as _Record
-from fedpeft.report.users import Gains, read_gains
-
-HEADLINE = ("hr@10", "ndcg@10")
-"""Metrics every evaluation has."""
-
-
-def _with_headline(scores: dict[str, float]) -> dict[str, float]:
-    for name in HEADLINE:
-        if name not in scores:
-            raise ValueError(f"has no {name!r}, only {', '.join(sorted(scores)) or 'nothing'}")
-    return scores
-
-
-class Scores(_Record):
-    """Metric values by lower-case name, for example ``ndcg@10``, each in [0, 1]."""
-
-    sampled: Annotated[dict[str, float], AfterValidator(_with_headline)]
-    """Against the sampled negatives; holds at least `HEADLINE`."""
-    full: dict[str, float] = Field(default_factory=dict)
-    """Against all items."""
-
-
-Part = Literal["validation", "test"]
-
-
-class Parts(_Record):
-    """Scores on the two held-out parts."""
-
-    validation: Scores
-    test: Scores | None = None
-    """A run with ``evaluation.test = false`` has none."""
-
-    def of(self, part: Part) -> Scores:
-        """Return the scores on a part, which must have been read."""
-        scores = getattr(self, part)
-        assert isinstance(scores, Scores)
-        return scores
-
-
-class Floor(Parts):
-    """Scores of a floor, which is fitted only for runs that read test."""
-
-    test: Scores
-
-
-class DatasetFacts(_Record):
-    """The data set's name and size after reading."""
-
-    name: str
-    users: int
-    items: int
-    interactions: int
-
-
-class ClientBytes(_Record):
-    """What one client sent and received, in bytes."""
-
-    upload_per_client_round: Bytes
-    """Sent by one client in one adapt round in which it takes part."""
-    download_per_client_round: Bytes
-    """Received by one client in one adapt round in which it takes part."""
-    one_off_per_client: Bytes
-    """Received once by a client that joins the adapt phase: base embedding, codes, hash seeds."""
-    warmup_per_client: Bytes
-    """Both directions, all warm-up rounds, mean over all clients."""
-    catch_up_per_client: Bytes
-    """Received because merges were missed, mean over all clients."""
-    expansion_per_client: Bytes = 0.0
-    """Messages of graph expansion, mean over all clients; 0 in folders of before it."""
-    total_per_client_mean: Bytes
-    """Everything over the whole run, both directions, mean over all clients."""
-
-
-class Result(_Record):
-    """``result.json``: what ran and how it ended."""
-
-    name: str
-    config: dict[str, Any]
-    seed: int
-    commit: str | None
-    made_by: str
-    split_fingerprint: str
-    dataset: DatasetFacts
-    rounds: int
-    seconds: float
-    backend: str
-    metrics: Parts
-    floors: dict[str, Floor]
-    bytes: ClientBytes
-    items: dict[str, Any]
-    """What pretraining reported: reconstruction error, latent variance, and so on."""
-    cost: Costs | None = None
-    """Runs of earlier versions have none."""
-
-
-class Evaluation(_Record):
-    """One line of ``metrics.jsonl``."""
-
-    round: int
-    phase: Literal["warmup", "adapt"]
-    validation: Scores
-    train_loss: float | None
-    bytes_per_client: Bytes
-    """Cumulative, both directions, mean over all clients."""
-    seconds: float
+from fedpeft.records import Baseline, Evaluation, Result, TrafficRound, Users, read_log
+from fedpeft.records.result import Part
+from fedpeft.records.users import Gains
 
 
 class Point(NamedTuple):
@@ -138,23 +29,6 @@ class Point(NamedTuple):
     ndcg: float
 
 
-class LedgerRound(_Record):
-    """One line of ``ledger.jsonl``; bytes are totals of the round over all clients."""
-
-    round: int
-    phase: Literal["warmup", "adapt"]
-    clients: int
-    upload: Bytes
-    download: Bytes
-    one_off: Bytes
-    catch_up: Bytes
-    expansion: Bytes = 0.0
-    """Messages of graph expansion; 0 for backbones without one, and in folders of before it."""
-    bytes_per_client: Bytes
-    """Cumulative, both directions, mean over all clients."""
-    event: Literal["refresh", "warmup_end"] | None
-
-
 @dataclass(frozen=True)
 class Run:
     """Everything a report needs of one run folder; lines are in the order of their rounds."""
@@ -162,7 +36,7 @@ class Run:
     folder: Path
     result: Result
     evaluations: Sequence[Evaluation]
-    ledger: Sequence[LedgerRound]
+    traffic: Sequence[TrafficRound]
     gains: Mapping[str, Gains] = field(default_factory=dict)
     """NDCG@10 of each user by part, where the run has kept it."""
 
@@ -184,28 +58,29 @@ def read_run(path: Path) -> Run:
     Raises
     ------
     ArtifactError
-        If the folder or one of ``result.json``, ``metrics.jsonl`` and ``ledger.jsonl`` is missing,
+        If the folder or one of ``result.json``, ``metrics.jsonl`` and ``traffic.jsonl`` is missing,
         is not JSON, lacks a key or holds a value out of range.
     """
     if not path.is_dir():
         raise ArtifactError(f"{path} is not a run folder: there is no such folder")
     return Run(
         folder=path,
-        result=read_result(path),
-        evaluations=_read_lines(Evaluation, path / "metrics.jsonl"),
-        ledger=_read_lines(LedgerRound, path / "ledger.jsonl"),
+        result=Result.read(path),
+        evaluations=read_log(Evaluation, path),
+        traffic=read_log(TrafficRound, path),
         gains=read_gains(path),
     )
 
 
-def read_result(path: Path) -> Result:
-    """Read the result of a run folder alone; raises `ArtifactError` as `read_run`."""
-    return _check(Result, read_json(path / "result.json"), f"{path / 'result.json'}")
+def read_gains(folder: Path) -> dict[str, Gains]:
+    """Read the users' gains of a run folder by part; nothing for a run of before they were kept."""
+    users = Users.read(folder)
+    return {} if users is None else users.gains(folder)
 
 
 def read_curve(path: Path) -> list[Point]:
     """Read the learning curve of a run folder alone; raises `ArtifactError` as `read_run`."""
-    return _curve(_read_lines(Evaluation, path / "metrics.jsonl"))
+    return _curve(read_log(Evaluation, path))
 
 
 def _curve(evaluations: Sequence[Evaluation]) -> list[Point]:
@@ -220,18 +95,11 @@ def common_part(runs: Sequence[Run]) -> Part:
     return "validation" if any(run.result.metrics.test is None for run in runs) else "test"
 
 
-def check_floors(value: Any, where: str) -> dict[str, Floor]:
-    """Return floors as a result has them; raises `ArtifactError` where they are of no use."""
-    if not isinstance(value, dict):
-        raise ArtifactError(f"{where} is no table of floors")
-    return {name: _check(Floor, floor, f"{where}, {name}") for name, floor in value.items()}
-
-
-def common_floors(runs: Sequence[Run]) -> dict[str, Floor]:
-    """Return the floors of runs on one split; each run knows those it was asked for."""
-    found: dict[str, Floor] = {}
+def common_baselines(runs: Sequence[Run]) -> dict[str, Baseline]:
+    """Return the baselines of runs on one split; each run knows those it was asked for."""
+    found: dict[str, Baseline] = {}
     for run in runs:
-        found = {**run.result.floors, **found}
+        found = {**run.result.baselines, **found}
     return found
 
 
@@ -256,46 +124,3 @@ def labels(runs: Sequence[Run]) -> list[str]:
 def _repeats(names: Sequence[str]) -> int:
     """Return the one-based position of the first name that occurred before, or 0."""
     return next((i + 1 for i, name in enumerate(names) if name in names[:i]), 0)
-
-
-_R = TypeVar("_R", bound=_Record)
-_Line = TypeVar("_Line", Evaluation, LedgerRound)
-
-
-def _check(model: type[_R], value: Any, where: str) -> _R:
-    """Validate `value` as `model`; its first problem becomes one sentence."""
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        if first["type"] == "missing":
-            raise ArtifactError(f"{where} has no key {key!r}") from None
-        if first["type"] == "value_error":  # raised by a validator of ours
-            raise ArtifactError(f"{where}: {key!r} {first['ctx']['error']}") from None
-        said = first["msg"][0].lower() + first["msg"][1:]
-        subject = f"{key!r} = {first['input']!r}" if key else "the content"
-        raise ArtifactError(f"{where}: {subject}: {said}") from None
-
-
-def _read_lines(model: type[_Line], path: Path) -> tuple[_Line, ...]:
-    """Read one record per line; rounds must not go back."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ArtifactError(f"{path} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"{path} cannot be read: {error}") from None
-    records: list[_Line] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ArtifactError(f"{path}, line {number} is not valid JSON: {error}") from None
-        records.append(_check(model, value, f"{path}, line {number}"))
-    for number, (before, after) in enumerate(pairwise(records), start=2):
-        if after.round < before.round:
-            raise ArtifactError(
-                f"{path}, line {number} goes back from round {before.round} to {after.round}"
-            )
-    return tuple(records)

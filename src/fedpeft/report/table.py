@@ -12,7 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from fedpeft.errors import InputError
-from fedpeft.report.runs import Part, Point, Run, Scores, common_floors, common_part, labels
+from fedpeft.records import Scores
+from fedpeft.records.result import Part
+from fedpeft.report.runs import Point, Run, common_baselines, common_part, labels
 from fedpeft.report.statistics import Interval
 from fedpeft.report.users import over_users
 
@@ -34,7 +36,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Row:
-    """One run, or one floor (all byte fields None).
+    """One run, or one baseline (all byte fields None).
 
     Attributes
     ----------
@@ -69,7 +71,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows and floors in the order given, and what "target" and "% of full" refer to.
+    """Rows and baselines in the order given, and what "target" and "% of full" refer to.
 
     Attributes
     ----------
@@ -78,7 +80,7 @@ class Comparison:
     """
 
     rows: Sequence[Row]
-    floors: Sequence[Row]
+    baselines: Sequence[Row]
     part: Part
     target: float
     target_source: str
@@ -145,7 +147,7 @@ def comparison(
         Validation NDCG@10 (sampled negatives) for "MB to target"; by default `TARGET_SHARE` of the
         final value of the full table's run, or of the first run where there is none.
     allow_different_splits
-        List runs of different splits together; floors are then left out.
+        List runs of different splits together; baselines are then left out.
 
     Raises
     ------
@@ -164,7 +166,7 @@ def comparison(
     elif not 0 < target <= 1:
         raise InputError(f"target = {target}: a validation NDCG@10 lies in (0, 1]")
     full_bytes = None if full is None else runs[full].result.bytes.total_per_client_mean
-    floors = common_floors(runs) if same_split else {}
+    baselines = common_baselines(runs) if same_split else {}
     part = common_part(runs)
     rows = [
         _row(run, part, name, target, full_bytes) for run, name in zip(runs, names, strict=True)
@@ -176,7 +178,9 @@ def comparison(
         ]
     return Comparison(
         rows=rows,
-        floors=[_scores_row(floor_label(name), both.of(part)) for name, both in floors.items()],
+        baselines=[
+            _scores_row(baseline_label(name), both.of(part)) for name, both in baselines.items()
+        ],
         part=part,
         target=target,
         target_source=source,
@@ -197,8 +201,8 @@ def bytes_to_target(curve: Sequence[Point], target: float) -> float | None:
     return next((point.bytes_per_client for point in curve if point.ndcg >= target), None)
 
 
-def floor_label(name: str) -> str:
-    """Return what a reader calls a floor."""
+def baseline_label(name: str) -> str:
+    """Return what a reader calls a baseline."""
     known = {"popularity": "Popularity", "centralised_mf": "Centralised MF"}
     return known.get(name, name.replace("_", " "))
 
@@ -225,7 +229,7 @@ def _row(run: Run, part: Part, label: str, target: float, full_bytes: float | No
 
 def cells(row: Row) -> list[str]:
     """Return a row as text, one cell per entry of `COLUMNS`."""
-    is_floor = row.total_bytes is None
+    is_baseline = row.total_bytes is None
     return [
         row.label,
         f"{row.hr10:.4f}",
@@ -235,7 +239,7 @@ def cells(row: Row) -> list[str]:
         "-" if row.total_bytes is None else megabytes(row.total_bytes),
         "-" if row.percent_of_full is None else f"{row.percent_of_full:.1f}",
         "-"
-        if is_floor
+        if is_baseline
         else "not reached"
         if row.target_bytes is None
         else megabytes(row.target_bytes),
@@ -250,7 +254,7 @@ def megabytes(count: float) -> str:
 def as_rich(compared: Comparison) -> Table:
     """Return the table for a terminal; print `Comparison.notes` beside it."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    lines = [cells(row) for row in (*compared.rows, *compared.floors)]
+    lines = [cells(row) for row in (*compared.rows, *compared.baselines)]
     for index, heading in enumerate(COLUMNS):
         # cells are never cut or broken; what a narrow terminal lacks is taken from the headings
         shown = [line[index] for line in lines]
@@ -261,9 +265,9 @@ def as_rich(compared: Comparison) -> Table:
             no_wrap=True,
         )
     for number, line in enumerate(lines):
-        is_floor = number >= len(compared.rows)
+        is_baseline = number >= len(compared.rows)
         end_section = number == len(compared.rows) - 1
-        style = "dim" if is_floor else None
+        style = "dim" if is_baseline else None
         table.add_row(*map(escape, line), style=style, end_section=end_section)
     return table
 
@@ -272,7 +276,7 @@ def as_text(compared: Comparison) -> str:
     """Return the table as aligned Markdown, followed by its notes."""
     body = [
         [cell.replace("|", "\\|") for cell in cells(row)]
-        for row in [*compared.rows, *compared.floors]
+        for row in [*compared.rows, *compared.baselines]
     ]
     lines = [list(COLUMNS), *body]
     widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
@@ -289,7 +293,7 @@ def as_json(compared: Comparison) -> dict[str, Any]:
     """Return the table as values for JSON; bytes stay bytes."""
     return {
         "runs": [asdict(row) for row in compared.rows],
-        "floors": [asdict(row) for row in compared.floors],
+        "baselines": [asdict(row) for row in compared.baselines],
         "part": compared.part,
         "target": {"validation_ndcg@10": compared.target, "source": compared.target_source},
         "full": compared.full_label,

@@ -18,7 +18,7 @@ LIGHT = ("#0072b2", "#c44e00", "#008060", "#a8478a", "#8a6a00", "#3d7ea6", "#5b5
 DARK = ("#56b4e9", "#f28e4b", "#2fc79b", "#e39ac8", "#e6b23c", "#9cc9f0", "#b8b8b8")
 TRAFFIC_LIGHT = ("#3f5266", "#a9b8c7", "#d98e00", "#a8478a", "#7a4f2b")
 TRAFFIC_DARK = ("#c3d0dd", "#66788a", "#e6b23c", "#e39ac8", "#c49a6c")
-"""Upload, download, one-off, catch-up, expansion: other colours than the runs'."""
+"""Upload, download, initial download, resync, expansion: other colours than the runs'."""
 
 DASHES = ([1, 0], [6, 3], [2, 2])
 """Line patterns; the next one starts when the colours are used up."""

@@ -14,24 +14,24 @@ from fedpeft.report.theme import PAGE, Theme, inline, styled
 MAX_BINS = 100
 """At most so many bars in a chart of what was sent when."""
 
-TRAFFIC = ("upload", "download", "one-off", "catch-up", "expansion")
+TRAFFIC = ("upload", "download", "initial download", "resync", "expansion")
 """Kinds of bytes, in stacking order and in the order of `Theme.traffic`."""
 
 
 def traffic(
     runs: Sequence[Run], *, width: int = 720, height: int = 130, theme: Theme = PAGE
 ) -> Any | None:
-    """Draw megabytes per round by kind, one panel per run on one scale; None without a ledger.
+    """Draw megabytes per round by kind, one panel per run on one scale; None without a log.
 
     Rounds are averaged over at most `MAX_BINS` bins.  A triangle marks a merge, a rule the end of
     the warm-up.
     """
-    panels = [(label, run) for run, label in zip(runs, labels(runs), strict=True) if run.ledger]
+    panels = [(label, run) for run, label in zip(runs, labels(runs), strict=True) if run.traffic]
     if not panels:
         return None
     binned = [traffic_bins(run) for _, run in panels]
     top = max(sum(b[kind] for kind in TRAFFIC) for bins in binned for b in bins)
-    last = max(run.ledger[-1].round for _, run in panels)
+    last = max(run.traffic[-1].round for _, run in panels)
     charts = [
         _traffic_panel(
             run,
@@ -55,16 +55,16 @@ def traffic_bins(run: Run) -> list[dict[str, float]]:
     list of dict
         ``start`` and ``end`` (rounds, end exclusive) and one value per kind of `TRAFFIC`.
     """
-    first, last = run.ledger[0].round, run.ledger[-1].round
+    first, last = run.traffic[0].round, run.traffic[-1].round
     size = math.ceil((last - first + 1) / MAX_BINS)
     bins: list[dict[str, float]] = []
     counts: list[int] = []
-    for line in run.ledger:
+    for line in run.traffic:
         start = first + (line.round - first) // size * size
         if not bins or bins[-1]["start"] != start:
             bins.append({"start": start, "end": start + size, **dict.fromkeys(TRAFFIC, 0.0)})
             counts.append(0)
-        sent = (line.upload, line.download, line.one_off, line.catch_up, line.expansion)
+        sent = (line.upload, line.download, line.initial_download, line.resync, line.expansion)
         for kind, count in zip(TRAFFIC, sent, strict=True):
             bins[-1][kind] += count / 1e6
         counts[-1] += 1
@@ -93,7 +93,7 @@ def _traffic_panel(
             if bin_[kind] > 0:
                 values.append({**bin_, "kind": kind, "low": base, "high": base + bin_[kind]})
                 base += bin_[kind]
-    x_scale = alt.Scale(domain=[run.ledger[0].round, last + 1], nice=False)
+    x_scale = alt.Scale(domain=[run.traffic[0].round, last + 1], nice=False)
     axis = alt.Axis(
         title="Round" if bottom else None,
         titleAnchor="start",
@@ -130,8 +130,8 @@ def _traffic_panel(
 def _events(run: Run, x_scale: Any, theme: Theme) -> list[Any]:
     """Draw what happened: a rule where the warm-up ended, a triangle where a merge took place."""
     layers: list[Any] = []
-    merges = [{"x": line.round} for line in run.ledger if line.event == "refresh"]
-    warm = [{"x": line.round + 1} for line in run.ledger if line.event == "warmup_end"]
+    merges = [{"x": line.round} for line in run.traffic if line.event == "refresh"]
+    warm = [{"x": line.round + 1} for line in run.traffic if line.event == "warmup_end"]
     if warm:
         base = alt.Chart(inline(warm)).encode(x=alt.X("x:Q", scale=x_scale))
         layers.append(base.mark_rule(color=theme.ink, strokeDash=[3, 3]))

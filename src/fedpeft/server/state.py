@@ -12,7 +12,6 @@ from torch import Tensor
 
 from fedpeft.adapters import ItemEmbedding, check_tensors
 from fedpeft.errors import ArtifactError
-from fedpeft.protocol.aggregate import finite
 from fedpeft.protocol.messages import Snapshot, Step
 from fedpeft.tensors import Tensors
 from fedpeft.training.config import Phase
@@ -60,11 +59,6 @@ class ServerState:
     residual: Tensors
     first: Snapshot
     steps: tuple[Step, ...] = ()
-
-    @property
-    def finite(self) -> bool:
-        """Whether everything that the next round begins with is finite."""
-        return finite([*self.payload.values(), *self.moments.values(), *self.residual.values()])
 
     def to_tensors(self) -> Tensors:
         """Return all tensors of the state by name; messages are bytes, uint8 (N,)."""

@@ -6,7 +6,6 @@ the population save themselves; this module puts both into one file.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,12 @@ from typing import Any
 from torch import Tensor
 
 from fedpeft.adapters import check_tensors
-from fedpeft.errors import ArtifactError, RunError
-from fedpeft.files import fingerprint, read_metadata, read_tensors, write_tensors
+from fedpeft.errors import ArtifactError
+from fedpeft.records import Checkpoint
 from fedpeft.server import ServerState
 from fedpeft.server.state import group
 from fedpeft.simulation.simulation import Simulation
 from fedpeft.tensors import Tensors
-
-SCHEMA = 3
 
 
 def save(simulation: Simulation, path: Path, extra: dict[str, Any] | None = None) -> None:
@@ -30,29 +27,20 @@ def save(simulation: Simulation, path: Path, extra: dict[str, Any] | None = None
     Parameters
     ----------
     extra
-        JSON values to keep beside the state, such as how far the logs had been written.
+        JSON values to keep beside the state, such as the seconds that it took.
 
     Raises
     ------
     RunError
         If the state is not finite; the file that was there stays.
     """
-    if not (simulation.state.finite and simulation.population.finite):
-        raise RunError(
-            f"the state after round {simulation.round} is not finite, so no checkpoint is written; "
-            "the last one stays, and lower learning rates (training.server_optimizer.lr) may help"
-        )
-    tensors = _tensors(simulation)
-    state = {
-        "schema": SCHEMA,
+    values = {
         "settings": settings(simulation),
         "server": simulation.state.to_dict(),
         "traffic": simulation.traffic.state(),
         "extra": extra or {},
     }
-    metadata = {"fedpeft": json.dumps(state)}
-    metadata["sha256"] = _digest(metadata["fedpeft"], tensors)
-    write_tensors(path, tensors, metadata)
+    Checkpoint(values, _tensors(simulation)).write(path)
 
 
 def load(
@@ -71,18 +59,19 @@ def load(
         If the file is missing, corrupt, of another schema, or of other settings.  The simulation
         is as it was then.
     """
-    state, tensors = _read(path)
+    saved = Checkpoint.read(path)
+    state, tensors = saved.values, dict(saved.tensors)
     if accept is not None:
         accept(state["extra"])
     _check_settings(path, state["settings"], settings(simulation))
-    saved, device = group(tensors, "server"), simulation.server.device
+    own, device = group(tensors, "server"), simulation.server.device
     try:
-        server = ServerState.load(simulation.task, state["server"], saved, device)
+        server = ServerState.load(simulation.task, state["server"], own, device)
     except ArtifactError as error:
         raise ArtifactError(f"{path} is of another run: {error}") from None
     clients = group(tensors, "clients")
-    own = simulation.population.to_tensors()
-    check_tensors(clients, {name: t.shape for name, t in own.items()}, str(path), finite=False)
+    shapes = {name: t.shape for name, t in simulation.population.to_tensors().items()}
+    check_tensors(clients, shapes, str(path), finite=False)
 
     # all of it fits: only now does the simulation change
     simulation.state = server
@@ -101,25 +90,6 @@ def settings(simulation: Simulation) -> dict[str, Any]:
         "adapter": {"kind": task.kind, **task.adapter.model_dump(mode="json")},
         "training": task.training.model_dump(mode="json"),
     }
-
-
-def _read(path: Path) -> tuple[dict[str, Any], Tensors]:
-    """Return state and tensors of a checkpoint whose schema and checksum are right."""
-    metadata = read_metadata(path)
-    try:
-        state = json.loads(metadata["fedpeft"])
-        schema = state["schema"]
-    except (KeyError, TypeError, json.JSONDecodeError):
-        raise ArtifactError(f"{path} is not a fedpeft checkpoint") from None
-    if schema != SCHEMA:
-        raise ArtifactError(
-            f"{path} is a checkpoint of schema {schema!r}, but this version reads {SCHEMA}; "
-            "finish the run with the version that began it, or begin anew"
-        )
-    tensors = read_tensors(path)
-    if _digest(metadata["fedpeft"], tensors) != metadata.get("sha256"):
-        raise ArtifactError(f"{path} is corrupt: its contents do not match their checksum")
-    return state, tensors
 
 
 def _check_settings(path: Path, saved: dict[str, Any], own: dict[str, Any], at: str = "") -> None:
@@ -146,7 +116,3 @@ def _tensors(simulation: Simulation) -> Tensors:
 
 def _plain(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().contiguous()
-
-
-def _digest(state: str, tensors: Tensors) -> str:
-    return fingerprint(state, *(part for name in sorted(tensors) for part in (name, tensors[name])))

@@ -9,7 +9,6 @@ from fedpeft.backbones import Backbone
 from fedpeft.client import ClientState
 from fedpeft.client.state import NO_VERSION
 from fedpeft.data.dataset import Histories, Ints
-from fedpeft.protocol.aggregate import finite
 from fedpeft.streams import FirstDraws
 from fedpeft.tensors import Tensors
 
@@ -69,11 +68,6 @@ class Population:
         """Take over the state of one client after its round."""
         for name, tensor in state.local.items():
             self.local[name][row] = tensor
-
-    @property
-    def finite(self) -> bool:
-        """Whether every local value is finite."""
-        return finite(self.local.values())
 
     def to_tensors(self) -> Tensors:
         """Return everything that is saved of the clients."""

@@ -145,7 +145,6 @@ class Simulation:
         self.problem = LocalProblem(self.task, self.replica.backbone)
         self.traffic = Traffic(split.n_users)
         self._in_vain = 0
-        self._last_upload = 0.0
         self.follow()
 
     @property
@@ -177,7 +176,6 @@ class Simulation:
         self._watch(total, len(rows))
         self.state = self.server.step(state, total)
         entry = self.traffic.close(state.round, state.phase, len(rows), total.rejected, event)
-        self._last_upload = entry.upload / max(1, len(rows))
         return RoundResult(entry, total.loss)
 
     def upload_of(self, row: int) -> Upload:
@@ -258,14 +256,16 @@ class Simulation:
         return self.replica.backbone.item.merge(item_payload(self.server.final(self.state)))
 
     def final_backbone(self) -> Backbone:
-        """Return the one-client module with the payload that clients hold now."""
+        """Return a copy of the one-client module, with the payload that clients hold now."""
         self.replica.hold(self.server.final(self.state))
-        return self.replica.backbone
+        return copy.deepcopy(self.replica.backbone)
 
     def bytes_summary(self) -> dict[str, float]:
         """Return the `bytes` table of a result."""
         sizes = message_sizes(self.task, self.replica.backbone)
-        upload = self._last_upload if sizes.upload is None else sizes.upload
+        totals = self.traffic.totals
+        varying = totals.upload / max(1, totals.participations)
+        upload = varying if sizes.upload is None else sizes.upload
         first = self.state.first.nbytes if needed(self.state.first) else 0
         return self.traffic.summary(upload, sizes.download, first)
 
@@ -290,6 +290,6 @@ class Simulation:
             ids=self.population.ids,
         )
         with torch.inference_mode(False):
-            problem = LocalProblem(self.task, copy.deepcopy(self.final_backbone()))
+            problem = LocalProblem(self.task, self.final_backbone())
         problem.begin(self.round)
         return Inference(problem, self.population.local, sampler)

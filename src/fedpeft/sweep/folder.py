@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -16,6 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 from fedpeft.errors import ArtifactError, ConfigError, FedpeftError
 from fedpeft.experiment import RunConfig, RunFolder
 from fedpeft.files import read_json, write_json
+from fedpeft.lock import locked
+from fedpeft.records import ConfigFile
 from fedpeft.sweep.cell import Cell
 
 _LONGEST = 80  # bytes of a folder's name before seed and hash
@@ -70,14 +71,14 @@ class SweepFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        if (path / "config.toml").exists():
+        if (path / ConfigFile.FILE).exists():
             raise ConfigError(f"{path} is the folder of a run; choose another --out for the sweep")
         self.path = path
         self.runs = path / "runs"
         self.logs = path / "logs"
         self.outcomes = self._read_state()
         self._existing: dict[str, Path] = {}
-        for config in sorted(self.runs.glob("*/config.toml")):
+        for config in sorted(self.runs.glob(f"*/{ConfigFile.FILE}")):
             # one that cannot be read was written with other settings; no cell is equal to it
             with suppress(FedpeftError):
                 self._existing.setdefault(_key(RunFolder(config.parent).config()), config.parent)
@@ -101,18 +102,12 @@ class SweepFolder:
 
         Raises
         ------
-        ConfigError
+        ArtifactError
             If another sweep holds it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise ConfigError(
-                    f"another sweep is running in {self.path}; wait for it, or choose another --out"
-                ) from None
-            yield lock.fileno()
+        with locked(self.path) as handle:
+            yield handle
 
     def job(self, cell: Cell) -> Job:
         """Return the run of a cell: one that exists with the same configuration, or a new one."""
@@ -128,12 +123,12 @@ class SweepFolder:
 
     def status(self, job: Job) -> str:
         """Return done, failed, begun or missing."""
-        if (job.folder / "result.json").exists():
+        if RunFolder(job.folder).is_complete:
             return "done"
         outcome = self.outcomes.get(job.folder.name)
         if outcome is not None and outcome.reason is not None:
             return "failed"
-        return "begun" if (job.folder / "config.toml").exists() else "missing"
+        return "begun" if (job.folder / ConfigFile.FILE).exists() else "missing"
 
     def retry(self, job: Job) -> None:
         """Forget why an earlier attempt failed."""

@@ -32,8 +32,8 @@ RESERVED = (
     "curve",
     "gains",
 )
-RESERVED_TABLES = ("validation", "test", "floor", "bytes", "dataset")
-"""Columns of the results table that no axis may be called, and what others begin with."""
+RESERVED_TABLES = ("validation", "test", "baseline", "floor", "bytes", "dataset")
+"""What columns of the results table begin with, which no axis may be called; ``floor`` was once."""
 
 MOST = 100_000
 """Combinations that the axes may have; each is resolved and has a row in the table."""

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fedpeft.errors import ConfigError, Interrupted
-from fedpeft.files import read_json, write_json
+from fedpeft.files import read_json
+from fedpeft.records.sweep import CompareFacts, SweepFacts
 from fedpeft.sweep.cell import Cell, Labels
 from fedpeft.sweep.folder import Job, SweepFolder
 from fedpeft.sweep.grid import Grid
@@ -70,10 +71,9 @@ def sweep(
     Raises
     ------
     ConfigError
-        If another sweep is running in `out`, `out` is a run's folder or another grid's, or a
-        search is asked for some seeds only.
+        If `out` is a run's folder or another grid's, or a search is asked for some seeds only.
     ArtifactError
-        If what is known of earlier runs is damaged.
+        If another sweep is running in `out`, or what is known of earlier runs is damaged.
     Interrupted
         If a signal asked for an end; the runs wrote checkpoints first.
     """
@@ -157,7 +157,7 @@ def _check_choice(grid: Grid, chosen: Sequence[Cell]) -> None:
 
 def _check_name(grid: Grid, out: Path) -> None:
     """Raise `ConfigError` if the folder is of a grid file with another name."""
-    path = out / "sweep.json"
+    path = out / SweepFacts.FILE
     if path.is_file():
         facts = read_json(path)
         name = facts.get("name") if isinstance(facts, dict) else None
@@ -171,15 +171,12 @@ def _check_name(grid: Grid, out: Path) -> None:
 def _write_facts(grid: Grid, out: Path) -> None:
     """Write what was asked for; the report reads it."""
     searched = list(grid.file.search.keys) if grid.file.search else []
-    axes = [[name, list(labels)] for name, labels in grid.axes.items()]
-    write_json(
-        out / "sweep.json",
-        {
-            "name": grid.path.stem,
-            "command": f"fedpeft sweep {grid.path.name}",
-            "axes": axes + [[key, []] for key in searched],  # their order counts
-            "searched": searched,
-            "seeds": list(grid.file.seeds),
-            "compare": grid.file.compare and grid.file.compare.model_dump(),
-        },
-    )
+    axes = {name: list(labels) for name, labels in grid.axes.items()}
+    SweepFacts(
+        name=grid.path.stem,
+        command=f"fedpeft sweep {grid.path.name}",
+        axes={**axes, **{key: [] for key in searched}},
+        searched=searched,
+        seeds=list(grid.file.seeds),
+        compare=grid.file.compare and CompareFacts(**grid.file.compare.model_dump()),
+    ).write(out)

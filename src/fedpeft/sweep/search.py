@@ -12,7 +12,7 @@ from typing import Any
 
 from fedpeft.config import merge
 from fedpeft.errors import ArtifactError, ConfigError, MissingExtraError
-from fedpeft.report import read_result
+from fedpeft.records import Result
 from fedpeft.sweep.cell import Cell, Labels
 from fedpeft.sweep.file import ChoicesConfig, RangeConfig
 from fedpeft.sweep.folder import Job, SweepFolder
@@ -277,7 +277,7 @@ def _rounded(value: Any, space: RangeConfig | ChoicesConfig) -> Any:
 
 
 def _objective(job: Job) -> float:
-    return read_result(job.folder).metrics.validation.sampled[OBJECTIVE]
+    return Result.read(job.folder).metrics.validation.sampled[OBJECTIVE]
 
 
 def _values(space: RangeConfig | ChoicesConfig) -> list[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from fedpeft.files import atomic_path
-from fedpeft.report import Parts, Result, read_result
+from fedpeft.records import Parts, Result
 from fedpeft.sweep.cell import Cell
 from fedpeft.sweep.folder import SweepFolder
 
@@ -24,13 +24,10 @@ class Results:
     def write(self, cells: Sequence[Cell]) -> None:
         """Write both files, each atomically."""
         table = self.table(cells)
-        try:
-            with atomic_path(self._folder.path / "results.parquet") as temporary:
-                table.write_parquet(temporary)
-            with atomic_path(self._folder.path / "results.csv") as temporary:
-                table.write_csv(temporary)
-        except pl.exceptions.PolarsError as error:  # as it calls a full disk
-            raise OSError(f"the results table cannot be written: {error}") from None
+        with atomic_path(self._folder.path / "results.parquet") as temporary:
+            table.write_parquet(temporary)
+        with atomic_path(self._folder.path / "results.csv") as temporary:
+            table.write_csv(temporary)
 
     def table(self, cells: Sequence[Cell]) -> pl.DataFrame:
         """Return one row per cell and seed; what is not there yet is null."""
@@ -41,7 +38,7 @@ class Results:
         )
 
     def row(self, cell: Cell) -> dict[str, Any]:
-        """Return a cell's row: labels, seed, status, metrics, floors, bytes, how it was made."""
+        """Return a cell's row: labels, seed, status, metrics, baselines, bytes, how it was made."""
         job = self._folder.job(cell)
         status = self._folder.status(job)
         outcome = self._folder.outcomes.get(job.folder.name)
@@ -58,19 +55,19 @@ class Results:
 
     def _result(self, folder: Path) -> dict[str, Any]:
         if folder not in self._known:
-            self._known[folder] = columns(read_result(folder))
+            self._known[folder] = columns(Result.read(folder))
         return self._known[folder]
 
 
 def columns(result: Result) -> dict[str, Any]:
     """Return what a ``result.json`` adds to a row.
 
-    Metrics are called ``part.ranking.metric``, such as ``test.sampled.ndcg@10``; floors the same
-    after ``floor.name.``; bytes as in the result, after ``bytes.``.
+    Metrics are called ``part.ranking.metric``, such as ``test.sampled.ndcg@10``; baselines the same
+    after ``baseline.name.``; bytes as in the result, after ``bytes.``.
     """
     found: dict[str, Any] = {}
     parts: dict[str, Parts] = {"": result.metrics}
-    parts |= {f"floor.{name}.": floor for name, floor in result.floors.items()}
+    parts |= {f"baseline.{name}.": baseline for name, baseline in result.baselines.items()}
     for prefix, both in parts.items():
         for part, scores in (("validation", both.validation), ("test", both.test)):
             if scores is None:
@@ -81,7 +78,10 @@ def columns(result: Result) -> dict[str, Any]:
     return {
         **found,
         **{f"bytes.{name}": value for name, value in result.bytes.model_dump().items()},
-        **{f"dataset.{name}": value for name, value in result.dataset.model_dump().items()},
+        **{
+            f"dataset.{name}": value
+            for name, value in result.dataset.model_dump(exclude={"counts"}).items()
+        },
         "rounds": result.rounds,
         "seconds": result.seconds,
         "commit": result.commit,

@@ -53,6 +53,10 @@ class Messenger:
         metric = report.sampled["ndcg@10"]
         self.send(round=round_number, rounds=self._rounds, metric=metric)
 
+    def note(self, text: str) -> None:
+        """Leave it in the run's log."""
+        print(text, file=sys.stderr, flush=True)
+
 
 def main() -> None:
     """Make one run, or go on with it."""
@@ -63,16 +67,14 @@ def main() -> None:
     torch.set_num_threads(1)
     folder = Path(order["folder"])
     try:
-        run = RunFolder(folder)
-        run.sweep()
         schedule = Schedule(order["checkpoint_every"])
         config = resolve(order["config"])
         options = RunOptions(device=order["device"])
         if (folder / "config.toml").exists():
-            if run.config() != config:  # the folder's name tells settings apart, not places
-                run.configure(config)
-            resume(folder, options, messenger, schedule)
+            # the folder's name tells settings apart, not places
+            resume(folder, options, messenger, schedule, config=config)
         else:
+            RunFolder(folder).sweep()
             start(config, folder, options, messenger, schedule)
     except FedpeftError as error:
         messenger.send(reason=" ".join(str(error).split()))

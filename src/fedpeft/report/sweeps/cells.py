@@ -148,14 +148,14 @@ class Facet:
         """Return a cell's labels, as far as they differ within the facet."""
         return shown(cell, self.axes or tuple(cell.labels)) or "run"
 
-    def floors(self) -> dict[str, Mapping[str, float]]:
-        """Return the floors of the reference, or of the first cell that has some."""
+    def baselines(self) -> dict[str, Mapping[str, float]]:
+        """Return the baselines of the reference, or of the first cell that has some."""
         reference = self.reference
         for cell in [*([reference] if reference else []), *self.cells]:
             for row in cell.rows.values():
                 found: dict[str, dict[str, float]] = {}
                 for column, value in row.items():
-                    if column.startswith("floor.") and value is not None:
+                    if column.startswith("baseline.") and value is not None:
                         _, name, metric = column.split(".", 2)
                         found.setdefault(name, {})[metric] = value
                 if found:

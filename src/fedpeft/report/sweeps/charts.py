@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from fedpeft.report.lines import MEGABYTES, Axis, Line, overlay
 from fedpeft.report.sweeps.cells import MAIN, CellResult, Facet, shown
-from fedpeft.report.table import floor_label
+from fedpeft.report.table import baseline_label
 from fedpeft.report.theme import PAGE, Theme, styled
 
 MOST = 12
@@ -53,9 +53,9 @@ def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def curves(facet: Facet, *, width: int, theme: Theme = PAGE) -> Any:
-    """Draw validation NDCG@10 against megabytes, mean over the seeds, with the floors as rules.
+    """Draw validation NDCG@10 against megabytes, mean over the seeds, with the baselines as rules.
 
-    A floor so far below that it would flatten the curves is in the table only.
+    A baseline so far below that it would flatten the curves is in the table only.
     """
     lines = []
     for index, cell in charted(facet):
@@ -68,10 +68,10 @@ def curves(facet: Facet, *, width: int, theme: Theme = PAGE) -> Any:
         return None
     heights = [y for line in lines for _, y in line.points]
     lowest = min(heights) - (max(heights) - min(heights))
-    for name, metrics in facet.floors().items():
+    for name, metrics in facet.baselines().items():
         level = metrics[f"validation.{MAIN}"]
         if level >= lowest:
-            lines.append(Line(floor_label(name), theme.muted, [4, 4], [], level))
+            lines.append(Line(baseline_label(name), theme.muted, [4, 4], [], level))
     return styled(overlay(lines, MEGABYTES, width, 320), theme)
 
 

@@ -14,7 +14,7 @@ from fedpeft.report.sweeps.cells import MAIN, METRICS, CellResult, Facet, facets
 from fedpeft.report.sweeps.charts import MOST, ablation, charted, curves, pareto
 from fedpeft.report.sweeps.overview import overview
 from fedpeft.report.sweeps.read import Sweep
-from fedpeft.report.table import floor_label, megabytes
+from fedpeft.report.table import baseline_label, megabytes
 
 _COLUMNS = (
     "NDCG@10",
@@ -110,7 +110,9 @@ def _facet(facet: Facet) -> Mapping[str, Any]:
             if cell.rows or cell.reasons
         ],
         "waiting": [facet.name(c) for c in facet.cells if not (c.rows or c.reasons)],
-        "floors": [_floor(name, metrics, facet) for name, metrics in facet.floors().items()],
+        "baselines": [
+            _baseline(name, metrics, facet) for name, metrics in facet.baselines().items()
+        ],
         "charts": {
             "total": twice(partial(pareto, facet, "total")),
             "round": twice(partial(pareto, facet, "round")),
@@ -181,11 +183,11 @@ def _ends(found: Interval) -> str:
     return "[-]" if found.low is None else f"[{found.low:+.4f}, {found.high:+.4f}]"
 
 
-def _floor(name: str, metrics: Mapping[str, float], facet: Facet) -> list[str]:
+def _baseline(name: str, metrics: Mapping[str, float], facet: Facet) -> list[str]:
     part = facet.cells[0].part
     scores = [metrics.get(f"{part}.{metric}") for metric in METRICS]
     texts = ["-" if score is None else f"{score:.4f}" for score in scores]
-    return [floor_label(name), *texts, *["-"] * (len(_COLUMNS) - len(texts))]
+    return [baseline_label(name), *texts, *["-"] * (len(_COLUMNS) - len(texts))]
 
 
 def _ablations(sweep: Sweep, found: Sequence[Facet]) -> list[tuple[str, Any]]:

@@ -8,42 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from fedpeft.errors import ArtifactError
-from fedpeft.files import read_json
-from fedpeft.report.runs import read_curve
-from fedpeft.report.users import read_gains
+from fedpeft.records import SweepFacts
+from fedpeft.records.sweep import current_row
+from fedpeft.report.runs import read_curve, read_gains
 
 STATUSES = ("done", "failed", "begun", "missing")
-
-
-class CompareFacts(BaseModel):
-    """What differences are taken against."""
-
-    model_config = ConfigDict(frozen=True)
-
-    axis: str
-    reference: str
-
-
-class SweepFacts(BaseModel):
-    """``sweep.json``: what was asked for; keys that a later version added are ignored."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    command: str = ""
-    axes: dict[str, list[str]]
-    searched: list[str] = []
-    seeds: list[int]
-    compare: CompareFacts | None
-
-    @field_validator("axes", mode="before")
-    @classmethod
-    def _from_pairs(cls, axes: Any) -> Any:
-        """Take a list of pairs: JSON objects have no order."""
-        return dict(axes) if isinstance(axes, list) else axes
 
 
 @dataclass(frozen=True)
@@ -78,7 +49,7 @@ class Sweep:
 
 def is_sweep(path: Path) -> bool:
     """Return whether a folder is a sweep's."""
-    return (path / "sweep.json").is_file()
+    return (path / SweepFacts.FILE).is_file()
 
 
 def read_sweep(path: Path) -> Sweep:
@@ -90,10 +61,10 @@ def read_sweep(path: Path) -> Sweep:
         If ``sweep.json``, ``results.parquet`` or a finished run's ``metrics.jsonl`` is missing or
         damaged, or its ``users.parquet`` is damaged.
     """
-    facts = check_facts(read_json(path / "sweep.json"), path / "sweep.json")
+    facts = SweepFacts.read(path)
     table = path / "results.parquet"
     try:
-        rows = pl.read_parquet(table, glob=False).to_dicts()
+        rows = [current_row(row) for row in pl.read_parquet(table, glob=False).to_dicts()]
     except FileNotFoundError:
         raise ArtifactError(f"{table} does not exist") from None
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -105,19 +76,6 @@ def read_sweep(path: Path) -> Sweep:
             row["curve"] = read_curve(path / row["folder"])
             row["gains"] = read_gains(path / row["folder"])
     return Sweep(facts, rows)
-
-
-def check_facts(value: Any, path: Path) -> SweepFacts:
-    """Return what was asked for; raises `ArtifactError` where a key is missing or of no use."""
-    try:
-        facts = SweepFacts.model_validate(value)
-    except ValidationError as error:
-        key = ".".join(map(str, error.errors()[0]["loc"]))
-        what = f"has no valid {key!r}" if key else "does not begin with what was asked for"
-        raise ArtifactError(f"{path} {what}") from None
-    if facts.compare is not None and facts.compare.axis not in facts.axes:
-        raise ArtifactError(f"{path}: 'compare.axis' = {facts.compare.axis!r} is none of its axes")
-    return facts
 
 
 def check_row(row: Mapping[str, Any], facts: SweepFacts, problem: str, *needed: str) -> None:

@@ -1,7 +1,7 @@
 """A sweep's results as one small text file for version control; nothing of the data is in it.
 
 The first line says what was asked for, each other one is a row of the sweep: labels, seed, status
-and, where it is done, metrics, floors, bytes, how it was made (commit, version, split and
+and, where it is done, metrics, baselines, bytes, how it was made (commit, version, split and
 configuration) and the learning curve.
 """
 
@@ -16,14 +16,16 @@ from typing import Any
 
 from fedpeft.errors import ArtifactError, ConfigError
 from fedpeft.files import write_text
+from fedpeft.records import SweepFacts
+from fedpeft.records.sweep import current_row
 from fedpeft.report.runs import Point
-from fedpeft.report.sweeps.read import STATUSES, Sweep, SweepFacts, check_facts, check_row
+from fedpeft.report.sweeps.read import STATUSES, Sweep, check_row
 
 _METRICS = ("hr@10", "ndcg@10", "mrr")
-"""Metrics that are kept, of runs and of floors."""
+"""Metrics that are kept, of runs and of baselines."""
 
 _TEXTS = ("commit", "version", "split", "config", "dataset.name")
-_NUMBERS = ("validation.", "test.", "floor.", "bytes.", "dataset.", "rounds")
+_NUMBERS = ("validation.", "test.", "baseline.", "bytes.", "dataset.", "rounds")
 """How the columns of numbers begin."""
 
 _OF_DONE = ("curve", "version", "split")
@@ -65,9 +67,8 @@ def write_records(sweep: Sweep, path: Path, *, drop: bool = False) -> Sweep:
                 f"({len(lost)}, the first: {_name(lost[0], earlier)}); if they are of an older "
                 "grid, drop them with --drop; if the sweep is the older one, begin it anew"
             )
-    facts = sweep.facts.model_dump()
-    facts["axes"] = list(facts["axes"].items())  # their order counts
-    write_text(path, "".join(f"{_line(value)}\n" for value in (facts, *map(_kept, sweep.rows))))
+    lines = (sweep.facts.to_json(), *map(_kept, sweep.rows))
+    write_text(path, "".join(f"{_line(value)}\n" for value in lines))
     return sweep
 
 
@@ -95,11 +96,13 @@ def read_records(path: Path) -> Sweep:
                     f"{path} is empty; its first line says what was asked for"
                 ) from None
             raise ArtifactError(f"{path}, line {number} is not valid JSON: {error}") from None
-    facts, rows = check_facts(values[0], path), values[1:]
-    for number, row in enumerate(rows, start=2):
+    facts, rows = SweepFacts.of(values[0], path), []
+    for number, value in enumerate(values[1:], start=2):
         where = f"{path}, line {number}"
-        if not isinstance(row, dict):
+        if not isinstance(value, dict):
             raise ArtifactError(f"{where} is no JSON object")
+        row = current_row(value)
+        rows.append(row)
         done = row.get("status") == "done"
         check_row(row, facts, f"{where} has no key", *(_OF_DONE if done else ()))
         _check_values(row, facts, where)

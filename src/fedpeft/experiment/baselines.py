@@ -1,4 +1,4 @@
-"""Floors depend on the split alone, so runs on one split share them."""
+"""Baselines depend on the split alone, so runs on one split share them."""
 
 from __future__ import annotations
 
@@ -8,25 +8,27 @@ from fedpeft import __version__
 from fedpeft.data import Split
 from fedpeft.data.recency import RecencyConfig
 from fedpeft.errors import ArtifactError
-from fedpeft.evaluation import floors
+from fedpeft.evaluation import baselines
 from fedpeft.files import fingerprint, read_json, write_json
 from fedpeft.items import default_cache
-from fedpeft.report import check_floors
+from fedpeft.records.result import check_baselines
 
 
-def cached_floors(split: Split, *, centralised_mf: bool, recency: RecencyConfig) -> dict[str, Any]:
-    """Return the floors of a split, computed once per version and kept in the cache."""
+def cached_baselines(
+    split: Split, *, centralised_mf: bool, recency: RecencyConfig
+) -> dict[str, Any]:
+    """Return the baselines of a split, computed once per version and kept in the cache."""
     names = {"popularity", "centralised_mf"} if centralised_mf else {"popularity"}
     settings = f"centralised_mf={centralised_mf} {recency!r}"
     key = fingerprint(split.fingerprint, __version__, settings)
-    path = default_cache() / "floors" / f"{key}.json"
+    path = default_cache() / "baselines" / f"{key}.json"
     if path.exists():
         try:
             found: dict[str, Any] = read_json(path)
-            if check_floors(found, f"{path}").keys() == names:
+            if check_baselines(found, f"{path}").keys() == names:
                 return found
         except ArtifactError:
             pass  # a damaged cache entry is computed again
-    found = floors(split, centralised_mf=centralised_mf, recency=recency)
+    found = baselines(split, centralised_mf=centralised_mf, recency=recency)
     write_json(path, found)
     return found

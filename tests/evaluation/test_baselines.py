@@ -18,9 +18,9 @@ from fedpeft.data.dataset import Histories
 from fedpeft.errors import RunError
 from fedpeft.evaluation import (
     ALSConfig,
+    baselines,
     choose_als,
     evaluate,
-    floors,
     matrix_factorisation,
     popularity,
     rank_users,
@@ -127,13 +127,13 @@ def test_tuning_reads_validation_only_and_does_not_lose_to_the_default_there() -
     assert tuned.sampled["ndcg@10"] >= default.sampled["ndcg@10"]
 
 
-def test_floors_hold_both_models_and_parts() -> None:
+def test_baselines_hold_both_models_and_parts() -> None:
     split = block_split()
-    found = floors(split, seed=3)
+    found = baselines(split, seed=3)
     assert list(found) == ["popularity", "centralised_mf"]
-    for floor in found.values():
-        assert floor["validation"]["part"] == "validation"
-        assert floor["test"]["part"] == "test"
+    for baseline in found.values():
+        assert baseline["validation"]["part"] == "validation"
+        assert baseline["test"]["part"] == "test"
     settings_found = ALSConfig(**found["centralised_mf"]["settings"])
     scorer = matrix_factorisation(split, settings_found, seed=3)
     assert found["centralised_mf"]["test"] == evaluate(scorer, split, "test").to_dict()
@@ -141,7 +141,7 @@ def test_floors_hold_both_models_and_parts() -> None:
 
 
 def test_the_matrix_factorisation_can_be_left_out() -> None:
-    assert list(floors(block_split(), centralised_mf=False)) == ["popularity"]
+    assert list(baselines(block_split(), centralised_mf=False)) == ["popularity"]
 
 
 @pytest.mark.realdata

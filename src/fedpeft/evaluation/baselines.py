@@ -1,4 +1,4 @@
-"""The floors of every report: what a model must beat to be worth its bytes.
+"""The baselines of every report: what a model must beat to be worth its bytes.
 
 *Popularity* uses no personal data beyond counts; *centralised matrix factorisation* is what a
 server holding all the data would get from the simplest strong model.
@@ -84,7 +84,7 @@ def choose_als(split: Split, config: ALSConfig | None = None, *, seed: int = 0) 
     return max(found, key=itemgetter(0))[1]
 
 
-def floors(
+def baselines(
     split: Split,
     seed: int = 0,
     *,
@@ -92,7 +92,7 @@ def floors(
     tune: bool = True,
     recency: RecencyConfig | None = None,
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Evaluate the floors on both parts.
+    """Evaluate the baselines on both parts.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fedpeft.experiment.toml import to_toml
+from fedpeft.records.toml import to_toml
 
 KEYS = st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True)
 # what a file can hold: half of a surrogate pair is no text in UTF-8

@@ -1,42 +1,53 @@
-"""The base of what is read from run folders, and the records of costs."""
+"""The costs in a result: what the run's strategy and its alternatives cost."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-
-class Record(BaseModel):
-    """A frozen record of a run folder; keys that a later version added are ignored."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="ignore", use_attribute_docstrings=True, allow_inf_nan=False
-    )
-
-
-Bytes = Annotated[float, Field(ge=0)]
+from fedpeft.records.base import Bytes, Record
 
 
 class Sent(Record):
     """What one client sends and receives under one value encoding, in bytes."""
 
+    encoding: str | None = None
+    """What was asked for."""
     upload_encoding: str
     download_encoding: str
     upload_round: Bytes
     """One payload."""
     download_round: Bytes
     """One payload."""
+    warmup_upload_round: Bytes | None = None
+    """One payload of the warm-up, where there is one."""
+    warmup_download_round: Bytes | None = None
+    """One payload of the warm-up, where there is one."""
     base: Bytes
     subspace: Bytes
+    upload: Bytes | None = None
+    """All payloads of the run, mean over all clients, as are those that follow."""
+    download: Bytes | None = None
+    """All payloads of the run."""
+    warmup: Bytes | None = None
+    """What of both was the warm-up's."""
+    initial_download: Bytes | None = None
+    """Base and subspace, fetched once."""
+    resync: Bytes | None = None
+    """What clients fetched that were away at a merge."""
     total: Bytes
-    """Whole run, mean over all clients."""
+    """Whole run."""
 
     @model_validator(mode="before")
     @classmethod
-    def _one_for_both(cls, table: Any) -> Any:
-        """Read what an earlier version wrote: one encoding and one payload for both directions."""
-        if not isinstance(table, dict) or "round" not in table:
+    def _translated(cls, table: Any) -> Any:
+        """Read what earlier versions wrote: other names, one payload for both directions."""
+        if not isinstance(table, dict):
+            return table
+        names = {"one_off": "initial_download", "catch_up": "resync"}
+        table = {names.get(key, key): value for key, value in table.items()}
+        if "round" not in table:
             return table
         return {
             "upload_encoding": table.get("encoding"),
@@ -99,10 +110,13 @@ class StrategyCost(Record):
     """What one strategy costs."""
 
     label: str
+    kind: str | None = None
     communication: Annotated[list[Sent], Field(min_length=1)]
     storage: Sides
     computation: Computation
     capacity: Capacity
+    measured: dict[str, Any] | None = None
+    """Times and memory, where they were measured."""
 
 
 class CostScale(Record):
@@ -112,6 +126,7 @@ class CostScale(Record):
     dim: int
     clients: int
     touched: int
+    seed: int | None = None
 
 
 class Costs(Record):

@@ -1,0 +1,71 @@
+"""What is kept of a run that is done: its result, and what a client needs to score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from fedpeft import __version__, adapters
+from fedpeft.evaluation import Part, Ranks, report_of
+from fedpeft.experiment.assemble import Prepared
+from fedpeft.experiment.baselines import cached_baselines
+from fedpeft.experiment.config import RunConfig
+from fedpeft.experiment.costs import run_costs
+from fedpeft.experiment.folder import commit
+from fedpeft.files import write_tensors
+from fedpeft.records import Result
+from fedpeft.records.base import check
+from fedpeft.simulation import Simulation
+
+
+def result_of(
+    config: RunConfig,
+    prepared: Prepared,
+    simulation: Simulation,
+    ranks: Mapping[Part, Ranks],
+    seconds: float,
+) -> Result:
+    """Gather everything a reader of the run needs."""
+    split, dataset = prepared.split, prepared.dataset
+    baselines = {}
+    if config.evaluation.test:
+        baselines = cached_baselines(
+            split,
+            centralised_mf=config.evaluation.centralised_floor,
+            recency=config.training.recency,
+        )
+    values = {
+        "name": config.label,
+        "config": config.to_dict(),
+        "seed": config.seed,
+        "commit": commit(),
+        "made_by": f"fedpeft {__version__}",
+        "split_fingerprint": split.fingerprint,
+        "dataset": {
+            "name": dataset.name,
+            "users": dataset.n_users,
+            "items": dataset.n_items,
+            "interactions": len(dataset.histories.items),
+            "counts": dict(dataset.counts),
+        },
+        "items": prepared.items.report,
+        "metrics": {part: report_of(found, split, part).to_dict() for part, found in ranks.items()},
+        "baselines": baselines,
+        "cost": run_costs(config, dataset),
+        "bytes": simulation.bytes_summary(),
+        "rounds": simulation.round,
+        "seconds": seconds,
+        "backend": simulation.backend,
+    }
+    return check(Result, values, "the result")
+
+
+def write_adapter(simulation: Simulation, folder: Path) -> None:
+    """Write what a client needs to score: adapter, base, and shared backbone tensors."""
+    backbone = simulation.final_backbone()
+    adapters.save(backbone.item, folder)
+    if backbone.item.base is not None:
+        write_tensors(folder / "base.safetensors", {"base": backbone.item.base})
+    shared = {name: p.detach() for name, p in backbone.shared().items()}
+    if shared:
+        write_tensors(folder / "backbone.safetensors", shared)

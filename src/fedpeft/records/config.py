@@ -1,0 +1,58 @@
+"""``config.toml``: the settings of a run, complete."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from fedpeft.config import read_toml
+from fedpeft.errors import ArtifactError
+from fedpeft.files import write_text
+from fedpeft.records.base import check_schema
+from fedpeft.records.toml import to_toml
+
+_HEADER = re.compile(rb"# fedpeft config, schema (\S+)")
+
+
+class ConfigFile:
+    """The settings of a run, with a comment on top that says the schema.
+
+    The file is a config file like any other, so the schema is none of its keys.  Schema 1 had no
+    comment; its keys are read as those of any config file.
+    """
+
+    FILE: ClassVar[str] = "config.toml"
+    SCHEMA: ClassVar[int] = 2
+
+    @classmethod
+    def write(cls, folder: Path, values: Mapping[str, Any]) -> None:
+        """Write settings into a run folder, atomically."""
+        header = f"# fedpeft config, schema {cls.SCHEMA}\n"
+        write_text(folder / cls.FILE, header + to_toml(values))
+
+    @classmethod
+    def require(cls, folder: Path) -> None:
+        """Raise `ArtifactError` where a folder has no settings."""
+        if not (folder / cls.FILE).is_file():
+            raise ArtifactError(f"{folder} is not a run folder: it has no {cls.FILE}")
+
+    @classmethod
+    def read(cls, folder: Path) -> dict[str, Any]:
+        """Read the settings of a run folder.
+
+        Raises
+        ------
+        ArtifactError
+            If the folder has none, or they are of a later schema.
+        ConfigError
+            If they are not TOML.
+        """
+        cls.require(folder)
+        path = folder / cls.FILE
+        values = read_toml(path)
+        if found := _HEADER.match(path.read_bytes()):
+            told = found[1].decode()
+            check_schema(int(told) if told.isdigit() else told, cls.SCHEMA, f"{path}")
+        return values

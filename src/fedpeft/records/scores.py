@@ -1,0 +1,28 @@
+"""The scores of a model: metrics by name."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from fedpeft.records.base import Record
+
+HEADLINE = ("hr@10", "ndcg@10")
+"""Metrics every evaluation has."""
+
+
+def _with_headline(scores: dict[str, float]) -> dict[str, float]:
+    for name in HEADLINE:
+        if name not in scores:
+            raise ValueError(f"has no {name!r}, only {', '.join(sorted(scores)) or 'nothing'}")
+    return scores
+
+
+class Scores(Record):
+    """Metric values by lower-case name, for example ``ndcg@10``, each in [0, 1]."""
+
+    sampled: Annotated[dict[str, float], AfterValidator(_with_headline)]
+    """Against the sampled negatives; holds at least `HEADLINE`."""
+    full: dict[str, float] = Field(default_factory=dict)
+    """Against all items."""
