@@ -41,7 +41,7 @@ def main(adapter: str, *, toy: bool) -> None:
         items = pretrain(dataset.catalogue, config.items, cache=Path(cache))
         mark("pretrain")
         simulation = build(
-            config, parts, items, RunOptions(seed=SEED, device="cpu"), cache=Path(cache)
+            config, parts, items, RunOptions(device="cpu"), cache=Path(cache)
         )
         for _ in range(config.training.rounds):
             simulation.step()

@@ -89,5 +89,5 @@ class Workload:
             seed=SEED,
             settings=["training.warmup_rounds=0", *of_base, *settings],
         )
-        options = RunOptions(seed=SEED, device="cpu", backend=backend or "auto")
+        options = RunOptions(device="cpu", backend=backend or "auto")
         return build(config, self.split, self.items, options)

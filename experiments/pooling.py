@@ -36,7 +36,7 @@ def validation(data: Path, backbone: str, pooling: str, rounds: int, seed: int) 
         settings=[f"adapter.pooling={pooling}"],
     )
     prepared = prepare(config)
-    options = RunOptions(seed=seed, device="cpu")
+    options = RunOptions(device="cpu")
     simulation = build(config, prepared.split, prepared.items, options)
     for _ in range(rounds):
         simulation.step()
