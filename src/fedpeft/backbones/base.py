@@ -104,8 +104,8 @@ class BackboneConfig(ConfigModel):
     """Keys that say only what local parameters start from, so that an exact solve ignores them."""
 
     @property
-    def sends_start(self) -> bool:
-        """Whether clients send local parameters to others before they have trained them."""
+    def sends_local(self) -> bool:
+        """Whether clients send local parameters to others, as they have them stored."""
         return False
 
 

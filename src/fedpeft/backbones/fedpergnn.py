@@ -33,7 +33,7 @@ class FedPerGNNConfig(BackboneConfig):
     """How clients find their anonymous neighbours."""
 
     @property
-    def sends_start(self) -> bool:
+    def sends_local(self) -> bool:
         return self.expansion.every > 0
 
 

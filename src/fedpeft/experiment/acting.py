@@ -82,7 +82,11 @@ def _across(run: RunConfig) -> dict[str, ActsIf]:
         ),
         **dict.fromkeys(
             (f"backbone.{key}" for key in starts),
-            ActsIf("local parameters that are not solved for at each use", _starts_somewhere),
+            ActsIf("local parameters that are not solved for at each use", _stores_local),
+        ),
+        "training.joint": ActsIf(
+            "payload_steps above 1, or local parameters that are not solved for at each use",
+            lambda run: run.training.payload_steps > 1 or _stores_local(run),
         ),
     }
 
@@ -96,9 +100,9 @@ def _trains_network(run: RunConfig) -> bool:
     return run.items.base == "autoencoder" or _adapter(run).reads_text
 
 
-def _starts_somewhere(run: RunConfig) -> bool:
+def _stores_local(run: RunConfig) -> bool:
     backbone = run.backbone.config
-    sends = isinstance(backbone, BackboneConfig) and backbone.sends_start
+    sends = isinstance(backbone, BackboneConfig) and backbone.sends_local
     return sends or run.training.local == "gradient" or run.training.inference == "stored"
 
 

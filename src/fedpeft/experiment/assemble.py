@@ -82,7 +82,7 @@ def build(
         loss.build(config.loss.config),
         config.adapter.kind,
         config.adapter.config,
-        config.training.resolved(data.density, data.n_users),
+        config.training,
         data.n_items,
         items.base.shape[1],
         config.seed,

@@ -91,7 +91,8 @@ def settle(values: Mapping[str, Any]) -> Settled:
                     f"{key} = {wanted[1]!r} would not act: it needs {each.needs}; leave it out, or "
                     "change what it needs"
                 )
-            _remove(tables, each.key)
+        removed = [_remove(tables, each.key) for each in found]
+        assert any(removed), f"{found[0].key} does not act, but nothing has set it"
     check_start(run)
     return Settled(run, {} if earlier else vain)
 
@@ -215,10 +216,10 @@ def _kind(registry: Registry[Any], table: Mapping[str, Any], name: str) -> str:
     return kind
 
 
-def _remove(tables: Tables, key: tuple[str, ...]) -> None:
-    """Take a key out of tables."""
+def _remove(tables: Tables, key: tuple[str, ...]) -> bool:
+    """Take a key out of tables; return whether it was there, not gone with a table around it."""
     *path, last = key
     table = tables
     for part in path:
-        table = table[part]
-    del table[last]
+        table = table.get(part, {})
+    return table.pop(last, None) is not None

@@ -19,6 +19,7 @@ class TableReader:
     """Reads tables whose columns are named in `DataConfig.columns`."""
 
     expects: ClassVar[str] = f"interactions and items, each as {', '.join(_ENDINGS)}"
+    settings: ClassVar[frozenset[str]] = frozenset({"columns", "interactions", "items_file"})
 
     def __init__(self, config: DataConfig) -> None:
         self._config = config
