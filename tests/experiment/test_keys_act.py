@@ -33,6 +33,12 @@ EXCEPT = {
     "evaluation.centralised_baseline": "",
 }
 """Keys that are not walked, and why."""
+KNOWN_LATE = {
+    "plain table": ("training.sparse_eps",),
+    "table": ("training.sparse_eps",),
+    "table in its order": ("training.sparse_eps", "data.columns.text"),
+}
+"""Keys whose part only the data or an encoder know: dense data, vectors instead of texts."""
 REFUSED = (
     "would not act",
     "items.base_codes",
@@ -89,7 +95,11 @@ def walk(name: str, only: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
     prepared, usual = prepare(run), effect(run)
     for key, value in keys(run):
         dotted = ".".join(key)
-        if dotted in EXCEPT or (only and not dotted.startswith(only)):
+        if (
+            dotted in EXCEPT
+            or dotted in KNOWN_LATE.get(name, ())
+            or (only and not dotted.startswith(only))
+        ):
             continue
         try:
             changed = resolve(merge(settings, nested(key, value)))

@@ -34,6 +34,7 @@ RUNS: dict[str, dict[str, Any]] = {
             "local_schedule": "inverse",
             "payload_steps": 2,
             "payload_optimizer": {"kind": "adam", "lr": 0.01},
+            "warmup_optimizer": {"kind": "sgd", "lr": 0.5},
         },
     },
     "lora with sgd": {
@@ -78,6 +79,9 @@ RUNS: dict[str, dict[str, Any]] = {
         "backbone": {"kind": "fedpergnn", "expansion": {"every": 1}},
         "loss": {"kind": "softmax"},
     },
+    "plain table": {
+        "data": {"source": "plain", "empty_text": "keep", "unknown_items": "drop"},
+    },
     "table": {
         "data": {
             **TEXTS,
@@ -111,6 +115,7 @@ OWN: dict[str, tuple[str, ...]] = {
     "pfedrec": ("backbone", "training.inference"),
     "fedpergnn": ("backbone",),
     "fedpergnn by gradient": ("backbone", "loss"),
+    "plain table": ("data.reader",),
     "table": ("data",),
     "table in its order": ("data", "items"),
 }
@@ -127,10 +132,11 @@ def tables(name: str) -> dict[str, Any]:
 
 
 def write_files(folder: Path) -> None:
-    """Write the data set ``texts``, and vectors for its items."""
+    """Write the data sets ``texts`` and ``plain``, and vectors for its items."""
     rng = np.random.default_rng(0)
-    texts = folder / "texts"
+    texts, plain = folder / "texts", folder / "plain"
     texts.mkdir()
+    plain.mkdir()
     header = "user_id,item_id,timestamp,rating,session,other"
     rows = []
     for user in range(12):
@@ -142,13 +148,15 @@ def write_files(folder: Path) -> None:
     items = [
         f"i{n},{words[n % 5]} {words[n % 3]},{words[n % 4]} {words[n % 2]},i{n}" for n in range(24)
     ]
-    items[5] = "i5,,,i5"
+    items[5] = "i5,,,"
     for ending, drop in ((".csv", 0), (".tsv", 3)):
         sign = "," if ending == ".csv" else "\t"
         events = "\n".join([header, *rows[drop:]]).replace(",", sign)
         (texts / f"interactions{ending}").write_text(events + "\n")
         table = "\n".join(["item_id,title,text,other", *items[drop:], *items[:drop]])
         (texts / f"items{ending}").write_text(table.replace(",", sign) + "\n")
+    for name in ("interactions.csv", "items.csv"):
+        (plain / name).write_bytes((texts / name).read_bytes())
     vectors = rng.normal(size=(24, 6)).astype(np.float32)
     np.save(folder / "vectors.npy", vectors)
     np.save(folder / "other.npy", vectors[:, ::-1])

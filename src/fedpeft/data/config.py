@@ -100,6 +100,7 @@ class DataConfig(ConfigModel):
             ),
             ActsIf("a folder as source", lambda table: table.source != "synthetic"),
         ),
+        "columns.timestamp": ActsIf("order = 'time'", lambda table: table.order == "time"),
         "columns.position": ActsIf("order = 'file'", lambda table: table.order == "file"),
         "columns.rating": ActsIf("min_rating", lambda table: table.min_rating is not None),
         "synthetic": ActsIf("source = 'synthetic'", lambda table: table.source == "synthetic"),
