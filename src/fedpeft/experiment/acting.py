@@ -52,7 +52,7 @@ def idle(run: RunConfig) -> list[Idle]:
         part = getattr(run, name)
         table = part.config if isinstance(part, Choice) else part
         found += _idle(table, _usual(type(table)), (name,))
-    for key, condition in _across(run).items():
+    for key, condition in across(run).items():
         path = tuple(key.split("."))
         part = getattr(run, path[0])
         table = part.config if isinstance(part, Choice) else part
@@ -61,7 +61,7 @@ def idle(run: RunConfig) -> list[Idle]:
     return found
 
 
-def _across(run: RunConfig) -> dict[str, ActsIf]:
+def across(run: RunConfig) -> dict[str, ActsIf]:
     """Return the conditions on keys of one table that depend on another table."""
     backbone = run.backbone.config
     starts = backbone.starts if isinstance(backbone, BackboneConfig) else frozenset()
