@@ -20,7 +20,7 @@ from fedpeft.sweep import read_grid
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
-EVERYDAY = ("backbone", "adapter", "mode", "loss", "recipe", "rounds", "seed", "settings")
+EVERYDAY = ("backbone", "adapter", "mode", "loss", "preset", "rounds", "seed", "settings")
 
 
 def blocks(page: Path, *languages: str) -> Iterator[str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -15,8 +16,27 @@ from fedpeft.errors import ConfigError
 M = TypeVar("M", bound="ConfigModel")
 
 
+@dataclass(frozen=True)
+class ActsIf:
+    """The condition under which a key acts.
+
+    Attributes
+    ----------
+    needs
+        What it needs, in words that can follow "it needs".
+    holds
+        Whether the values of the table that declares the condition are such.
+    """
+
+    needs: str
+    holds: Callable[[Any], bool]
+
+
 class ConfigModel(BaseModel):
     """A frozen table of settings that rejects unknown keys and documents its attributes."""
+
+    acting: ClassVar[Mapping[str, ActsIf]] = {}
+    """Conditions by key, dotted for a key of an inner table.  Keys without one always act."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
@@ -38,9 +58,21 @@ def parse(model: type[M], values: Mapping[str, Any], where: str = "") -> M:
     """
     try:
         # strict, so that true and "6" are no numbers; as JSON, for which a list may be a tuple
-        return model.model_validate_json(json.dumps(dict(values), default=str), strict=True)
+        text = json.dumps(_over_defaults(model, values), default=str)
+        return model.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise ConfigError(describe(error, model, where)) from None
+
+
+def _over_defaults(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `values` with inner tables over the defaults that `model` has for them."""
+    laid = dict(values)
+    for name, field in model.model_fields.items():
+        usual, given = field.default, values.get(name)
+        if isinstance(usual, ConfigModel) and isinstance(given, Mapping):
+            known = usual.model_dump(mode="json", exclude_defaults=True)
+            laid[name] = merge(known, _over_defaults(type(usual), given))
+    return laid
 
 
 def describe(error: ValidationError, model: type[BaseModel], where: str = "") -> str:

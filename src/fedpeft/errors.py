@@ -47,3 +47,7 @@ class Interrupted(FedpeftError):
 
 class RunError(FedpeftError):
     """A run could not be carried to its end (for example, the loss became NaN)."""
+
+
+class RenamedWarning(FutureWarning):
+    """Something has another name now; the old one works for one release."""

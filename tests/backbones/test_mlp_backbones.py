@@ -168,7 +168,7 @@ def test_recipes_follow_the_backbone_and_yield_to_the_user(kind: str) -> None:
     assert ours.loss.kind == "softmax"
     assert ours.training.local == "gradient"
     assert ours.training.local_steps == int(kind == "pfedrec")
-    paper = resolve({"backbone": {"kind": kind}, "recipe": "paper"}).training
+    paper = resolve({"backbone": {"kind": kind}, "preset": "paper"}).training
     assert paper.local_optimizer.lr == paper.payload_optimizer.lr == 1e-3
     settings = {"local_steps": 4, "local_optimizer": {"lr": 0.5}}
     chosen = resolve({"backbone": {"kind": kind}, "training": settings}).training

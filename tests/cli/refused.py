@@ -90,7 +90,7 @@ CONFIGS: list[Row] = [
      "config file c.toml is not valid TOML: …(at line 2, column 9)"),
     ("unknown table", written("c.toml", "[trainer]\nrounds = 3\n"), "run c.toml --out new",
      "unknown key 'trainer'; known keys here are adapter, backbone, data, evaluation, items, loss, "
-     "training, recipe, seed"),
+     "training, preset, seed"),
     ("unknown key", written("c.toml", "[adapter]\nranks = 3\n"), "run c.toml --out new",
      "unknown key 'adapter.ranks'; known keys here are init_std, mode, rank, zero"),
     ("option and --set", None, f"{RUN} --set training.rounds=5",
@@ -123,14 +123,14 @@ CONFIGS: list[Row] = [
      "adapter.rank = 0: input should be greater than or equal to 1"),
     ("negative seed", None, f"{RUN} --seed -1", "seed = -1: must be a whole number, 0 or more"),
     ("broken seed", None, f"{RUN} --set seed=1.5", "seed = 1.5: must be a whole number, 0 or more"),
-    ("recipe is a number", None, f"{RUN} --set recipe=5",
-     "recipe = 5: must be one of fedpeft, paper"),
+    ("preset is a number", None, f"{RUN} --set preset=5",
+     "preset = 5: must be one of fedpeft, paper, none"),
     ("kind is a number", None, f"{RUN} --set adapter.kind=5",
      "adapter.kind = 5: must be one of full, hash, lora, rq"),
     ("kind is a list", None, f"{RUN} --set adapter.kind=[1]",
      "adapter.kind = [1]: must be one of full, hash, lora, rq"),
     ("codes from no text", None,
-     f"{RUN} --recipe paper --adapter rq --set items.base=none",
+     f"{RUN} --preset paper --adapter rq --set items.base=none",
      "adapter.source = 'text' makes codes from the items' encoded texts, of which items.base = "
      "'none' has none; use another base, or adapter.source = 'table'"),
     ("a coded base beside a warm-up", None,
@@ -162,14 +162,30 @@ CONFIGS: list[Row] = [
      "items.base = 'none' starts every item vector at zero, where training.local = 'solve' never "
      "leaves; use another base, or adapter.mode = 'compress', which starts at random"),
     ("compress with warm-up", None, f"{RUN} --mode compress --set training.warmup_rounds=1",
-     "training.warmup_rounds = 1 needs a base, which adapter.mode = 'compress' does not have; set "
-     "it to 0 or use mode 'peft'"),
+     "training.warmup_rounds = 1 would not act: it needs an adapter with a base to merge into "
+     "(mode 'peft', not the full table); leave it out, or change what it needs"),
+    ("full table with a warm-up", None, f"{RUN} --adapter full --set training.warmup_rounds=1",
+     "training.warmup_rounds = 1 would not act: it needs an adapter with a base to merge into "
+     "(mode 'peft', not the full table); leave it out, or change what it needs"),
+    ("eps of an optimiser without one", None,
+     f"{RUN} --set training.server_optimizer.kind=sgd --set training.server_optimizer.eps=0.1",
+     "training.server_optimizer.eps = 0.1 would not act: it needs kind = 'adam'; leave it out, or "
+     "change what it needs"),
+    ("solve with a local optimiser", None, f"{RUN} --set training.local_optimizer.lr=0.5",
+     "training.local_optimizer.lr = 0.5 would not act: it needs local parameters that move by "
+     "gradient (local_steps or joint); leave it out, or change what it needs"),
+    ("generator settings for real data", spoilt.table, f"{DATA} --set data.synthetic.users=7",
+     "data.synthetic.users = 7 would not act: it needs source = 'synthetic'; leave it out, or "
+     "change what it needs"),
+    ("old and new name", None, f"{RUN} --recipe paper --preset paper",
+     "--recipe is called --preset now, and both are given; drop --recipe"),
     ("compress with refresh", None, f"{RUN} --mode compress --set training.refresh_every=5",
-     "training.refresh_every = 5 needs a base, which adapter.mode = 'compress' does not have; set "
-     "it to 0 or use mode 'peft'"),
+     "training.refresh_every = 5 would not act: it needs an adapter with a base to merge into "
+     "(mode 'peft', not the full table) and with a subspace to renew (no codes from text); leave "
+     "it out, or change what it needs"),
     ("more warm-up than rounds", None, f"{RUN} --set training.warmup_rounds=3",
      "training: warmup_rounds (3) must be below rounds (2)"),
-    ("fused backend for the paper's recipe", None, f"{RUN} --recipe paper --backend shared",
+    ("fused backend for the paper's preset", None, f"{RUN} --preset paper --backend fused",
      "backend 'fused' cannot be used because clients take more than one payload step; use 'vmap'"),
     ("more topics than items", None, f"{RUN} --set data.synthetic.items=40 "
      "--set data.synthetic.topics=41",
@@ -183,8 +199,8 @@ CONFIGS: list[Row] = [
     ("least squares without a linear score", None, f"{RUN} --backbone fedncf --loss ials",
      "the loss sums over all items, which needs a score linear in the item vector; FedNCF has "
      "none: choose loss.kind softmax, bpr or bce"),
-    ("unknown recipe", None, f"{RUN} --recipe best",
-     "recipe = 'best': must be one of fedpeft, paper"),
+    ("unknown preset", None, f"{RUN} --preset best",
+     "preset = 'best': must be one of fedpeft, paper, none"),
     ("unknown mode", None, f"{RUN} --mode both",
      "adapter.mode = 'both': input should be 'peft' or 'compress'"),
     ("unknown reader", spoilt.table, f"{DATA} --set data.reader=excel",
@@ -281,9 +297,9 @@ FOLDERS: list[Row] = [
      both(spoilt.unfinished, replaced("run/config.toml", b"scale = 0.1", b"scale = 0.7")),
      RESUME, "the table items of run/config.toml was changed after the checkpoint was written; …"),
     ("other loss",
-     both(spoilt.unfinished, replaced("run/config.toml", b'"ials"', b'"ials"\nalpha0 = 2')),
+     both(spoilt.unfinished, replaced("run/config.toml", b"d_weight = ", b"d_weight = 1")),
      RESUME, "the table loss of run/config.toml was changed after the checkpoint was written; "
-     "it was {{'kind': 'ials', 'unobserved_weight': None}}"),
+     "it was {{'kind': 'ials', 'unobserved_weight': …}}"),
     ("config spoilt", replaced("run/config.toml", b"rank = 4", b"rank = "), RECOMMEND,
      "config file run/config.toml is not valid TOML: …"),
     ("config of a later version", replaced("run/config.toml", b"schema 2", b"schema 9"), RECOMMEND,

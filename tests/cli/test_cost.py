@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from fedpeft.cost import AS_SET, costs
 from fedpeft.cost.table import as_rich
+from fedpeft.experiment import RunConfig
 from fedpeft.experiment.costs import scale_of, strategies, strategy
 from fedpeft.report.sweeps import read_records
 from fedpeft.sweep import read_grid
@@ -89,16 +91,15 @@ def test_committed_runs_paid_what_they_cost(dim: int, tmp_path: Path) -> None:
     """But for resync, which depends on the cohorts that a seed draws."""
     (tmp_path / "ml-1m").mkdir()  # its sizes are known, nothing of it is read
     grid = read_grid(EXPERIMENTS / "headline.toml", tmp_path)
-    configs = {cell.hash: cell.config for cell in grid.cells()}
-    rows = [
-        row
-        for row in read_records(EXPERIMENTS / "results" / "headline.jsonl").rows
-        if row["status"] == "done"
-        and row["config"] in configs
-        and configs[row["config"]].items.dim == dim
-    ]
+    configs = {(*cell.labels.values(), cell.config.seed): cell.config for cell in grid.cells()}
+    records = read_records(EXPERIMENTS / "results" / "headline.jsonl")
+
+    def asked(row: Mapping[str, Any]) -> RunConfig:
+        return configs[(*(row[axis] for axis in records.facts.axes), row["seed"])]
+
+    rows = [row for row in records.rows if row["status"] == "done" and asked(row).items.dim == dim]
     assert rows
-    backends = [strategy(configs[row["config"]]) for row in rows]
+    backends = [strategy(asked(row)) for row in rows]
     scale = scale_of({"items": {"dim": dim}})
     for row, cost in zip(
         rows, costs(backends, scale, measured=False, encodings=(AS_SET,)), strict=True
@@ -142,7 +143,7 @@ def test_a_run_paid_what_its_cost_says(finished: Path) -> None:
 
 @pytest.mark.parametrize("adapter", ["full", "rq"])
 def test_alternatives_of_a_run(adapter: str, here: Path) -> None:
-    """A run of the full table compares itself with adapters as their recipe has them."""
+    """A run of the full table compares itself with adapters as their preset has them."""
     words = ("--rounds", "10", "--adapter", adapter, "--set", "adapter.mode=peft", "--out", "new")
     assert fedpeft("run", *SMALL, *words).code == 0
     cost = json.loads((here / "new" / "result.json").read_text())["cost"]
@@ -196,7 +197,7 @@ def test_alternatives_of_a_full_table_have_its_coded_base(here: Path) -> None:
         (["--set", "data.source=nowhere"],
          "data.source = 'nowhere' is neither 'synthetic' nor a folder that exists; …"),
         (["--set", "adapter.mode=compress", "--set", "training.refresh_every=5"],
-         "training.refresh_every = 5 needs a base, …"),
+         "training.refresh_every = 5 would not act: it needs an adapter with a base …"),
     ],
 )  # fmt: skip
 def test_bad_input(words: list[str], sentence: str, here: Path) -> None:

@@ -27,7 +27,7 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 KINDS = {
     "lora": [],
     "hash, int8": ["adapter.kind=hash", "training.encoding=int8", "training.refresh_every=7"],
-    "paper": ["recipe=paper", "training.warmup_rounds=4"],
+    "paper": ["preset=paper", "training.warmup_rounds=4"],
 }
 LONG = [*SMALL, "--seed", "3", "--rounds", "400", "--set", "evaluation.every=50"]
 
@@ -63,7 +63,7 @@ def long(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_stopped_between_rounds(kind: str, number: signal.Signals, at: int, here: Path) -> None:
-    settings = [*SMALL[1::2], "evaluation.centralised_floor=false", *KINDS[kind]]
+    settings = [*SMALL[1::2], "evaluation.centralised_baseline=false", *KINDS[kind]]
     config = configure(rounds=20, seed=3, settings=settings)
     options, schedule = RunOptions(), Schedule(checkpoint_every=8)
     start(config, here / "whole", options, LineWatcher(), schedule)

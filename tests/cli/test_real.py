@@ -18,7 +18,7 @@ CHANCE = 10 / 101
 
 def trained(source: Path, *words: str) -> dict[str, Any]:
     """Return the result of a run, whose folder can be opened again."""
-    cheap = ("--set", "evaluation.centralised_floor=false", "--json")
+    cheap = ("--set", "evaluation.centralised_baseline=false", "--json")
     done = fedpeft("run", "--data", source, "--out", "new", *cheap, *words)
     assert done.code == 0, done.err
     result: dict[str, Any] = json.loads(done.out)
@@ -52,7 +52,7 @@ def test_movielens_100k_with_the_autoencoder(real_data: Path, here: Path) -> Non
 
 
 def test_movielens_100k_as_in_the_paper(real_data: Path, here: Path) -> None:
-    words = ("--recipe", "paper", "--rounds", "60", "--set", "items.base=svd")
+    words = ("--preset", "paper", "--rounds", "60", "--set", "items.base=svd")
     result = trained(real_data / "ml-100k", *words)
     assert result["backend"] == "vmap"
     assert result["metrics"]["test"]["sampled"]["hr@10"] > CHANCE

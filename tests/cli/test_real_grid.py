@@ -29,7 +29,7 @@ ADAPTERS = {
 }
 CHEAP = (
     "items.base=svd",
-    "evaluation.centralised_floor=false",
+    "evaluation.centralised_baseline=false",
     "evaluation.max_eval_users=50",
     "evaluation.every=1000",
 )
@@ -46,14 +46,14 @@ def train(
     folder = tmp_path_factory.mktemp("grid")
 
     @remembered
-    def train(backbone: str, name: str, mode: str, loss: str, recipe: str) -> dict[str, Any]:
+    def train(backbone: str, name: str, mode: str, loss: str, preset: str) -> dict[str, Any]:
         adapter, settings = ADAPTERS.get(name, (name, ()))
         phases = PHASES if mode == "peft" and adapter != "full" else ()
         graph = ("backbone.expansion.every=1",) if backbone == "fedpergnn" else ()
         words = [word for s in (*CHEAP, *settings, *phases, *graph) for word in ("--set", s)]
-        out = folder / f"{backbone}-{name}-{mode}-{loss}-{recipe}"
+        out = folder / f"{backbone}-{name}-{mode}-{loss}-{preset}"
         parts = ("--backbone", backbone, "--adapter", adapter, "--mode", mode, "--loss", loss)
-        data = ("--data", real_data / "ml-100k", "--recipe", recipe, "--rounds", "3")
+        data = ("--data", real_data / "ml-100k", "--preset", preset, "--rounds", "3")
         done = fedpeft("run", *data, *parts, *words, "--out", out, "--json")
         assert done.code == 0, done.err
         traffic = [json.loads(line) for line in (out / "traffic.jsonl").read_text().splitlines()]

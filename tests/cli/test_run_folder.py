@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from fedpeft import adapters
 from fedpeft.cli.run import default_folder
 from fedpeft.config import read_toml
-from fedpeft.experiment import configure, reopen, resolve
+from fedpeft.experiment import configure, prepare, reopen, resolve
 
 from . import spoilt
 from .conftest import ROUNDS
@@ -27,6 +27,7 @@ FILES = {
     "adapter/adapter.json",
     "adapter/adapter.safetensors",
     "adapter/base.safetensors",
+    "asked.toml",
     "checkpoint",
     "checkpoint/state.safetensors",
     "config.toml",
@@ -125,13 +126,24 @@ def test_config_is_complete(finished: Path, result: dict[str, Any]) -> None:
     config = resolve(read_toml(finished / "config.toml"))
     assert json.loads(json.dumps(config.to_dict())) == result["config"]
     assert resolve(config.to_dict()) == config
-    assert config == configure(rounds=ROUNDS, seed=3, settings=SMALL[1::2])
+    asked = resolve(read_toml(finished / "asked.toml"))
+    assert json.loads(json.dumps(asked.to_dict())) == result["asked"]
+    assert asked == configure(rounds=ROUNDS, seed=3, settings=SMALL[1::2])
+    assert (asked.preset, config.preset, result["preset"]) == ("fedpeft",) * 3
+    statistics = prepare(asked).split.statistics
+    assert config == asked.resolved(statistics) != asked
+    assert config.training.item_decay == 0.5 * statistics.density
 
 
 def test_config_reproduces_the_run(finished: Path, here: Path) -> None:
     done = fedpeft("run", finished / "config.toml", "--out", "again")
     assert done.code == 0, done.err
-    assert lasting(here / "again") == lasting(finished)
+    again, first = lasting(here / "again"), lasting(finished)
+    assert again["result"].pop("asked") == first["result"]["config"]
+    for found in (again, first):
+        found["hashes"].pop("asked.toml")  # numbers were asked for now
+    first["result"].pop("asked")
+    assert again == first
 
 
 @pytest.mark.parametrize("part", ["validation", "test"])
@@ -195,7 +207,7 @@ def test_adapter_artifact(finished: Path) -> None:
 @pytest.mark.parametrize("mode", ["peft", "compress"])
 def test_every_adapter(kind: str, mode: str, here: Path) -> None:
     words = ("--adapter", kind, "--mode", mode, "--rounds", "10", "--out", "new")
-    small = [*SMALL, "--set", "evaluation.centralised_floor=false"]
+    small = [*SMALL, "--set", "evaluation.centralised_baseline=false"]
     done = fedpeft("run", *small, *words)
     assert done.code == 0, done.err
     folder = here / "new"

@@ -8,7 +8,7 @@ import pytest
 
 from .tools import fedpeft
 
-GRID = "axes.recipe = ['paper', 'fedpeft']\n"
+GRID = "axes.preset = ['paper', 'fedpeft']\n"
 
 BAD = {
     "sweep none.toml": "config file none.toml does not exist",

@@ -15,7 +15,7 @@ from fedpeft.experiment import RunConfig, configure, resolve
 from fedpeft.records.toml import to_toml
 
 GRID = [
-    {"recipe": recipe, "adapter": {"kind": kind, "mode": mode}, "loss": {"kind": loss}}
+    {"preset": recipe, "adapter": {"kind": kind, "mode": mode}, "loss": {"kind": loss}}
     for recipe, kind, mode, loss in product(
         ("fedpeft", "paper"),
         ("full", "lora", "hash", "rq"),
@@ -34,7 +34,7 @@ def test_resolved_settings_are_a_fixed_point(values: dict[str, Any]) -> None:
 
 def test_defaults() -> None:
     config = resolve({})
-    assert (config.seed, config.recipe, config.data.source) == (0, "fedpeft", "synthetic")
+    assert (config.seed, config.preset, config.data.source) == (0, "fedpeft", "synthetic")
     assert (config.backbone.kind, config.loss.kind, config.adapter.kind) == (
         "fedmf",
         "ials",
@@ -59,7 +59,7 @@ def test_no_warmup_without_a_base_to_end_in(adapter: dict[str, str]) -> None:
 def test_recipe_below_file_below_option(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text(
-        'recipe = "paper"\n[training]\nrounds = 7\nlocal_optimizer = { lr = 0.5 }\n'
+        'preset = "paper"\n[training]\nrounds = 7\nlocal_optimizer = { lr = 0.5 }\n'
         "[adapter]\nrank = 2\n"
     )
     config = configure(file, rounds=9, settings=["adapter.rank=3", "loss.kind='bce'"])
@@ -72,7 +72,7 @@ def test_recipe_below_file_below_option(tmp_path: Path) -> None:
 
 
 def test_the_best_loss_of_a_recipe() -> None:
-    assert resolve({"recipe": "paper"}).loss.kind == "bpr"
+    assert resolve({"preset": "paper"}).loss.kind == "bpr"
     assert resolve({"loss": {"kind": "bpr"}}).training.local == "gradient"
 
 
@@ -94,7 +94,7 @@ def test_one_warm_up_for_all_adapters_of_a_loss() -> None:
         steps = resolve({"adapter": {"kind": kind}, "loss": {"kind": "bpr"}}).training
         assert (steps.warmup_rounds, steps.warmup_optimizer) == (100, None)
         assert steps.server_optimizer == full.server_optimizer
-        assert resolve({"adapter": {"kind": kind}, "recipe": "paper"}).training.warmup_rounds == 20
+        assert resolve({"adapter": {"kind": kind}, "preset": "paper"}).training.warmup_rounds == 20
     assert resolve({"adapter": {"kind": "full"}}).training.warmup_optimizer is None
 
 
@@ -110,14 +110,14 @@ def test_an_encoding_asked_for_is_for_both_directions() -> None:
     assert resolve({"training": {"encoding": "int8"}}).training.download_encoding is None
     both = {"encoding": "float16", "download_encoding": "int8"}
     assert resolve({"training": both}).training.download_encoding == "int8"
-    assert resolve({"recipe": "paper"}).training.download_encoding is None
+    assert resolve({"preset": "paper"}).training.download_encoding is None
 
 
 def test_zero_base_where_it_can_learn() -> None:
     for values in (
         {"adapter": {"mode": "compress"}},
         {"loss": {"kind": "bpr"}},
-        {"recipe": "paper"},
+        {"preset": "paper"},
     ):
         assert resolve({**values, "items": {"base": "none"}}).items.base == "none"
 
@@ -184,7 +184,7 @@ def test_codes_from_text_have_nothing_to_refresh() -> None:
     text = {"kind": "rq", "source": "text"}
     assert resolve({"adapter": text}).training.refresh_every == 0
     assert resolve({"adapter": {"kind": "rq"}}).training.refresh_every == 25
-    with pytest.raises(ConfigError, match="has nothing to refresh with codes from text"):
+    with pytest.raises(ConfigError, match=r"needs an adapter .* a subspace to renew"):
         resolve({"adapter": text, "training": {"refresh_every": 25}})
 
 

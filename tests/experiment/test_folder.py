@@ -32,7 +32,7 @@ def test_two_processes_in_one_folder(tmp_path: Path) -> None:
 
 
 def test_config_survives(tmp_path: Path) -> None:
-    config = configure(adapter="hash", recipe="paper", seed=7)
+    config = configure(adapter="hash", preset="paper", seed=7)
     assert RunFolder.create(tmp_path, config).config() == config
 
 
@@ -43,7 +43,7 @@ def test_half_written_files_are_swept(tmp_path: Path) -> None:
         (folder.path / name).touch()
     folder.sweep()
     left = {path.name for path in folder.path.rglob("*")}
-    assert left == {"config.toml", "checkpoint", "mine.tmp", "a"}
+    assert left == {"asked.toml", "config.toml", "checkpoint", "mine.tmp", "a"}
 
 
 def test_new_folders_only(tmp_path: Path) -> None:

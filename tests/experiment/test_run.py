@@ -87,7 +87,7 @@ def small(**changes: str) -> RunConfig:
         "items.dim": "4",
         "evaluation.negatives": "10",
         "evaluation.every": "2",
-        "evaluation.centralised_floor": "false",
+        "evaluation.centralised_baseline": "false",
         "training.rounds": "5",
         **{key.replace("__", "."): value for key, value in changes.items()},
     }

@@ -169,24 +169,6 @@ def test_rounds_and_scores_follow_the_schedule() -> None:
     assert scorer._problem.local_optimizer.lr == pytest.approx(rate / 4)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(
-    ("density", "clients", "cohort", "setting", "halving"),
-    [
-        (0.01, 1600, 0.1, None, 8.0),  # 16 interactions an item
-        (0.01, 1600, 0.2, None, 4.0),  # a client takes part twice as often
-        (0.01, 1600, 0.05, None, 16.0),
-        (0.001, 900, 0.1, None, 1.0),  # at least one round
-        (0.0, 0, 0.1, None, 1.0),
-        (0.01, 1600, 0.2, 7.0, 7.0),
-    ],
-)
-def test_rates_fall_with_how_often_a_client_takes_part(
-    density: float, clients: int, cohort: float, setting: float | None, halving: float
-) -> None:
-    training = TrainingConfig(**INVERSE, cohort=cohort, local_halving=setting)
-    assert training.resolved(density, clients).local_halving == pytest.approx(halving)
-
-
 def test_a_schedule_is_fitted_to_the_data() -> None:
     run = toy("full", "bpr", **PRIVATE_FIRST | INVERSE, cohort=0.1)
     simulation = run.simulation()
@@ -203,7 +185,6 @@ def test_a_schedule_is_fitted_to_the_data() -> None:
 
 def test_a_constant_rate_has_nothing_to_fit() -> None:
     training = TrainingConfig()
-    assert training.resolved(0.05, 6000) is training
     assert training.local_optimizer_at(500) == training.local_optimizer
 
 

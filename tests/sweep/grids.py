@@ -16,7 +16,7 @@ dim = 8
 [base.evaluation]
 negatives = 20
 every = 10
-centralised_floor = false
+centralised_baseline = false
 """
 
 STRATEGIES = """

@@ -135,27 +135,27 @@ BAD = {
     '[axes]\n"adapter.rank" = [2020-01-01]': (
         "adapter.rank = '2020-01-01': input should be a valid integer"
     ),
-    "axes.recipe = []": "axes.recipe has no values",
-    "axes.recipe = 'paper'": "axes.recipe = 'paper': must be a list of values, or settings",
-    'axes.recipe = ["paper", "paper"]': "axes.recipe names paper twice",
+    "axes.preset = []": "axes.preset has no values",
+    "axes.preset = 'paper'": "axes.preset = 'paper': must be a list of values, or settings",
+    'axes.preset = ["paper", "paper"]': "axes.preset names paper twice",
     "axes.training.rounds = [1, 2]": "axes.training.rounds = [1, 2]: must be a table of settings",
     '[axes]\n"training.round" = [1]': (
         "cell training.round=1: unknown key 'training.round'; known keys here are"
     ),
-    "[axes]\nrecipe = ['poper']": "cell recipe=poper: recipe = 'poper': must be one of",
+    "[axes]\npreset = ['poper']": "cell preset=poper: preset = 'poper': must be one of",
     "[axes.a.x]\nadapter.kind = 'fool'": "cell a=x: unknown adapter 'fool'; known are",
     "base.seed = 1": "seed: list the seeds in seeds, at the top of the file",
     "base.data.source = 'nowhere'": "data.source = 'nowhere' is neither 'synthetic' nor a folder",
     "[[extra]]\nlabels = {a = 'b'}": "extra.0.labels: 'a' is no axis; axes are",
-    "axes.recipe = ['paper']\n[[extra]]\nlabels = {recipe = 'paper'}": "two cells are called",
+    "axes.preset = ['paper']\n[[extra]]\nlabels = {preset = 'paper'}": "two cells are called",
     "exclude = [{a = 'b'}]": "exclude.0: 'a' is no axis",
-    "exclude = [{recipe = 'p'}]\naxes.recipe = ['paper']": "exclude.0 fits no cell",
-    "exclude = [{recipe = '*'}]\naxes.recipe = ['paper']": "exclude leaves no cell",
-    "axes.recipe = ['paper']\ncompare = {axis = 'recipe', reference = 'x'}": (
-        "compare.reference = 'x': must be a label of recipe, which has paper"
+    "exclude = [{preset = 'p'}]\naxes.preset = ['paper']": "exclude.0 fits no cell",
+    "exclude = [{preset = '*'}]\naxes.preset = ['paper']": "exclude leaves no cell",
+    "axes.preset = ['paper']\ncompare = {axis = 'preset', reference = 'x'}": (
+        "compare.reference = 'x': must be a label of preset, which has paper"
     ),
-    "axes.recipe = ['paper', 'fedpeft']\ncompare = {axis = 'recipe', reference = 'paper'}\n"
-    "exclude = [{recipe = 'paper'}]": "compare.reference = 'paper': exclude leaves no cell of it",
+    "axes.preset = ['paper', 'fedpeft']\ncompare = {axis = 'preset', reference = 'paper'}\n"
+    "exclude = [{preset = 'paper'}]": "compare.reference = 'paper': exclude leaves no cell of it",
     "[search]\ntrials = 1\nkeys.seed = {low = 1, high = 3}": "search.keys.seed: list the seeds in",
     "[search]\ntrials = 1\n[search.keys]\n'evaluation.test' = {choices = [true]}": (
         "search.keys.evaluation.test: how runs are measured, and on what, cannot be searched for"
@@ -165,10 +165,10 @@ BAD = {
     ),
     "[axes.a.x]\nadapter.rank = 1\n[search]\ntrials = 1\n[search.keys]\n"
     "'adapter.rank' = {low = 1, high = 3}": "search.keys.adapter.rank: the axis a sets it",
-    "[axes]\nrecipe = ['paper']\n[search]\ntrials = 1\n[search.keys]\n"
-    "recipe = {choices = ['paper']}": "search.keys.recipe: the axis recipe sets it",
-    "axes.recipe = ['fedpeft[1]']\nexclude = [{recipe = 'fedpeft[12]'}]": "exclude.0 fits no cell",
-    "exclude = [{recipe = 'p?per'}]\naxes.recipe = ['paper']": "exclude.0 fits no cell",
+    "[axes]\npreset = ['paper']\n[search]\ntrials = 1\n[search.keys]\n"
+    "preset = {choices = ['paper']}": "search.keys.preset: the axis preset sets it",
+    "axes.preset = ['fedpeft[1]']\nexclude = [{preset = 'fedpeft[12]'}]": "exclude.0 fits no cell",
+    "exclude = [{preset = 'p?per'}]\naxes.preset = ['paper']": "exclude.0 fits no cell",
     '[axes]\n"training.rounds" = [2, 3]\n[axes.v.x]\ntraining.rounds = 1': (
         "has training.rounds = 1, as another axis or extra sets it too; drop one of them"
     ),
@@ -228,6 +228,6 @@ def test_hash_tells_settings_apart_and_no_more(tmp_path: Path) -> None:
         hash_of(adapter={"kind": "hash"}),
         hash_of(items={"dim": 16}),
         hash_of(loss={"kind": "bpr"}),
-        hash_of(recipe="paper"),
+        hash_of(preset="paper"),
     ]
     assert len({hash_of(), *others}) == 1 + len(others)

@@ -28,7 +28,7 @@ base.training.rounds = 10
 trials = 3
 [search.keys]
 {KEYS}
-"adapter.init_std" = {{choices = [0.1, 0.2]}}
+"training.local_decay" = {{choices = [0.1, 0.2]}}
 """
 
 

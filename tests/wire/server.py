@@ -99,7 +99,7 @@ def serve(
     Every length in the traffic that is returned is that of bytes which were sent.
     """
     task, traffic = run.task(), Traffic(run.split.n_users)
-    server = Server(task, density=run.split.density, clients=run.split.n_users)
+    server = Server(task)
     admission = Admission(task, task.pipeline())
     if base is None:
         base = random_base(run.split.n_items, run.dim, run.seed)

@@ -1,14 +1,8 @@
 """Adapters: the few trainable tensors that represent or correct item vectors."""
 
 from fedpeft.adapters.artifact import build, load, restore, save
-from fedpeft.adapters.base import (
-    AdapterConfig,
-    ItemContext,
-    ItemEmbedding,
-    Mode,
-    adapters,
-    check_tensors,
-)
+from fedpeft.adapters.base import ItemContext, ItemEmbedding, adapters, check_tensors
+from fedpeft.adapters.config import AdapterConfig, Mode
 from fedpeft.adapters.plug import (
     from_pretrained,
     merge_and_unload,

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from fedpeft import __version__
-from fedpeft.adapters.base import AdapterConfig, ItemContext, ItemEmbedding, adapters, check_tensors
+from fedpeft.adapters.base import ItemContext, ItemEmbedding, adapters, check_tensors
+from fedpeft.adapters.config import AdapterConfig
 from fedpeft.config import parse
 from fedpeft.errors import ArtifactError
 from fedpeft.files import fingerprint, read_json, read_tensors, write_json, write_tensors

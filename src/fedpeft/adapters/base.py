@@ -11,48 +11,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fedpeft.adapters.subspace import pack, packed_size, unpack
-from fedpeft.config import ConfigModel
+from fedpeft.adapters.config import AdapterConfig
+from fedpeft.adapters.subspace import packed_size
 from fedpeft.errors import ArtifactError, InputError
 from fedpeft.files import fingerprint
 from fedpeft.registry import Registry
-
-Mode = Literal["peft", "compress"]
-
-
-class AdapterConfig(ConfigModel):
-    """Settings every adapter has."""
-
-    mode: Mode = "peft"
-    """`peft` (P-): item vector = frozen base + adapter; `compress` (C-): the adapter alone."""
-
-    @property
-    def linear(self) -> bool:
-        """Return whether the adapter declares `ItemEmbedding.columns` under these settings."""
-        return False
-
-    @property
-    def refreshes(self) -> bool:
-        """Return whether a refresh has a point: whether it opens another subspace."""
-        return True
-
-    def pack_subspace(self, frozen: Mapping[str, Tensor]) -> bytes:
-        """Return the frozen tensors of a subspace as a client downloads them."""
-        return pack(frozen)
-
-    def unpack_subspace(self, data: bytes, n_items: int) -> dict[str, Tensor]:
-        """Undo `pack_subspace`; raises `ArtifactError` for bytes that cannot have come from it."""
-        return unpack(data)
-
-    def label(self) -> str:
-        """Return what tables and plots call an adapter of these settings, without the mode."""
-        return type(self).__name__.removesuffix("Config")
 
 
 @dataclass(frozen=True)

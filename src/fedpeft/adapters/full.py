@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedpeft.adapters.base import AdapterConfig, ItemContext, ItemEmbedding, adapters
+from fedpeft.adapters.base import ItemContext, ItemEmbedding, adapters
+from fedpeft.adapters.config import COMPRESS, AdapterConfig
 from fedpeft.seeding import torch_rng
 
 
 class FullConfig(AdapterConfig):
     """Settings of the full table."""
 
+    acting: ClassVar = {"init_std": COMPRESS}
+
     init_std: float = Field(0.1, gt=0)
     """Standard deviation of the initial table in `compress` mode (no text)."""
 
     @property
     def linear(self) -> bool:
+        return True
+
+    @property
+    def is_table(self) -> bool:
         return True
 
 

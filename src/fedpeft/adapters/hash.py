@@ -7,13 +7,14 @@ network (Hu et al. 2018) over the h rows, as FiBiNET applies it to embeddings.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedpeft.adapters.base import AdapterConfig, ItemContext, ItemEmbedding, adapters
+from fedpeft.adapters.base import ItemContext, ItemEmbedding, adapters
+from fedpeft.adapters.config import COMPRESS, AdapterConfig
 from fedpeft.errors import ArtifactError
 from fedpeft.seeding import torch_rng
 
@@ -22,6 +23,8 @@ PRIME = 2**31 - 1  # Mersenne; a * id + b stays below 2**63 for ids below 2**31
 
 class HashConfig(AdapterConfig):
     """Settings of hash embeddings."""
+
+    acting: ClassVar = {"init_std": COMPRESS}
 
     rows: int = Field(512, ge=1)
     """d, rows of the table; the payload is d * k values (plus the SENet's)."""
@@ -42,6 +45,14 @@ class HashConfig(AdapterConfig):
         if given is None or not bool(((given >= 0) & (given < PRIME)).all()):
             raise ArtifactError(f"hash coefficients must be there, from 0 to {PRIME - 1}")
         return found
+
+    @property
+    def shares_rows(self) -> bool:
+        return True
+
+    @property
+    def random_rows(self) -> bool:
+        return True
 
     def label(self) -> str:
         pooling = "-SENet" if self.pooling == "senet" else ""

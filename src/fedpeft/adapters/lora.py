@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedpeft.adapters.base import AdapterConfig, ItemContext, ItemEmbedding, adapters
+from fedpeft.adapters.base import ItemContext, ItemEmbedding, adapters
+from fedpeft.adapters.config import AdapterConfig
+from fedpeft.config import ActsIf
 from fedpeft.seeding import torch_rng
 
 
 class LoRAConfig(AdapterConfig):
     """Settings of LoRA."""
+
+    acting: ClassVar = {
+        "zero": ActsIf("mode = 'peft'", lambda table: table.mode == "peft"),
+        "init_std": ActsIf(
+            "mode = 'compress' or zero = 'B'",
+            lambda table: table.mode == "compress" or table.zero == "B",
+        ),
+    }
+    presets: ClassVar = {"fedpeft": {"zero": "A"}}
 
     rank: int = Field(4, ge=1)
     """Columns of A; the payload is rank * (n + k) values."""

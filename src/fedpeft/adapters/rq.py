@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import ceil, log2
-from typing import Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fedpeft.adapters.base import AdapterConfig, ItemContext, ItemEmbedding, adapters
+from fedpeft.adapters.base import ItemContext, ItemEmbedding, adapters
+from fedpeft.adapters.config import COMPRESS, AdapterConfig
 from fedpeft.errors import ArtifactError, ConfigError
 from fedpeft.items import residual_kmeans
 from fedpeft.packing import pack_bits, unpack_bits
@@ -20,6 +21,10 @@ from fedpeft.seeding import torch_rng
 
 class RQConfig(AdapterConfig):
     """Settings of the RQ adapter."""
+
+    acting: ClassVar = {"init_std": COMPRESS}
+    # the paper's codes are the RQ-VAE's, made before any training
+    presets: ClassVar = {"paper": {"source": "text"}}
 
     levels: int = Field(4, ge=1, le=16)
     """l, codebooks summed per item."""
@@ -56,6 +61,25 @@ class RQConfig(AdapterConfig):
     def offsets(self) -> Tensor:
         """Return where each level's codebook begins among the stacked ones, int64 (l,)."""
         return torch.arange(self.levels) * self.codes
+
+    @property
+    def shares_rows(self) -> bool:
+        return True
+
+    @property
+    def derived_rows(self) -> bool:
+        return True
+
+    @property
+    def reads_text(self) -> bool:
+        return self.source == "text"
+
+    def without_text(self) -> Self:
+        return self.model_copy(update={"source": "table"})
+
+    def drawn(self, items: int, rng: torch.Generator) -> dict[str, Tensor]:
+        codes = torch.randint(self.codes, (items, self.levels), generator=rng)
+        return {"codes": codes + self.offsets()}
 
     def label(self) -> str:
         return f"RQ {self.codes} x {self.levels}"

@@ -38,9 +38,9 @@ class Backbone(nn.Module, ABC):
     """The local parameter u of shape (k,) for which score(v) = u . v, where there is one.  It
     makes the least-squares loss and exact local solves possible."""
 
-    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """What each recipe sets otherwise for this backbone where local parameters move by gradient:
-    recipe -> settings of `TrainingConfig`."""
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """What each preset sets otherwise for this backbone where local parameters move by gradient:
+    preset -> settings of `TrainingConfig`."""
 
     def __init__(self, item: ItemEmbedding) -> None:
         super().__init__()
@@ -99,6 +99,14 @@ Width = Annotated[int, Field(ge=1)]
 
 class BackboneConfig(ConfigModel):
     """Settings every backbone has."""
+
+    starts: ClassVar[frozenset[str]] = frozenset()
+    """Keys that say only what local parameters start from, so that an exact solve ignores them."""
+
+    @property
+    def sends_local(self) -> bool:
+        """Whether clients send local parameters to others, as they have them stored."""
+        return False
 
 
 backbones: Registry[Backbone] = Registry(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -13,6 +15,8 @@ from fedpeft.streams import FirstDraws
 
 class FedMFConfig(BackboneConfig):
     """Settings of FedMF."""
+
+    starts: ClassVar = frozenset({"init_std"})
 
     init_std: float = Field(0.1, ge=0)
     """Standard deviation of a new user's vector."""

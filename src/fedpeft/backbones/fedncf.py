@@ -20,6 +20,8 @@ class FedNCFConfig(BackboneConfig):
 
     hidden: tuple[Width, ...] = Field((128, 64), min_length=1)
     """Widths of the hidden layers above the concatenated user and item vector."""
+    starts: ClassVar = frozenset({"init_std"})
+
     init_std: float = Field(0.1, ge=0)
     """Standard deviation of a new user's vector."""
 
@@ -29,13 +31,13 @@ class FedNCF(Backbone):
 
     local = ("user",)
     # chosen on validation (fedpeft); as published (paper)
-    recipes: ClassVar = {
+    presets: ClassVar = {
         "fedpeft": {
             "local_steps": 0,
             "joint": True,
             "local_optimizer": {"lr": 0.1},
             "local_decay": 0.0,
-            "item_decay": 0.0,
+            "relative_item_decay": 0.0,
         },
         "paper": {"local_optimizer": {"lr": 1e-3}, "payload_optimizer": {"lr": 1e-3}},
     }

@@ -11,11 +11,17 @@ from torch import Tensor, nn
 from fedpeft.adapters import ItemEmbedding
 from fedpeft.backbones.base import BackboneConfig, backbones
 from fedpeft.backbones.history import Context, ExpansionConfig, HistoryBackbone
+from fedpeft.config import ActsIf
 from fedpeft.streams import FirstDraws
 
 
 class FedPerGNNConfig(BackboneConfig):
     """Settings of FedPerGNN."""
+
+    acting: ClassVar = {
+        "neighbours": ActsIf("expansion.every above 0", lambda table: table.expansion.every > 0)
+    }
+    starts: ClassVar = frozenset({"init_std"})
 
     init_std: float = Field(0.1, ge=0)
     """Standard deviation of a new user's vector."""
@@ -25,6 +31,10 @@ class FedPerGNNConfig(BackboneConfig):
     """Weight of the mean vector of the client's anonymous neighbours."""
     expansion: ExpansionConfig = ExpansionConfig()
     """How clients find their anonymous neighbours."""
+
+    @property
+    def sends_local(self) -> bool:
+        return self.expansion.every > 0
 
 
 class FedPerGNN(HistoryBackbone):
@@ -46,7 +56,7 @@ class FedPerGNN(HistoryBackbone):
     local = ("user",)
     kept = ("neighbours",)
     user_vector = "user"
-    recipes: ClassVar = {  # as published
+    presets: ClassVar = {  # as published
         "paper": {"local_optimizer": {"lr": 1e-3}, "payload_optimizer": {"lr": 1e-3}}
     }
     neighbours: Tensor

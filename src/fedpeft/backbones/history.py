@@ -11,11 +11,21 @@ from torch import Tensor
 
 from fedpeft.adapters import ItemEmbedding
 from fedpeft.backbones.base import Backbone
-from fedpeft.config import ConfigModel
+from fedpeft.config import ActsIf, ConfigModel
 
 
 class ExpansionConfig(ConfigModel):
     """Settings of the graph expansion; see `fedpeft.graph.expansion`."""
+
+    acting: ClassVar = {
+        **dict.fromkeys(
+            ("neighbours", "pseudo", "clip", "noise"),
+            ActsIf("every above 0", lambda table: table.every > 0),
+        ),
+        "mask_upload": ActsIf(
+            "every and pseudo above 0", lambda table: table.every > 0 and table.pseudo > 0
+        ),
+    }
 
     every: int = Field(100, ge=0)
     """Rounds between expansions, the first of them after as many; 0 never expands."""

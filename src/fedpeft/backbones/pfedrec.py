@@ -29,13 +29,13 @@ class PFedRec(Backbone):
     """
 
     # chosen on validation (fedpeft); as published (paper)
-    recipes: ClassVar = {
+    presets: ClassVar = {
         "fedpeft": {
             "local_steps": 1,
             "local_optimizer": {"lr": 0.02},
             "local_schedule": "inverse",
             "local_decay": 1e-3,
-            "item_decay": 0.07,
+            "relative_item_decay": 0.07,
         },
         "paper": {"local_optimizer": {"lr": 1e-3}, "payload_optimizer": {"lr": 1e-3}},
     }

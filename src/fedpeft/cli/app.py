@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from contextlib import suppress
-from typing import Annotated, NoReturn, cast
+from typing import Annotated, NoReturn, TextIO, cast
 
 import typer
 
 from fedpeft import __version__
 from fedpeft.cli import cost, data, demo, doctor, report, results, run, sweep, traffic
-from fedpeft.errors import FedpeftError, RunError
+from fedpeft.errors import FedpeftError, RenamedWarning, RunError
 
 app = typer.Typer(
     name="fedpeft",
@@ -51,6 +52,8 @@ demo.register(app)
 doctor.register(app)
 
 
+_show = warnings.showwarning
+
 # Click's base class of usage errors.  Newer Typers bring a Click of their own, so it cannot be
 # imported by one name from all of them.
 _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
@@ -59,7 +62,10 @@ _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 def main() -> None:
     """Run the command line; bad input ends with one sentence and exit code 2."""
     try:
-        app(standalone_mode=False, prog_name="fedpeft")
+        with warnings.catch_warnings():
+            warnings.showwarning = _tell
+            warnings.simplefilter("default", RenamedWarning)
+            app(standalone_mode=False, prog_name="fedpeft")
     except FedpeftError as error:
         _leave(str(error), error.exit_code)
     except _UsageError as error:
@@ -76,6 +82,21 @@ def main() -> None:
     except OSError as error:  # a full disk, a folder without permission
         where = f"{error.filename}: " if error.filename else ""
         _leave(f"{where}{error.strerror or error}", RunError.exit_code)
+
+
+def _tell(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning of ours as one line; those of libraries as they come."""
+    if issubclass(category, RenamedWarning):
+        print(f"fedpeft: {message}", file=sys.stderr, flush=True)
+    else:
+        _show(message, category, filename, lineno, file, line)
 
 
 def _leave(sentence: str, exit_code: int) -> NoReturn:

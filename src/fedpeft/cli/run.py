@@ -22,6 +22,7 @@ from fedpeft.experiment import (
     Schedule,
     Watcher,
     configure,
+    renames,
     resume,
     start,
 )
@@ -58,12 +59,16 @@ def run(
     adapter: Annotated[str | None, typer.Option(help=_known(adapters))] = None,
     mode: Annotated[str | None, typer.Option(help="peft (P-) or compress (C-).")] = None,
     loss: Annotated[str | None, typer.Option(help=_known(losses))] = None,
-    recipe: Annotated[str | None, typer.Option(help="fedpeft or paper.")] = None,
+    preset: Annotated[str | None, typer.Option(help="fedpeft, paper or none.")] = None,
+    recipe: Annotated[str | None, typer.Option(hidden=True)] = None,
     rounds: Annotated[int | None, typer.Option(help="Rounds, warm-up included.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the run.")] = None,
     settings: Settings = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    backend: Annotated[str, typer.Option(help="auto, fused, vmap or sequential.")] = "auto",
+    backend: Annotated[
+        str | None, typer.Option(help="auto (the default), fused, vmap or sequential.")
+    ] = None,
+    plan: Annotated[str | None, typer.Option(hidden=True)] = None,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Rounds between checkpoints.")] = 100,
     out: Annotated[Path | None, typer.Option(help="Run folder to write; must be new.")] = None,
     resume_from: Annotated[
@@ -73,8 +78,10 @@ def run(
 ) -> None:
     """Train and evaluate one configuration; write a run folder with a report."""
     schedule = Schedule(checkpoint_every)
+    preset = renamed_option("--recipe", recipe, "--preset", preset)
+    backend = chosen_backend(renamed_option("--plan", plan, "--backend", backend))
     if resume_from is not None:
-        given = (config, data, backbone, adapter, mode, loss, recipe, rounds, seed, settings, out)
+        given = (config, data, backbone, adapter, mode, loss, preset, rounds, seed, settings, out)
         if any(option is not None for option in given):
             raise ConfigError(
                 "--resume goes on with the configuration in the run folder; it takes no other "
@@ -90,7 +97,7 @@ def run(
             adapter=adapter,
             mode=mode,
             loss=loss,
-            recipe=recipe,
+            preset=preset,
             rounds=rounds,
             seed=seed,
             settings=settings,
@@ -101,6 +108,26 @@ def run(
         print_json({**result, "folder": str(folder)})
     else:
         _summarise(folder)
+
+
+def chosen_backend(name: str | None) -> Any:
+    """Return the backend of a name, which may be one of earlier versions."""
+    if name is not None and name in renames.BACKENDS:
+        renames.tell(f"--backend {name}", f"--backend {renames.BACKENDS[name]}")
+        name = renames.BACKENDS[name]
+    if name not in (None, "auto", "fused", "vmap", "sequential"):
+        raise ConfigError(f"--backend {name!r} must be auto, fused, vmap or sequential")
+    return name or "auto"
+
+
+def renamed_option(old: str, old_value: str | None, new: str, value: str | None) -> str | None:
+    """Return the value of an option that may be given by its old name."""
+    if old_value is None:
+        return value
+    if value is not None:
+        raise ConfigError(f"{old} is called {new} now, and both are given; drop {old}")
+    renames.tell(old, new)
+    return old_value
 
 
 def default_folder(config: RunConfig) -> Path:
@@ -126,8 +153,6 @@ def execute(
     from fedpeft.report import read_run
     from fedpeft.report.html import write_report
 
-    if backend not in ("auto", "fused", "vmap", "sequential"):
-        raise ConfigError(f"--backend {backend!r} must be auto, fused, vmap or sequential")
     options = RunOptions(device=device, backend=backend)
     bars = sys.stderr.isatty() and not as_json
     watcher = BarWatcher(label) if bars else LineWatcher()

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from fedpeft.adapters import ItemEmbedding
-from fedpeft.adapters.rq import RQConfig
 from fedpeft.cost.capacity import Capacity, Choices, capacity, choices, rank
 from fedpeft.cost.communication import AS_SET, Communication, cohorts, communication
 from fedpeft.cost.compute import Computation, Timing, computation, timing
@@ -66,6 +65,8 @@ class Cost:
 
     Attributes
     ----------
+    is_table, derived_rows
+        Traits of the adapter; see `AdapterConfig`.
     communication
         One entry per value encoding, first the strategy's own setting.
     measured
@@ -74,6 +75,8 @@ class Cost:
 
     label: str
     kind: str
+    is_table: bool
+    derived_rows: bool
     communication: tuple[Communication, ...]
     storage: Storage
     computation: Computation
@@ -112,6 +115,8 @@ def costs(
         Cost(
             label=strategy.label,
             kind=strategy.kind,
+            is_table=strategy.adapter.is_table,
+            derived_rows=strategy.adapter.derived_rows,
             communication=communication(
                 strategy,
                 scale,
@@ -180,7 +185,7 @@ def _check_size(strategy: Strategy, scale: Scale, rows: int) -> None:
 
 def _choices(strategy: Strategy, scale: Scale, item: ItemEmbedding | None) -> Choices | None:
     """Return the choices of all items; `item` is their module, where it was built."""
-    if isinstance(strategy.adapter, RQConfig) and scale.items > DERIVED_ITEMS:
+    if strategy.adapter.derived_rows and scale.items > DERIVED_ITEMS:
         return None
     if item is None:
         if scale.items * _rows_of_an_item(strategy, scale) > CHOSEN_ROWS:

@@ -11,7 +11,6 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fedpeft.adapters import AdapterConfig, ItemContext, ItemEmbedding, adapters
-from fedpeft.adapters.rq import RQConfig
 from fedpeft.backbones import Backbone
 from fedpeft.errors import ConfigError, FedpeftError
 from fedpeft.items import BaseCodesConfig
@@ -95,29 +94,22 @@ class Strategy:
     ) -> Backbone:
         """Return one client's module on a base, float32 (n, k), as a server would build it.
 
-        RQ's codes are drawn unless they are to be derived from the base: that is the server's work,
-        and bytes and time depend on their number alone.
+        Codes are drawn unless they are to be derived from the base: that is the server's work, and
+        bytes and time depend on their number alone.
         """
         part = adapters.get("full" if warmup else self.kind)
         config = part.config() if warmup else self.adapter
+        assert isinstance(config, AdapterConfig)
         frozen = None
-        if isinstance(config, RQConfig):
-            if derive:
-                config = config.model_copy(update={"source": "table"})
-            else:
-                frozen = {"codes": _drawn_codes(config, len(base), seed)}
+        if derive:
+            config = config.without_text()
+        else:
+            frozen = config.drawn(len(base), torch_rng(seed, "cost", "codes"))
         return self.make_backbone(part.build(config, ItemContext(base, seed, frozen=frozen)))
 
     def sketch(self, scale: Scale, *, warmup: bool = False) -> Backbone:
         """Return the module with shapes but no values; call it within `shapes_only`."""
         return self.build(torch.empty(scale.items, scale.dim), scale.seed, warmup=warmup)
-
-
-def _drawn_codes(config: RQConfig, items: int, seed: int) -> Tensor:
-    """Return codes as an `RQTable` keeps them, int64 (n, l), drawn uniformly."""
-    rng = torch_rng(seed, "cost", "codes")
-    codes = torch.randint(config.codes, (items, config.levels), generator=rng)
-    return codes + torch.arange(config.levels) * config.codes
 
 
 @contextmanager

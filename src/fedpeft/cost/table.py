@@ -54,8 +54,8 @@ def notes(found: Sequence[Cost], scale: Scale) -> list[str]:
             f"milliseconds and rank were measured on tables of {rows:,} items, not {scale.items:,};"
             " memory and disk were not"
         )
-    if any(cost.kind == "rq" and cost.measured and cost.measured.choices for cost in found):
-        said.append("codes of rq were derived from a random base; real items are more alike")
+    if any(cost.derived_rows and cost.measured and cost.measured.choices for cost in found):
+        said.append("codes were derived from a random base; real items are more alike")
     return said
 
 
@@ -92,7 +92,7 @@ def _table(title: str, found: Sequence[Cost], rows: Sequence[Row]) -> Table:
 
 def _sent(found: Sequence[Cost]) -> list[Row]:
     encodings = [entry.encoding for entry in found[0].communication]
-    full = next((cost for cost in found if cost.kind == "full"), None)
+    full = next((cost for cost in found if cost.is_table), None)
 
     def first(tell: Callable[[Communication], str]) -> Callable[[Cost], str]:
         return lambda cost: tell(cost.communication[0])

@@ -8,12 +8,14 @@ from fedpeft.data.load import load
 from fedpeft.data.negatives import TrainNegatives
 from fedpeft.data.readers import RawTables, Reader, readers
 from fedpeft.data.splits import split
+from fedpeft.data.statistics import DataStatistics
 
 __all__ = [
     "SOURCES",
     "Catalogue",
     "ColumnsConfig",
     "DataConfig",
+    "DataStatistics",
     "Dataset",
     "Histories",
     "Ints",

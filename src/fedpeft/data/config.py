@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fedpeft.config import ConfigModel
+from fedpeft.config import ActsIf, ConfigModel
 
 
 class ColumnsConfig(ConfigModel):
@@ -83,6 +83,28 @@ class SyntheticConfig(ConfigModel):
 
 class DataConfig(ConfigModel):
     """What is read and how it is cleaned."""
+
+    acting: ClassVar = {
+        **dict.fromkeys(
+            (
+                "reader",
+                "order",
+                "min_interactions",
+                "min_rating",
+                "items",
+                "empty_text",
+                "unknown_items",
+                "interactions",
+                "items_file",
+                "columns",
+            ),
+            ActsIf("a folder as source", lambda table: table.source != "synthetic"),
+        ),
+        "columns.timestamp": ActsIf("order = 'time'", lambda table: table.order == "time"),
+        "columns.position": ActsIf("order = 'file'", lambda table: table.order == "file"),
+        "columns.rating": ActsIf("min_rating", lambda table: table.min_rating is not None),
+        "synthetic": ActsIf("source = 'synthetic'", lambda table: table.source == "synthetic"),
+    }
 
     source: str = Field("synthetic", min_length=1)
     """The word "synthetic", or the folder of a data set."""

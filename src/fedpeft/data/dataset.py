@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fedpeft.data.statistics import DataStatistics
+
 Ints = NDArray[np.int64]
 
 
@@ -121,9 +123,9 @@ class Split:
         return self.train.n_users
 
     @property
-    def density(self) -> float:
-        """Return the share of all user-item pairs that are train interactions, in [0, 1]."""
-        return len(self.train.items) / max(1, self.n_users * self.n_items)
+    def statistics(self) -> DataStatistics:
+        """The sizes of the train part, which settings are derived from."""
+        return DataStatistics(self.n_users, self.n_items, len(self.train.items))
 
     def before(self, part: Literal["validation", "test"]) -> Histories:
         """Return what each user's own device knows when the held-out item of `part` comes.

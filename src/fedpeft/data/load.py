@@ -9,7 +9,7 @@ from fedpeft.data.config import DataConfig
 from fedpeft.data.dataset import Dataset
 from fedpeft.data.readers import Reader, readers
 from fedpeft.data.synthetic import generate
-from fedpeft.errors import DataError
+from fedpeft.errors import ConfigError, DataError
 
 
 def load(config: DataConfig) -> Dataset:
@@ -20,14 +20,28 @@ def load(config: DataConfig) -> Dataset:
     DataError
         If the folder is missing, no reader or more than one fits, or its files are malformed.
     ConfigError
-        If the reader is not registered.
+        If the reader is not registered, or a setting is of no use to it.
     """
     if config.source == "synthetic":
         return generate(config.synthetic)
     folder = Path(config.source).expanduser()
     if not folder.is_dir():
         raise DataError(f'{folder} is not a folder; source is "synthetic" or a folder of data')
-    return clean(_reader(folder, config).read(folder.resolve()), config)
+    reader = _reader(folder, config)
+    _check_used(reader, folder, config)
+    return clean(reader.read(folder.resolve()), config)
+
+
+def _check_used(reader: Reader, folder: Path, config: DataConfig) -> None:
+    """Raise `ConfigError` for a setting of readers that this one does not read."""
+    usual = DataConfig()
+    keys = ("columns", "interactions", "items_file")
+    for key in set(keys) - set(getattr(reader, "settings", keys)):
+        if getattr(config, key) != getattr(usual, key):
+            raise ConfigError(
+                f"data.{key} would not act: the files in {folder} are read by a reader that knows "
+                "its own names; leave it out, or set data.reader = 'table'"
+            )
 
 
 def _reader(folder: Path, config: DataConfig) -> Reader:

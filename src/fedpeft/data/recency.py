@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from fedpeft.config import ConfigModel
+from fedpeft.config import ActsIf, ConfigModel
 from fedpeft.data.dataset import Ints
 
 
@@ -16,6 +18,8 @@ class RecencyConfig(ConfigModel):
     The weight of the interaction with `a` later ones is ``floor + (1 - floor) * 2^(-a/half_life)``.
     A client applies it to its own history; nothing about it travels.
     """
+
+    acting: ClassVar = {"floor": ActsIf("half_life above 0", lambda table: table.half_life > 0)}
 
     half_life: float = Field(0.0, ge=0)
     """Later interactions after which the weight has fallen half-way to the floor; 0: all count

@@ -1,9 +1,10 @@
 """One run from configuration to run folder."""
 
 from fedpeft.experiment.assemble import Prepared, build, prepare
-from fedpeft.experiment.config import Choice, EvaluationConfig, RunConfig, resolve
+from fedpeft.experiment.config import Choice, EvaluationConfig, RunConfig
 from fedpeft.experiment.folder import RunFolder
 from fedpeft.experiment.recommend import Recommendation, evaluate_run, recommend, reopen
+from fedpeft.experiment.resolution import Settled, resolve, settle
 from fedpeft.experiment.run import Schedule, Watcher, resume, start
 from fedpeft.experiment.settings import configure
 
@@ -15,6 +16,7 @@ __all__ = [
     "RunConfig",
     "RunFolder",
     "Schedule",
+    "Settled",
     "Watcher",
     "build",
     "configure",
@@ -24,5 +26,6 @@ __all__ = [
     "reopen",
     "resolve",
     "resume",
+    "settle",
     "start",
 ]

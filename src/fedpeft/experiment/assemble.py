@@ -13,7 +13,7 @@ from fedpeft.backbones import backbones
 from fedpeft.data import Dataset, Split, load, split
 from fedpeft.experiment.config import RunConfig
 from fedpeft.items import Items, default_cache, pretrain, semantic_codes
-from fedpeft.losses import LossConfig, losses
+from fedpeft.losses import losses
 from fedpeft.simulation import RunOptions, Simulation
 from fedpeft.training.task import Task
 
@@ -67,8 +67,8 @@ def build(
     ConfigError
         If loss, backbone and training settings do not go together.
     """
+    config = config.resolved(data.statistics)
     assert isinstance(config.adapter.config, AdapterConfig)
-    assert isinstance(config.loss.config, LossConfig)
     backbone, loss = backbones.get(config.backbone.kind), losses.get(config.loss.kind)
 
     def codes_of_text(levels: int, codes: int) -> Tensor:
@@ -79,10 +79,10 @@ def build(
 
     task = Task(
         lambda item: backbone.build(config.backbone.config, item),
-        loss.build(config.loss.config.resolved(data.density)),
+        loss.build(config.loss.config),
         config.adapter.kind,
         config.adapter.config,
-        config.training.resolved(data.density, data.n_users),
+        config.training,
         data.n_items,
         items.base.shape[1],
         config.seed,

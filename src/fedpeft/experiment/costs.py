@@ -11,7 +11,8 @@ from fedpeft.config import parse
 from fedpeft.cost import AS_SET, Scale, Strategy, as_json, costs
 from fedpeft.data import Dataset, load
 from fedpeft.errors import ConfigError
-from fedpeft.experiment.config import RunConfig, resolve
+from fedpeft.experiment.config import RunConfig
+from fedpeft.experiment.resolution import resolve
 
 PAPER: tuple[tuple[str, dict[str, Any]], ...] = (
     ("full", {}),
@@ -26,7 +27,7 @@ ML_1M = {"items": 3706, "clients": 6040, "touched": 166}
 """MovieLens 1M, whose sizes stand in where no data set is named; 166 is its mean history."""
 
 
-def strategies(values: Mapping[str, Any]) -> list[Strategy]:
+def strategies(values: Mapping[str, Any], *, lenient: bool = False) -> list[Strategy]:
     """Return the paper's strategies under a configuration, and its own adapter if it is another.
 
     Parameters
@@ -34,6 +35,9 @@ def strategies(values: Mapping[str, Any]) -> list[Strategy]:
     values
         Tables of a config file.  The table ``adapter`` holds for the strategies of its kind (but
         its mode for all); others are set in tables of their own, such as ``lora`` or ``hash``.
+        A key that does not act for one of the strategies is dropped there.
+    lenient
+        Drop keys that do not act for the configuration's own adapter too.
 
     Raises
     ------
@@ -50,7 +54,7 @@ def strategies(values: Mapping[str, Any]) -> list[Strategy]:
             raise ConfigError(f"{name}.mode: all strategies have one mode; set adapter.mode")
         if name == "hash" and "pooling" in table:
             raise ConfigError("hash.pooling: both poolings are shown, so there is none to set")
-    asked = resolve(tables)
+    asked = resolve(tables, lenient=lenient)
     assert isinstance(asked.adapter.config, AdapterConfig)
     given = dict(tables.get("adapter", {}))
     given.pop("kind", None)
@@ -59,7 +63,7 @@ def strategies(values: Mapping[str, Any]) -> list[Strategy]:
         mine = given if kind == asked.adapter.kind else {}
         table = {**mine, **own.get(kind, {}), **settings}
         table |= {"kind": kind, "mode": asked.adapter.config.mode}
-        found.append(strategy(resolve({**tables, "adapter": table})))
+        found.append(strategy(resolve({**tables, "adapter": table}, lenient=True)))
     return found
 
 
@@ -119,20 +123,21 @@ def run_costs(config: RunConfig, dataset: Dataset) -> dict[str, Any] | None:
 
     None if its adapter's costs cannot be told: a run that is done must not fail for that.  The
     alternatives have the run's encodings and schedule; but a run of the full table has neither
-    warm-up nor refresh, and its recipe no narrow values, so its alternatives have their recipe's.
+    warm-up nor refresh, and its preset no narrow values, so its alternatives have their preset's.
     """
-    values = config.to_dict()
-    if config.adapter.kind == "full":
+    assert isinstance(config.adapter.config, AdapterConfig)
+    values = config.to_dict() | {"preset": config.preset}
+    if config.adapter.config.is_table:
         own = ["refresh_every", "server_optimizer"]
         if config.items.base_codes is None:  # which go without a warm-up
             own.append("warmup_rounds")
-        recipe = resolve({**values, "training": {}}).training
-        same = [key for key in ENCODINGS if getattr(recipe, key) == getattr(config.training, key)]
+        usual = resolve({**values, "training": {}}, lenient=True).training
+        same = [key for key in ENCODINGS if getattr(usual, key) == getattr(config.training, key)]
         for key in (*own, *same):
             del values["training"][key]
     scale = Scale(dim=config.items.dim, seed=config.seed, **_sizes(dataset))
     try:
-        found = costs(strategies(values), scale, measured=False, encodings=(AS_SET,))
+        found = costs(strategies(values, lenient=True), scale, measured=False, encodings=(AS_SET,))
     except ConfigError:
         return None
     return {"strategy": config.label, **as_json(found, scale)}

@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fedpeft.errors import ConfigError
-from fedpeft.experiment.config import RunConfig, resolve
+from fedpeft.experiment.config import RunConfig
+from fedpeft.experiment.resolution import resolve
 from fedpeft.lock import LOCK, locked
 from fedpeft.records import Checkpoint, ConfigFile, Evaluation, Log, Result, TrafficRound
 from fedpeft.records.toml import to_toml
@@ -34,11 +35,19 @@ class RunFolder:
         self.traffic = Log(TrafficRound, path)
 
     @classmethod
-    def create(cls, path: Path, config: RunConfig) -> RunFolder:
-        """Start a new run folder; raises `ConfigError` as `require_new` does."""
+    def create(cls, path: Path, config: RunConfig, asked: RunConfig | None = None) -> RunFolder:
+        """Start a new run folder; raises `ConfigError` as `require_new` does.
+
+        Parameters
+        ----------
+        config
+            What the run uses, every value that depends on the data as a number.
+        asked
+            The same before the data were seen.
+        """
         cls.require_new(path)
         folder = cls(path)
-        folder.configure(config)
+        folder.configure(config, asked or config)
         return folder
 
     @staticmethod
@@ -79,12 +88,15 @@ class RunFolder:
                 with suppress(OSError):
                     self.path.rmdir()
 
-    def configure(self, config: RunConfig) -> None:
+    def configure(self, config: RunConfig, asked: RunConfig) -> None:
         """Write the configuration; of a run that has begun, it may say where its data lie now."""
-        values = config.to_dict()
-        if resolve(tomllib.loads(to_toml(values))) != config:  # TOML has no null
-            raise ConfigError("a setting is None where its default is not, which TOML cannot hold")
-        ConfigFile.write(self.path, values)
+        for name, each in ((ConfigFile.ASKED, asked), (ConfigFile.FILE, config)):
+            values = each.to_file()
+            if resolve(tomllib.loads(to_toml(values))) != each:  # TOML has no null
+                raise ConfigError(
+                    "a setting is None where its default is not, which TOML cannot hold"
+                )
+            ConfigFile.write(self.path, values, name)
 
     @property
     def checkpoint(self) -> Path:
@@ -107,8 +119,17 @@ class RunFolder:
         return (self.path / Result.FILE).exists()
 
     def config(self) -> RunConfig:
-        """Return the run's configuration."""
+        """Return the configuration that the run uses."""
         return resolve(ConfigFile.read(self.path))
+
+    def asked(self) -> RunConfig:
+        """Return the configuration as it was before the data were seen.
+
+        Runs of earlier versions have one configuration for both.
+        """
+        if not (self.path / ConfigFile.ASKED).exists():
+            return self.config()
+        return resolve(ConfigFile.read(self.path, ConfigFile.ASKED))
 
     def flush(self) -> None:
         """Put pending log lines on the disk."""

@@ -20,6 +20,7 @@ from fedpeft.simulation import Simulation
 
 def result_of(
     config: RunConfig,
+    asked: RunConfig,
     prepared: Prepared,
     simulation: Simulation,
     ranks: Mapping[Part, Ranks],
@@ -31,11 +32,13 @@ def result_of(
     if config.evaluation.test:
         baselines = cached_baselines(
             split,
-            centralised_mf=config.evaluation.centralised_floor,
+            centralised_mf=config.evaluation.centralised_baseline,
             recency=config.training.recency,
         )
     values = {
         "name": config.label,
+        "preset": config.preset,
+        "asked": asked.to_dict(),
         "config": config.to_dict(),
         "seed": config.seed,
         "commit": commit(),
@@ -51,7 +54,7 @@ def result_of(
         "items": prepared.items.report,
         "metrics": {part: report_of(found, split, part).to_dict() for part, found in ranks.items()},
         "baselines": baselines,
-        "cost": run_costs(config, dataset),
+        "cost": run_costs(asked, dataset),
         "bytes": simulation.bytes_summary(),
         "rounds": simulation.round,
         "seconds": seconds,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -78,10 +78,11 @@ def start(
     RunFolder.require_new(out)
     options.torch_device()
     prepared = prepare(config, stage=watcher.stage)
+    asked, config = config, config.resolved(prepared.split.statistics)
     simulation = build(config, prepared.split, prepared.items, options)
     # only now: what cannot run leaves nothing behind
     with RunFolder(out).locked():
-        folder = RunFolder.create(out, config)
+        folder = RunFolder.create(out, config, asked)
         return _carry_on(config, folder, prepared, simulation, watcher, schedule, seconds=0.0)
 
 
@@ -98,7 +99,8 @@ def resume(
     Parameters
     ----------
     config
-        The run's configuration where its data lie elsewhere now; by default as in the folder.
+        The configuration as it was asked for, where the data lie elsewhere now; by default as in
+        the folder.
 
     Raises
     ------
@@ -111,8 +113,8 @@ def resume(
             raise ArtifactError(
                 f"{path} is complete: it has a result.json, so nothing is left to run"
             )
-        if config is not None and folder.config() != config:
-            folder.configure(config)
+        if config is not None and folder.asked() != config:
+            folder.configure(replace(folder.config(), data=config.data), config)
         return _resume(folder, options, watcher, schedule)
 
 
@@ -122,6 +124,7 @@ def _resume(
     config = folder.config()
     options.torch_device()
     prepared = prepare(config, stage=watcher.stage)
+    config = config.resolved(prepared.split.statistics)  # an earlier version left values open
     simulation = build(config, prepared.split, prepared.items, options)
     seconds = 0.0
     if folder.checkpoint.exists():  # else it was killed before its first one: begin again
@@ -221,7 +224,7 @@ def _carry_on(
     seconds = time.perf_counter() - began
     parts: tuple[Part, ...] = ("validation", "test") if config.evaluation.test else ("validation",)
     ranks = {part: rank_users(simulation.scorer(split.before(part)), split, part) for part in parts}
-    outcome = result_of(config, prepared, simulation, ranks, seconds)
+    outcome = result_of(config, folder.asked(), prepared, simulation, ranks, seconds)
     write_adapter(simulation, folder.adapter)
     users_of(split, prepared.dataset.user_ids, ranks).write(folder.path)
     outcome.write(folder.path)

@@ -8,7 +8,9 @@ from typing import Any
 
 from fedpeft.config import override, parse_override, read_toml
 from fedpeft.errors import ConfigError, DataError
-from fedpeft.experiment.config import RunConfig, resolve
+from fedpeft.experiment.config import TABLES, RunConfig
+from fedpeft.experiment.renames import rename, upgrade, written_earlier
+from fedpeft.experiment.resolution import resolve
 
 
 def configure(
@@ -19,7 +21,7 @@ def configure(
     adapter: str | None = None,
     mode: str | None = None,
     loss: str | None = None,
-    recipe: str | None = None,
+    preset: str | None = None,
     rounds: int | None = None,
     seed: int | None = None,
     settings: list[str] | None = None,
@@ -30,7 +32,7 @@ def configure(
     ----------
     file
         TOML; None starts from the defaults.
-    data, backbone, adapter, mode, loss, recipe, rounds, seed
+    data, backbone, adapter, mode, loss, preset, rounds, seed
         The everyday keys; None leaves the file's.
     settings
         Any other key, as ``table.key=value``.
@@ -46,7 +48,7 @@ def configure(
         "adapter.kind": adapter,
         "adapter.mode": mode,
         "loss.kind": loss,
-        "recipe": recipe,
+        "preset": preset,
         "training.rounds": rounds,
         "seed": seed,
     }
@@ -68,12 +70,13 @@ def gather(
     ConfigError
         When a setting is malformed, or sets what an option has set already.
     """
-    values: dict[str, Any] = {} if file is None else read_toml(file)
+    values: dict[str, Any] = {} if file is None else _read(file)
     given = {key: value for key, value in options.items() if value is not None}
     for key, value in given.items():
         override(values, key.split("."), value)
     for text in settings or []:
         path, value = parse_override(text)
+        path = rename(path)
         name = ".".join(path)
         twice = next((key for key in given if f"{key}.".startswith(f"{name}.")), None)
         if twice is not None:
@@ -84,6 +87,14 @@ def gather(
         override(values, path, value)
     _absolute_source(values)
     return values
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """Return the tables of a file by their present names."""
+    tables = read_toml(file)
+    if written_earlier(tables, TABLES):
+        return resolve(tables).to_file()
+    return upgrade(tables)
 
 
 def _absolute_source(values: dict[str, Any]) -> None:

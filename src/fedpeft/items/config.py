@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from fedpeft.config import ConfigModel, parse
+from fedpeft.config import ActsIf, ConfigModel, parse
 from fedpeft.items.encoders import encoders
 
 
@@ -51,6 +51,14 @@ class BaseCodesConfig(ConfigModel):
 
 class ItemsConfig(ConfigModel):
     """How item texts become input vectors, a base embedding and semantic codes."""
+
+    acting: ClassVar = {
+        **dict.fromkeys(
+            ("encoder", "options", "scale"),
+            ActsIf("a base other than 'none'", lambda table: table.base != "none"),
+        ),
+        "autoencoder": ActsIf("base = 'autoencoder'", lambda table: table.base == "autoencoder"),
+    }
 
     encoder: str = "tfidf"
     """Item encoder: tfidf, sentence_transformers, array, or one that another package registers."""

@@ -8,21 +8,15 @@ from typing import ClassVar, Self
 from torch import Tensor
 
 from fedpeft.config import ConfigModel
+from fedpeft.data.statistics import DataStatistics
 from fedpeft.registry import Registry
 
 
 class LossConfig(ConfigModel):
     """Settings every loss has."""
 
-    def resolved(self, density: float) -> Self:
-        """Return the settings with what is left open filled in.
-
-        Parameters
-        ----------
-        density
-            Share of all user-item pairs that are train interactions, in (0, 1]; a server knows it
-            from the clients' counts.
-        """
+    def resolved(self, statistics: DataStatistics) -> Self:
+        """Return the settings with every value that depends on the data as a number."""
         return self
 
 

@@ -7,6 +7,7 @@ from typing import Self
 from pydantic import Field
 from torch import Tensor
 
+from fedpeft.data.statistics import DataStatistics
 from fedpeft.errors import ConfigError
 from fedpeft.losses.base import Loss, LossConfig, losses
 
@@ -21,10 +22,10 @@ class IALSConfig(LossConfig):
     """Weight of the squared scores of all items, observed or not, against the observed ones; None:
     4 times the density of the data."""
 
-    def resolved(self, density: float) -> Self:
+    def resolved(self, statistics: DataStatistics) -> Self:
         if self.unobserved_weight is not None:
             return self
-        return self.model_copy(update={"unobserved_weight": RATIO * density})
+        return self.model_copy(update={"unobserved_weight": RATIO * statistics.density})
 
 
 class IALS(Loss):
@@ -41,7 +42,8 @@ class IALS(Loss):
         self.config = config
         if config.unobserved_weight is None:
             raise ConfigError(
-                "loss.unobserved_weight is not set; give a number, or fit the settings to data"
+                "loss.unobserved_weight is not set; give a number, or resolve the settings with "
+                "data"
             )
         self.unobserved_weight = config.unobserved_weight
 

@@ -24,13 +24,16 @@ class ConfigFile:
     """
 
     FILE: ClassVar[str] = "config.toml"
+    """The settings that the run uses, every value that depends on the data as a number."""
+    ASKED: ClassVar[str] = "asked.toml"
+    """The same before the data were seen."""
     SCHEMA: ClassVar[int] = 2
 
     @classmethod
-    def write(cls, folder: Path, values: Mapping[str, Any]) -> None:
+    def write(cls, folder: Path, values: Mapping[str, Any], name: str = FILE) -> None:
         """Write settings into a run folder, atomically."""
         header = f"# fedpeft config, schema {cls.SCHEMA}\n"
-        write_text(folder / cls.FILE, header + to_toml(values))
+        write_text(folder / name, header + to_toml(values))
 
     @classmethod
     def require(cls, folder: Path) -> None:
@@ -39,7 +42,7 @@ class ConfigFile:
             raise ArtifactError(f"{folder} is not a run folder: it has no {cls.FILE}")
 
     @classmethod
-    def read(cls, folder: Path) -> dict[str, Any]:
+    def read(cls, folder: Path, name: str = FILE) -> dict[str, Any]:
         """Read the settings of a run folder.
 
         Raises
@@ -50,7 +53,7 @@ class ConfigFile:
             If they are not TOML.
         """
         cls.require(folder)
-        path = folder / cls.FILE
+        path = folder / name
         values = read_toml(path)
         if found := _HEADER.match(path.read_bytes()):
             told = found[1].decode()

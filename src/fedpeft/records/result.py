@@ -95,7 +95,12 @@ class Result(Record):
     SCHEMA: ClassVar[int] = 2
 
     name: str
+    preset: str | None = None
+    """Where settings came from; earlier versions did not tell."""
+    asked: dict[str, Any] | None = None
+    """The settings before the data were seen; earlier versions did not tell."""
     config: dict[str, Any]
+    """The settings that the run has used."""
     seed: int
     commit: str | None
     made_by: str

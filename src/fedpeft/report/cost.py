@@ -51,7 +51,7 @@ def cost_table(runs: Sequence[Run]) -> CostTable | None:
         names = [entry.label for entry in costs.strategies]
         own = names.index(costs.strategy) if costs.strategy in names else None
         rows = [_cells(entry.label, entry) for entry in costs.strategies]
-        shared = "their recipe's" if runs[0].is_full else "this"
+        shared = "their preset's" if runs[0].is_full else "this"
         told = f"; the alternatives have {shared} schedule and encodings"
         return CostTable(rows, own, _note(costs, told))
     rows, noted = [], None

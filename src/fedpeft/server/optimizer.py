@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from fedpeft.tensors import Tensors
-from fedpeft.training.config import OptimizerConfig
+from fedpeft.training import OptimizerConfig
 
 
 def optimizer_step(

@@ -39,8 +39,6 @@ class Server:
     ----------
     task
         What the run has agreed on.
-    density, clients
-        Share of all user-item pairs in the train data, and size of the population.
     semantic_codes
         Codes from item text, for adapters that want them.
     device
@@ -51,15 +49,12 @@ class Server:
         self,
         task: Task,
         *,
-        density: float,
-        clients: int,
         semantic_codes: SemanticCodes | None = None,
         device: torch.device | None = None,
     ) -> None:
         self.task = task
         self.device = device or torch.device("cpu")
-        self._density = density
-        self._decay = task.training.decay_at(density, clients)
+        self._decay = task.training.item_decay
         self._semantic_codes = semantic_codes
         self._feedback = isinstance(task.broadcast_codec, Blocks)
 
@@ -153,7 +148,7 @@ class Server:
         if self._decay:
             for name, tensor in self._penalty(state).items():
                 gradient[name] = gradient[name] + tensor
-        config = self.task.training.server_optimizer_at(state.phase, self._density)
+        config = self.task.training.server_optimizer_at(state.phase)
         payload, moments = optimizer_step(
             config, self._schedule(state.round), state.payload, gradient, state.moments
         )
@@ -273,13 +268,14 @@ class Server:
     def _kept_moments(self, state: ServerState, shared: Tensors) -> Tensors:
         """Return the moments of shared tensors, which live on where the optimiser is of a kind."""
         training = self.task.training
-        before = training.server_optimizer_at(state.phase, self._density)
-        if before.kind != training.server_optimizer_at("adapt", self._density).kind:
+        before = training.server_optimizer_at(state.phase)
+        if before.kind != training.server_optimizer_at("adapt").kind:
             return {}
         return {n: t for n, t in state.moments.items() if n.partition("|")[0] in shared}
 
     def _penalty(self, state: ServerState) -> Tensors:
         """Return the gradient of the L2 penalty on item vectors, for the item tensors."""
+        assert self._decay is not None  # settings are resolved
         leaves = {n: t.clone().requires_grad_() for n, t in item_payload(state.payload).items()}
         ids = torch.arange(state.item.num_embeddings, device=self.device)
         penalty = self._decay / 2 * state.item.embed(leaves, ids).square().sum()

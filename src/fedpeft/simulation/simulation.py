@@ -136,8 +136,6 @@ class Simulation:
         self.sampler.check()
         self.server = Server(
             self.task,
-            density=split.density,
-            clients=split.n_users,
             semantic_codes=semantic_codes,
             device=device,
         )

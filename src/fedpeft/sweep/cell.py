@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedpeft.errors import ConfigError
-from fedpeft.experiment import RunConfig, resolve
+from fedpeft.experiment import RunConfig, settle
 from fedpeft.files import fingerprint
 
 Labels = Mapping[str, str]
@@ -24,11 +24,14 @@ class Cell:
     ----------
     source
         ``data.source`` as the grid file has it; in `config` it is a whole path.
+    idle
+        Keys that are set but do not act in this cell, each with a sentence that says why.
     """
 
     labels: Labels
     config: RunConfig
     source: str
+    idle: Mapping[str, str]
 
     @property
     def name(self) -> str:
@@ -50,10 +53,10 @@ class Cell:
 
 def resolve_cell(labels: Labels, settings: Mapping[str, Any], data: Path) -> Cell:
     """Resolve a cell; relative data folders lie in the folder `data`."""
-    config = resolve(settings)
-    source = config.data.source
+    found = settle(settings)
+    source = found.run.data.source
     if source == "synthetic":
-        return Cell(labels, config, source)
+        return Cell(labels, found.run, source, found.idle)
     folder = data / Path(source).expanduser()
     if not folder.is_dir():
         raise ConfigError(
@@ -61,4 +64,4 @@ def resolve_cell(labels: Labels, settings: Mapping[str, Any], data: Path) -> Cel
             "the folder that the data sets are in"
         )
     table = {**settings["data"], "source": str(folder.resolve())}
-    return Cell(labels, resolve({**settings, "data": table}), source)
+    return Cell(labels, settle({**settings, "data": table}).run, source, found.idle)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedpeft.errors import ConfigError
-from fedpeft.sweep.cell import Labels
+from fedpeft.sweep.cell import Cell, Labels
 from fedpeft.sweep.file import GridConfig
 
 _ABSENT = object()
@@ -81,6 +81,23 @@ def check_search(file: GridConfig, axes: Mapping[str, Mapping[str, Any]]) -> Non
         for name, labels in axes.items():
             if name == key or any(_has(settings, key) for settings in labels.values()):
                 raise ConfigError(f"search.keys.{key}: the axis {name} sets it; drop one of them")
+
+
+def idle_everywhere(
+    cells: Sequence[Cell], settings: Sequence[tuple[Labels, Mapping[str, Any]]]
+) -> str | None:
+    """Return what is wrong with a key that acts in none of the cells that set it, if there is one.
+
+    Parameters
+    ----------
+    settings
+        Labels and settings of the cells of one seed, in their order.
+    """
+    for key, sentence in {k: s for cell in cells for k, s in cell.idle.items()}.items():
+        setting = (cell for cell, (_, own) in zip(cells, settings, strict=False) if _has(own, key))
+        if all(key in cell.idle for cell in setting):
+            return sentence
+    return None
 
 
 def _has(settings: Any, key: str) -> bool:

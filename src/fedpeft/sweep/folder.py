@@ -81,7 +81,7 @@ class SweepFolder:
         for config in sorted(self.runs.glob(f"*/{ConfigFile.FILE}")):
             # one that cannot be read was written with other settings; no cell is equal to it
             with suppress(FedpeftError):
-                self._existing.setdefault(_key(RunFolder(config.parent).config()), config.parent)
+                self._existing.setdefault(_key(RunFolder(config.parent).asked()), config.parent)
 
     def _read_state(self) -> dict[str, Outcome]:
         path = self.path / "state.json"

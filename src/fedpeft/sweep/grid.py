@@ -14,7 +14,13 @@ from typing import Any
 from fedpeft.config import merge, override, parse, read_toml
 from fedpeft.errors import ConfigError, InputError
 from fedpeft.sweep.cell import Cell, Labels, resolve_cell
-from fedpeft.sweep.check import check_cells, check_search, check_values, require_axes
+from fedpeft.sweep.check import (
+    check_cells,
+    check_search,
+    check_values,
+    idle_everywhere,
+    require_axes,
+)
 from fedpeft.sweep.file import GridConfig
 
 RESERVED = (
@@ -54,16 +60,22 @@ class Grid:
     def cells(self) -> list[Cell]:
         """Resolve every cell with every seed.
 
+        A key that does not act in a cell, such as a refresh of the full table, is dropped there.
+
         Raises
         ------
         ConfigError
-            If a cell's settings are not a run's; the sentence names file and cell.
+            If a cell's settings are not a run's, the sentence names file and cell; or if a key acts
+            in no cell.
         """
-        return [
+        cells = [
             self.cell(labels, {**settings, "seed": seed})
             for seed in self.file.seeds
             for labels, settings in self.settings
         ]
+        if (sentence := idle_everywhere(cells, self.settings)) is not None:
+            raise ConfigError(f"{self.path}: {sentence}")
+        return cells
 
     def cell(self, labels: Labels, settings: Mapping[str, Any]) -> Cell:
         """Resolve one cell."""

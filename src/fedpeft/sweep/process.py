@@ -74,7 +74,7 @@ class Process:
                 process_group=0,  # a Ctrl-C is for the sweep, which passes it on once
             )
         order = {
-            "config": job.config.to_dict(),
+            "config": job.config.to_file(),
             "folder": str(job.folder),
             "device": how.device,
             "checkpoint_every": how.checkpoint_every,

@@ -230,17 +230,23 @@ def check_search(grid: Grid) -> None:
     MissingExtraError
         If optuna is not installed.
     ConfigError
-        If one is no setting of a run.
+        If one is no setting of a run, or a key acts for no combination of the axes.
     """
     if grid.file.search is None:
         return
     _import()
     spaces = grid.file.search.spaces()
     first = {key: _values(space)[0] for key, space in spaces.items()}
-    for labels, settings in grid.settings:
-        for key, space in spaces.items():
-            for value in _values(space):
+    for key, space in spaces.items():
+        idle: list[list[str]] = []  # for each combination of the axes
+        for labels, settings in grid.settings:
+            cells = [
                 _resolve(grid, labels, settings, {**first, key: value}, seed=0)
+                for value in _values(space)
+            ]
+            idle.append([cell.idle[key] for cell in cells if key in cell.idle])
+        if all(idle):
+            raise ConfigError(f"{grid.path}: {idle[0][0]}")
 
 
 def _resolve(

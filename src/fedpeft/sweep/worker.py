@@ -68,14 +68,14 @@ def main() -> None:
     folder = Path(order["folder"])
     try:
         schedule = Schedule(order["checkpoint_every"])
-        config = resolve(order["config"])
+        asked = resolve(order["config"])
         options = RunOptions(device=order["device"])
         if (folder / "config.toml").exists():
             # the folder's name tells settings apart, not places
-            resume(folder, options, messenger, schedule, config=config)
+            resume(folder, options, messenger, schedule, config=asked)
         else:
             RunFolder(folder).sweep()
-            start(config, folder, options, messenger, schedule)
+            start(asked, folder, options, messenger, schedule)
     except FedpeftError as error:
         messenger.send(reason=" ".join(str(error).split()))
         sys.exit(error.exit_code)

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedpeft.adapters import ItemContext, adapters, build
-from fedpeft.adapters.base import AdapterConfig
+from fedpeft.adapters import AdapterConfig, ItemContext, adapters, build
 from fedpeft.backbones import Backbone, HistoryBackbone, backbones
 from fedpeft.config import parse
 from fedpeft.protocol.messages import Upload

@@ -161,7 +161,7 @@ class Toy:
             loss.build(parse(loss.config, self.loss[1], "loss")),
             kind,
             config,
-            training.resolved(self.split.density, self.split.n_users),
+            training.resolved(self.split.statistics),
             self.split.n_items,
             self.dim,
             self.seed,

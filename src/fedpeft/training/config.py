@@ -2,63 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-import torch
 from pydantic import Field, field_validator, model_validator
-from torch import Tensor
 
 from fedpeft.config import ConfigModel
 from fedpeft.data.recency import RecencyConfig
+from fedpeft.data.statistics import DataStatistics
 from fedpeft.errors import ConfigError
 from fedpeft.protocol.uploads import UploadForm
+from fedpeft.training import derive
+from fedpeft.training.acting import ACTING
+from fedpeft.training.optimizer import OptimizerConfig
 from fedpeft.transforms import complete
 
 Phase = Literal["warmup", "adapt"]
 Event = Literal["warmup_end", "refresh"]
-
-
-# Measured at .16 %, where a large eps gains a tenth of NDCG@10 and more with every backbone, and at
-# 4.5 %, where it slows training down.
-_SPARSE = 0.01
-
-# An item decay of .05 gains .01 of NDCG@10 with 59 interactions an item and one of .5 .008 with 13;
-# with 270 one of .002 loses .002.
-_OFTEN = 100
-_DECAY = 150.0
-_MOST_DECAY = 0.5
-
-# Where items have more interactions, a client's network may travel further before it knows its own
-# by heart.  With 13, 59 and 270 an item 7, 20 to 30 and 60 to 100 rounds were best; 4 were too few.
-# What counts is how often a client takes part: those rounds had a tenth of the clients each.
-_HALVING = 3 / 4
-_TENTH = 0.1
-
-
-class OptimizerConfig(ConfigModel):
-    """A first-order optimiser."""
-
-    kind: Literal["sgd", "adam"] = "adam"
-    """`sgd` (with `momentum`) or `adam` (Kingma and Ba 2015)."""
-    lr: float = Field(0.01, gt=0)
-    """Learning rate."""
-    momentum: float = Field(0.0, ge=0, lt=1)
-    """Heavy-ball momentum of `sgd`."""
-    beta1: float = Field(0.9, ge=0, lt=1)
-    """Decay of Adam's first moment."""
-    beta2: float = Field(0.999, ge=0, lt=1)
-    """Decay of Adam's second moment."""
-    eps: float = Field(1e-8, gt=0)
-    """Added to Adam's denominator."""
-
-    def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-        """Return a fresh optimiser over `parameters`."""
-        if self.kind == "sgd":
-            return torch.optim.SGD(list(parameters), lr=self.lr, momentum=self.momentum)
-        return torch.optim.Adam(
-            list(parameters), lr=self.lr, betas=(self.beta1, self.beta2), eps=self.eps, fused=True
-        )
 
 
 EncodingName = Literal["float32", "float16", "int8", "int4"]
@@ -67,13 +26,15 @@ EncodingName = Literal["float32", "float16", "int8", "int4"]
 class TrainingConfig(ConfigModel):
     """How a federated run trains."""
 
+    acting: ClassVar = ACTING
+
     rounds: int = Field(1000, ge=0, le=1_000_000)
     """Rounds in all, warm-up included."""
     cohort: float = Field(0.1, gt=0, le=1)
     """Share of all clients sampled for a round, without replacement (at least one client)."""
-    warmup_rounds: int = Field(20, ge=0)
+    warmup_rounds: int = Field(0, ge=0)
     """First rounds, in which the full table travels."""
-    refresh_every: int = Field(50, ge=0)
+    refresh_every: int = Field(0, ge=0)
     """M: every M rounds of the adapt phase the adapter is merged into the base; 0 never does."""
     recency: RecencyConfig = RecencyConfig()
     """How the age of an interaction weighs it in the client's loss."""
@@ -105,25 +66,28 @@ class TrainingConfig(ConfigModel):
     warmup_optimizer: OptimizerConfig | None = None
     """The same in the warm-up, which has few rounds for a whole table: a table of the same keys as
     `server_optimizer`; none: that one."""
-    sparse_eps: float = Field(3e-3, ge=0)
-    """Least `eps` of the server's Adam on sparse data: those with a density (share of all user-item
-    pairs in the train data) below 1 %.  Most items have few interactions there.  Adam would scale
-    their small gradients up to whole steps, in which each item learns its few by heart; with a
-    larger eps it moves in proportion to them and stays near the base (Reddi et al. 2021, tau).
-    Pure compression has no base; its default is 0."""
+    sparse_eps: float = Field(0.0, ge=0)
+    """Eps of the server's Adam on sparse data, where an optimiser sets no `eps` itself.  It holds
+    up to a density (share of all user-item pairs in the train data) of 0.2 %, falls linearly, and
+    is 1e-8 from 1 % on.  Most items have few interactions on sparse data.  Adam would scale their
+    small gradients up to whole steps, in which each item learns its few by heart.  With a larger
+    eps it moves in proportion to them and stays near the base (Reddi et al. 2021, tau)."""
     server_schedule: Literal["constant", "cosine"] = "constant"
     """Learning rate of the server over the rounds; `cosine` falls to a tenth."""
-    item_decay: float | None = Field(0.0, ge=0)
-    """L2 penalty on item vectors, added by the server: item_decay * density / 2 * sum over items
-    ||v||^2.  With a loss that sums over a client's items (`ials`) the density is an item's mean
-    share in the clients' loss, so the penalty weighs as much as item_decay of its interactions;
-    with one that takes their mean, as much as item_decay times the mean length of a history.
-    None: from the data, 150 / c^2 but at most .5, with c an item's mean number of train
-    interactions; 0 if c is 100 or more."""
+    item_decay: float | None = Field(None, ge=0)
+    """L2 penalty on item vectors, added by the server: item_decay / 2 * sum over items ||v||^2.
+    None: `relative_item_decay` times the density of the train data."""
+    relative_item_decay: float | Literal["auto"] = 0.0
+    """Item decay as a multiple of the density.  With a loss that sums over a client's items
+    (`ials`) the density is an item's mean share in the clients' loss, so the penalty weighs as much
+    as relative_item_decay of its interactions.  With a loss that takes their mean, it weighs as
+    much as relative_item_decay times the mean length of a history.  `auto`: 150 / c^2, at most 0.5,
+    with c the mean number of train interactions of an item; from c = 60 on it falls to 0 at
+    c = 100."""
     inference: Literal["fit", "stored", "personalise"] = "fit"
     """What a client scores with: local parameters fitted afresh to the payload it holds (a local
     computation), those stored when it last took part, or all it would have after taking part now:
-    fitted local parameters and its own copy of the payload."""
+    fitted local parameters and its own copy of the payload.  `fit` needs local steps or a solve."""
     transforms: dict[str, Any] = Field(default_factory=dict)
     """What happens to each client's update before it is encoded, in this order: one table of
     settings per transform, by its registered name (``clip``, or one of another package)."""
@@ -145,56 +109,64 @@ class TrainingConfig(ConfigModel):
         """The encoding of the download."""
         return self.download_encoding or self.encoding
 
-    def server_optimizer_at(self, phase: Phase, density: float) -> OptimizerConfig:
-        """Return the server's optimiser in a phase, for data of a density in [0, 1]."""
+    @property
+    def fits_local(self) -> bool:
+        """Whether a client fits its local parameters before the payload moves."""
+        return self.local == "solve" or self.local_steps > 0
+
+    def server_optimizer_at(self, phase: Phase) -> OptimizerConfig:
+        """Return the server's optimiser in a phase.
+
+        Raises
+        ------
+        ConfigError
+            If the settings were not resolved with data.
+        """
         own = (self.warmup_optimizer if phase == "warmup" else None) or self.server_optimizer
-        eps = max(own.eps, self.sparse_eps) if density < _SPARSE else own.eps
-        return own.model_copy(update={"eps": eps})
+        if self.item_decay is None or own.open:
+            raise ConfigError(
+                "training.item_decay or an eps of the server is not set; give a number, or resolve "
+                "the settings with data"
+            )
+        return own
 
     def local_optimizer_at(self, round_number: int) -> OptimizerConfig:
-        """Return the optimiser of the local parameters in a round."""
+        """Return the optimiser of the local parameters in a round.
+
+        Raises
+        ------
+        ConfigError
+            If its rate falls and the settings were not resolved with data.
+        """
         own = self.local_optimizer
         if self.local_schedule == "constant":
             return own
         if self.local_halving is None:
             raise ConfigError(
-                "training.local_halving is not set; give a number, or fit the settings to data"
+                "training.local_halving is not set; give a number, or resolve the settings with "
+                "data"
             )
         return own.model_copy(update={"lr": own.lr / (1 + round_number / self.local_halving)})
 
-    def resolved(self, density: float, clients: int) -> Self:
-        """Return the settings with what is left open filled in.
+    def resolved(self, statistics: DataStatistics) -> Self:
+        """Return the settings with every value that depends on the data as a number.
 
-        Parameters
-        ----------
-        density
-            Share of all user-item pairs in the train data, in [0, 1].
-        clients
-            Number of clients; density times clients is an item's mean number of interactions.
+        What the numbers came from has its default afterwards, so resolving again changes nothing.
         """
-        if self.local_schedule == "constant" or self.local_halving is not None:
-            return self
-        met = density * clients
-        halving = met**_HALVING * _TENTH / self.cohort
-        return self.model_copy(update={"local_halving": max(1.0, halving)})
-
-    def decay_at(self, density: float, clients: int) -> float:
-        """Return the factor of half the squared item vectors in the server's loss.
-
-        Where `item_decay` is None it grows as items are met less often: the vector of an item with
-        few interactions is noise for a larger part.
-
-        Parameters
-        ----------
-        density
-            Share of all user-item pairs in the train data, in [0, 1].
-        clients
-            Number of clients; density times clients is an item's mean number of interactions.
-        """
-        if self.item_decay is not None:
-            return self.item_decay * density
-        met = density * clients
-        return density * (min(_MOST_DECAY, _DECAY / met**2) if 0 < met < _OFTEN else 0.0)
+        update: dict[str, Any] = {"sparse_eps": 0.0, "relative_item_decay": 0.0}
+        if self.item_decay is None:
+            relative = self.relative_item_decay
+            if relative == "auto":
+                relative = derive.relative_item_decay(statistics.per_item)
+            update["item_decay"] = relative * statistics.density
+        eps = derive.server_eps(self.sparse_eps, statistics.density)
+        for key in ("server_optimizer", "warmup_optimizer"):
+            optimizer = getattr(self, key)
+            if optimizer is not None and optimizer.open:
+                update[key] = optimizer.model_copy(update={"eps": eps})
+        if self.local_schedule == "inverse" and self.local_halving is None:
+            update["local_halving"] = derive.local_halving(statistics.per_item, self.cohort)
+        return self.model_copy(update=update)
 
     def event_at(self, round_number: int) -> Event | None:
         """Return what happens before a round: the end of the warm-up, a merge, or nothing."""
@@ -205,6 +177,14 @@ class TrainingConfig(ConfigModel):
             return "refresh"
         return None
 
+    @field_validator("relative_item_decay", mode="before")
+    @classmethod
+    def _known_decay(cls, value: Any) -> Any:
+        number = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+        if number or value == "auto":
+            return value
+        raise ValueError(f"{value!r} must be a number, 0 or more, or 'auto'")
+
     @field_validator("transforms")
     @classmethod
     def _known_transforms(cls, tables: dict[str, Any]) -> dict[str, Any]:
@@ -214,8 +194,6 @@ class TrainingConfig(ConfigModel):
     def _consistent(self) -> TrainingConfig:
         if self.local == "solve" and self.local_decay <= 0:
             raise ValueError("local = 'solve' needs local_decay > 0, got 0")
-        if self.local == "solve" and self.local_steps:
-            raise ValueError("local = 'solve' takes no local_steps; set local = 'gradient'")
         if self.warmup_rounds >= self.rounds and self.warmup_rounds:
             raise ValueError(
                 f"warmup_rounds ({self.warmup_rounds}) must be below rounds ({self.rounds})"

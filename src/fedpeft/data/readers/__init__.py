@@ -14,7 +14,11 @@ from fedpeft.registry import Registry
 
 
 class Reader(Protocol):
-    """Reads one on-disk format; built from the `DataConfig`."""
+    """Reads one on-disk format; built from the `DataConfig`.
+
+    One that goes by some only of the keys `columns`, `interactions` and `items_file` names these in
+    a class attribute ``settings``, a set; the others are refused then.
+    """
 
     expects: ClassVar[str]
     """The files a folder of this format holds, for messages."""

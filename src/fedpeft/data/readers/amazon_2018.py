@@ -31,6 +31,7 @@ class Amazon2018Reader:
     """
 
     expects: ClassVar[str] = "one reviews file (*_5.json.gz or *.json.gz) and one meta_*.json.gz"
+    settings: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, config: DataConfig) -> None:
         del config  # the format leaves nothing to choose

@@ -17,6 +17,7 @@ class MovieLens100KReader:
     """Reads the original files; a film's genre flags become words of its text."""
 
     expects: ClassVar[str] = "u.data, u.item and u.genre"
+    settings: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, config: DataConfig) -> None:
         del config  # the format leaves nothing to choose

@@ -15,6 +15,7 @@ class MovieLens1MReader:
     """Reads the original files."""
 
     expects: ClassVar[str] = "ratings.dat and movies.dat"
+    settings: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, config: DataConfig) -> None:
         del config  # the format leaves nothing to choose

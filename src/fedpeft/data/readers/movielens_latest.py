@@ -15,6 +15,7 @@ class MovieLensLatestReader:
     """Reads the original files."""
 
     expects: ClassVar[str] = "ratings.csv and movies.csv"
+    settings: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, config: DataConfig) -> None:
         del config  # the format leaves nothing to choose

@@ -19,6 +19,7 @@ class TableReader:
     """Reads tables whose columns are named in `DataConfig.columns`."""
 
     expects: ClassVar[str] = f"interactions and items, each as {', '.join(_ENDINGS)}"
+    settings: ClassVar[frozenset[str]] = frozenset({"columns", "interactions", "items_file"})
 
     def __init__(self, config: DataConfig) -> None:
         self._config = config
@@ -36,9 +37,10 @@ class TableReader:
     def read(self, folder: Path) -> RawTables:
         """Read both tables."""
         names = self._config.columns
+        timestamp = names.timestamp if self._config.order == "time" else None
         interactions_path = _path(folder, self._config.interactions, "interactions")
         table = _read(interactions_path)
-        used = [names.user, names.item, names.timestamp, names.position, names.rating]
+        used = [names.user, names.item, timestamp, names.position, names.rating]
         files.require(table, filter(None, used), interactions_path)
         interactions = pl.DataFrame(
             {
@@ -46,8 +48,8 @@ class TableReader:
                 "item": table[names.item].cast(pl.String),
             }
         )
-        if names.timestamp:
-            times = files.numbers(table, names.timestamp, interactions_path)
+        if timestamp:
+            times = files.numbers(table, timestamp, interactions_path)
             interactions = interactions.with_columns(timestamp=times)
         if names.position:
             positions = files.numbers(table, names.position, interactions_path)
