@@ -25,21 +25,21 @@ KINDS: dict[str, tuple[str, str, Backend, str, tuple[str, ...]]] = {
     "fused, BPR": ("bpr", "fedpeft", "fused", "float32", ALL),
     "vmap, BPR": ("bpr", "fedpeft", "vmap", "float32", ALL),
     "vmap, BPR as int8": ("bpr", "fedpeft", "vmap", "int8", ALL),
-    "vmap, paper recipe": ("bpr", "paper", "vmap", "float32", ALL),
+    "vmap, paper preset": ("bpr", "paper", "vmap", "float32", ALL),
     "fused, iALS": ("ials", "fedpeft", "fused", "float32", ("fedmf", "fedpergnn")),
 }
-"""Loss, recipe, backend, encoding, backbones (iALS wants linear scores); each backbone has its own
+"""Loss, preset, backend, encoding, backbones (iALS wants linear scores); each backbone has its own
 settings."""
 
 
 def measure_backbones(work: Workload, repetitions: int) -> dict[str, Any]:
     """Print and return how long rounds take in every backend, full table."""
     found: dict[str, Any] = {}
-    for name, (loss, recipe, backend, encoding, kinds) in KINDS.items():
+    for name, (loss, preset, backend, encoding, kinds) in KINDS.items():
         sent = (f"training.encoding={encoding}",)
         rounds = {
             kind: work.simulation(
-                loss, recipe=recipe, backbone=kind, backend=backend, settings=sent
+                loss, preset=preset, backbone=kind, backend=backend, settings=sent
             ).step
             for kind in kinds
         }
@@ -59,7 +59,7 @@ def measure_evaluations(work: Workload, repetitions: int) -> dict[str, Any]:
 
 def evaluation(work: Workload, kind: str, *, lists: bool) -> Run:
     """Return the ranking for all users, with local parameters as they are stored."""
-    simulation = work.simulation("bpr", recipe="paper", backbone=kind)
+    simulation = work.simulation("bpr", preset="paper", backbone=kind)
     simulation.step()
 
     def run() -> object:

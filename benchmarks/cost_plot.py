@@ -48,7 +48,7 @@ def draw(points: Mapping[int, Sequence[Cost]], warmup: str, folder: Path) -> Non
                 subtitle=[
                     "k = 32; a run is 1000 rounds with 10 % of the clients each, with adapters "
                     f"{warmup} of them warm-up; mean over clients, one-off and catch-up included",
-                    "values as the recipe sends them, but for the dashed line: int8 both ways",
+                    "values as the preset sends them, but for the dashed line: int8 both ways",
                 ],
             )
         ),

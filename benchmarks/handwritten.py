@@ -2,7 +2,7 @@
 
 One client after the other; each copies the rows it touches, takes two full-batch Adam steps of BPR
 on them and on its user vector, and the server averages the changes by number of samples.  This is
-the `paper` recipe, written without any part of `fedpeft`, so it is a check of the result as well as
+the `paper` preset, written without any part of `fedpeft`, so it is a check of the result as well as
 of the time.
 """
 

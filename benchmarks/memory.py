@@ -40,9 +40,7 @@ def main(adapter: str, *, toy: bool) -> None:
     with TemporaryDirectory() as cache:
         items = pretrain(dataset.catalogue, config.items, cache=Path(cache))
         mark("pretrain")
-        simulation = build(
-            config, parts, items, RunOptions(device="cpu"), cache=Path(cache)
-        )
+        simulation = build(config, parts, items, RunOptions(device="cpu"), cache=Path(cache))
         for _ in range(config.training.rounds):
             simulation.step()
     mark("train")

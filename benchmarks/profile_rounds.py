@@ -81,17 +81,17 @@ def main() -> None:
     rounds = {
         "fused, iALS": work.simulation("ials"),
         "fused, BPR": work.simulation("bpr"),
-        "vmap, paper, full": work.simulation("bpr", recipe="paper"),
-        "vmap, paper, lora": work.simulation("bpr", recipe="paper", adapter="lora"),
-        "vmap, paper, hash": work.simulation("bpr", recipe="paper", adapter="hash"),
-        "vmap, paper, rq": work.simulation("bpr", recipe="paper", adapter="rq"),
+        "vmap, paper, full": work.simulation("bpr", preset="paper"),
+        "vmap, paper, lora": work.simulation("bpr", preset="paper", adapter="lora"),
+        "vmap, paper, hash": work.simulation("bpr", preset="paper", adapter="hash"),
+        "vmap, paper, rq": work.simulation("bpr", preset="paper", adapter="rq"),
     }
     for adapter in ("full", "lora", "hash", "rq"):
         encoded = work.simulation("ials", adapter=adapter, settings=int8)
         rounds[f"vmap, iALS int8, {adapter}"] = encoded
     for backbone in ("fedncf", "pfedrec", "fedpergnn"):
         rounds[f"fused, BPR, {backbone}"] = work.simulation("bpr", backbone=backbone)
-        paper = work.simulation("bpr", recipe="paper", backbone=backbone)
+        paper = work.simulation("bpr", preset="paper", backbone=backbone)
         rounds[f"vmap, paper, {backbone}"] = paper
     rounds["fused, iALS, fedpergnn"] = work.simulation("ials", backbone="fedpergnn")
     names = [*GROUPS, ELEMENTWISE, "Python, dispatch"]

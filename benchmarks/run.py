@@ -31,7 +31,7 @@ def rounds_of_full_table(work: Workload) -> dict[str, Run]:
     return {
         "fused, iALS": work.simulation("ials").step,
         "fused, BPR (3 local steps)": work.simulation("bpr").step,
-        "vmap, paper recipe (2 Adam steps)": work.simulation("bpr", recipe="paper").step,
+        "vmap, paper preset (2 Adam steps)": work.simulation("bpr", preset="paper").step,
         "vmap, iALS as int8": work.simulation("ials", settings=INT8).step,
     }
 
@@ -42,8 +42,8 @@ def rounds_of_adapters(work: Workload) -> dict[str, Run]:
     for kind in ("lora", "hash", "rq"):
         runs[f"{kind}: fused, iALS"] = work.simulation("ials", adapter=kind, settings=F32).step
         runs[f"{kind}: fused, BPR"] = work.simulation("bpr", adapter=kind, settings=F32).step
-        paper = work.simulation("bpr", adapter=kind, recipe="paper")
-        runs[f"{kind}: vmap, paper recipe"] = paper.step
+        paper = work.simulation("bpr", adapter=kind, preset="paper")
+        runs[f"{kind}: vmap, paper preset"] = paper.step
         for loss, name in (("ials", "iALS"), ("bpr", "BPR")):
             narrow = work.simulation(loss, adapter=kind, settings=INT8)
             runs[f"{kind}: vmap, {name} as int8"] = narrow.step
@@ -52,7 +52,7 @@ def rounds_of_adapters(work: Workload) -> dict[str, Run]:
 
 def handwritten(work: Workload) -> Run:
     """Return a round of the hand-written baseline, on the cohorts and negatives of our own."""
-    ours = work.simulation("bpr", recipe="paper")
+    ours = work.simulation("bpr", preset="paper")
     table, users = ours.item_vectors(), ours.population.local["user"]
     rounds = iter(range(1 << 30))
 
@@ -67,18 +67,18 @@ def handwritten(work: Workload) -> Run:
 
 def difference_to_handwritten(work: Workload) -> float:
     """Return the largest difference of an item vector after one round of both."""
-    ours, theirs = work.simulation("bpr", recipe="paper"), handwritten(work)
+    ours, theirs = work.simulation("bpr", preset="paper"), handwritten(work)
     ours.step()
     return float((ours.item_vectors() - theirs()).abs().max())  # type: ignore[operator]
 
 
 def rounds_against_loops(work: Workload) -> dict[str, Run]:
     """Return full rounds of the fast backends and of loops over single clients."""
-    slow = work.simulation("bpr", recipe="paper", backend="sequential")
+    slow = work.simulation("bpr", preset="paper", backend="sequential")
     return {
-        "vmap, paper recipe": work.simulation("bpr", recipe="paper").step,
-        "hand-written loop, paper recipe": handwritten(work),
-        "sequential, paper recipe": slow.step,
+        "vmap, paper preset": work.simulation("bpr", preset="paper").step,
+        "hand-written loop, paper preset": handwritten(work),
+        "sequential, paper preset": slow.step,
         "fused, iALS": work.simulation("ials").step,
         "sequential, iALS": work.simulation("ials", backend="sequential").step,
     }
@@ -87,8 +87,8 @@ def rounds_against_loops(work: Workload) -> dict[str, Run]:
 def evaluations(work: Workload) -> dict[str, Run]:
     """Return sampled and full ranking of all users, with how local parameters are had."""
 
-    def ranking(loss: str, recipe: str = "fedpeft") -> Run:
-        simulation = work.simulation(loss, recipe=recipe)
+    def ranking(loss: str, preset: str = "fedpeft") -> Run:
+        simulation = work.simulation(loss, preset=preset)
         simulation.step()
 
         def run() -> object:
@@ -100,7 +100,7 @@ def evaluations(work: Workload) -> dict[str, Run]:
     return {
         "fitted (iALS, exact solve)": ranking("ials"),
         "fitted (BPR, 3 steps)": ranking("bpr"),
-        "stored (paper recipe)": ranking("bpr", "paper"),
+        "stored (paper preset)": ranking("bpr", "paper"),
     }
 
 
@@ -149,8 +149,8 @@ def targets(
     limits: dict[str, tuple[float, int]] = {
         "fused backend, iALS, ms a round": (full["fused, iALS"]["median_ms"], 40),
         "fused backend, BPR, ms a round": (full["fused, BPR (3 local steps)"]["median_ms"], 40),
-        "vmap backend, paper recipe, ms a round": (
-            full["vmap, paper recipe (2 Adam steps)"]["median_ms"],
+        "vmap backend, paper preset, ms a round": (
+            full["vmap, paper preset (2 Adam steps)"]["median_ms"],
             100,
         ),
         "evaluation of all users, ms": (fitted["median_ms"], 1000),
@@ -202,7 +202,7 @@ def main() -> None:
         "loops": table(
             f"The same against loops, one client after the other (all {clients} clients)",
             interleave(rounds_against_loops(work), 3, warmup=1),
-            "vmap, paper recipe",
+            "vmap, paper preset",
         ),
         "adapters": table(
             f"One round of {clients} clients, adapters",

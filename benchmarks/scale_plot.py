@@ -19,7 +19,7 @@ HELD = {"items": 100_000, "users": 50_000, "clients": 1000}  # by a sweep over s
 def draw(lines: Sequence[dict[str, Any]], folder: Path) -> None:
     """Write scale.svg and scale.png; nothing when no sweep has a point yet."""
     rows = [_row(line) for line in lines if not line["point"]["end_to_end"]]
-    rows = [row for row in rows if row["recipe"] == "fedpeft"]
+    rows = [row for row in rows if row.get("preset", row.get("recipe")) == "fedpeft"]
     if not rows:
         return
     measures = (("seconds", "Processor seconds a round"), ("gigabytes", "Peak memory, GB"))

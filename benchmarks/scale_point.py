@@ -37,7 +37,7 @@ class Point:
     ----------
     clients
         Size of the cohort of a round.
-    recipe
+    preset
         `fedpeft` (fused backend, so values travel as float32) or `paper` (vmap backend, a copy of
         the payload per client).
     end_to_end
@@ -50,7 +50,7 @@ class Point:
     clients: int
     adapter: str
     loss: str
-    recipe: str = "fedpeft"
+    preset: str = "fedpeft"
     end_to_end: bool = False
     threads: int = 1
 
@@ -93,8 +93,8 @@ def measure(point: Point, folder: Path) -> dict[str, Any]:
     simulation = work.simulation(
         point.loss,
         adapter=point.adapter,
-        recipe=point.recipe,
-        backend="fused" if point.recipe == "fedpeft" else "vmap",
+        preset=point.preset,
+        backend="fused" if point.preset == "fedpeft" else "vmap",
         settings=(
             f"training.cohort={point.clients / point.users!r}",
             "training.encoding=float32",

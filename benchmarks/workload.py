@@ -66,7 +66,7 @@ class Workload:
         *,
         adapter: str = "full",
         backbone: str = "fedmf",
-        recipe: str = "fedpeft",
+        preset: str = "fedpeft",
         backend: Backend | None = None,
         settings: tuple[str, ...] = (),
     ) -> Simulation:
@@ -79,13 +79,13 @@ class Workload:
         settings
             Further keys, as ``table.key=value``.
         """
-        # the random base has no texts for codes, whatever the recipe would take them from
+        # the random base has no texts for codes, whatever the preset would take them from
         of_base = ("adapter.source=table",) if adapter == "rq" else ()
         config = configure(
             adapter=adapter,
             backbone=backbone,
             loss=loss,
-            recipe=recipe,
+            preset=preset,
             seed=SEED,
             settings=["training.warmup_rounds=0", *of_base, *settings],
         )
