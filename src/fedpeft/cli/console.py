@@ -95,6 +95,7 @@ class LineWatcher:
             f"round {round_number}/{rounds}  {describe_report(report)}  "
             f"{self._simulation.traffic.bytes_per_client / 1e6:.2f} MB/client  "
             f"{rate:.1f} rounds/s  {(rounds - round_number) / rate:.0f} s left"
+            f"{dropped(self._simulation)}"
         )
 
     def note(self, text: str) -> None:
@@ -102,11 +103,18 @@ class LineWatcher:
         say(text)
 
 
+def dropped(simulation: Simulation) -> str:
+    """Return what a progress line says of uploads that the server dropped; nothing if none."""
+    count = simulation.traffic.totals.rejected
+    return f"  {count:,} uploads dropped" if count else ""
+
+
 class BarWatcher:
     """Shows a progress bar with a rate, an estimate and the latest validation metric."""
 
     def __init__(self, label: str = "training") -> None:
         self._label = label
+        self._simulation: Simulation | None = None
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -133,6 +141,7 @@ class BarWatcher:
 
     def started(self, simulation: Simulation) -> None:
         """Print which backend was chosen and start the bar."""
+        self._simulation = simulation
         self._progress.console.print(describe_start(simulation))
         self._progress.reset(self._task, total=simulation.training.rounds, rate="", metric="")
         self._progress.update(self._task, description=self._label, completed=simulation.round)
@@ -145,7 +154,9 @@ class BarWatcher:
 
     def evaluated(self, round_number: int, report: Report) -> None:
         """Show the metrics."""
-        self._progress.update(self._task, metric=f"NDCG@10 {report.sampled['ndcg@10']:.4f}")
+        told = "" if self._simulation is None else dropped(self._simulation)
+        metric = f"NDCG@10 {report.sampled['ndcg@10']:.4f}{told}"
+        self._progress.update(self._task, metric=metric)
 
     def note(self, text: str) -> None:
         """Print it above the bar, where it stays."""

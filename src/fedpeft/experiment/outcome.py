@@ -56,6 +56,7 @@ def result_of(
         "baselines": baselines,
         "cost": run_costs(asked, dataset),
         "bytes": simulation.bytes_summary(),
+        "rejected_uploads": simulation.traffic.totals.rejected,
         "rounds": simulation.round,
         "seconds": seconds,
         "backend": simulation.backend,

@@ -75,6 +75,8 @@ class Totals:
         The warm-up's part of `upload` and `download`.
     participations
         How often a client took part in a round.
+    rejected
+        How many uploads the server dropped because they were not finite.
     """
 
     upload: int = 0
@@ -85,6 +87,7 @@ class Totals:
     expansion_down: int = 0
     warmup: int = 0
     participations: int = 0
+    rejected: int = 0
 
     @property
     def bytes(self) -> int:
@@ -127,6 +130,7 @@ class Traffic:
         for purpose, nbytes in spent.items():
             setattr(self.totals, purpose, getattr(self.totals, purpose) + nbytes)
         self.totals.participations += clients
+        self.totals.rejected += rejected
         if phase == "warmup":
             self.totals.warmup += spent.get("upload", 0) + spent.get("download", 0)
         return RoundTraffic(

@@ -112,6 +112,8 @@ class Result(Record):
     metrics: Parts
     baselines: dict[str, Baseline]
     bytes: ClientBytes
+    rejected_uploads: int = 0
+    """Uploads that the server dropped because they were not finite; earlier versions had none."""
     items: dict[str, Any]
     """What pretraining reported: reconstruction error, latent variance, and so on."""
     cost: Costs | None = None
