@@ -28,7 +28,7 @@ def test_two_processes_in_one_folder(tmp_path: Path) -> None:
         RunFolder.open(folder.path).locked(),
     ):
         pass
-    assert [path.name for path in folder.path.iterdir()] == ["config.toml"]
+    assert {path.name for path in folder.path.iterdir()} == {"asked.toml", "config.toml"}
 
 
 def test_config_survives(tmp_path: Path) -> None:
