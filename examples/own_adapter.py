@@ -40,16 +40,12 @@ class Quotient(fedpeft.ItemEmbedding):
     def compose(self, rows, whole, base):
         return (0 if base is None else base) + rows["Q"] * rows["R"]
 
-    @property
-    def subspace_bytes(self) -> int:
-        return 8  # a client draws the order itself, from the seed
-
 
 adapters.register("quotient", config=QuotientConfig, build=Quotient)
 
 if __name__ == "__main__":
     small = ["data.synthetic.users=300", "data.synthetic.items=200"]
-    config = fedpeft.configure(adapter="quotient", rounds=60, settings=small)
+    config = fedpeft.configure(adapter="quotient", rounds=200, settings=small)
     data = fedpeft.prepare(config)
     simulation = fedpeft.build(config, data.split, data.items)
     for _ in range(config.training.rounds):

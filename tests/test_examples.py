@@ -65,7 +65,7 @@ def test_own_backbone(tmp_path: Path) -> None:
 
 def test_own_adapter(tmp_path: Path) -> None:
     said = run(tmp_path, str(EXAMPLES / "own_adapter.py"))
-    assert numbers(r"NDCG@10 ([\d.]+)", said)[0] > 0.15  # popularity has 0.09
+    assert numbers(r"NDCG@10 ([\d.]+)", said)[0] > 0.2  # popularity has 0.09
 
 
 def test_own_adapter_keeps_the_contract(tmp_path: Path) -> None:

@@ -232,7 +232,7 @@ FLAGS: list[Row] = [
      "Invalid value for '--checkpoint-every': …; see fedpeft run --help"),
     ("unknown option", None, f"{RUN} --epochs 3", "No such option…--epochs…see fedpeft run "
      "--help"),
-    ("unknown verb", None, "train", "No such command 'train'; see fedpeft --help"),
+    ("unknown verb", None, "teach", "No such command 'teach'; see fedpeft --help"),
     ("missing argument", None, "evaluate", "Missing argument …; see fedpeft evaluate --help"),
     ("unknown device", None, f"{RUN} --device tpu",
      "device 'tpu' is not here; use auto, cpu or cuda"),

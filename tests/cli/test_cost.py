@@ -16,6 +16,7 @@ from fedpeft.cost import AS_SET, costs
 from fedpeft.cost.table import as_rich
 from fedpeft.experiment import RunConfig
 from fedpeft.experiment.costs import scale_of, strategies, strategy
+from fedpeft.protocol.messages import Broadcast, Upload
 from fedpeft.report.sweeps import read_records
 from fedpeft.sweep import read_grid
 
@@ -76,7 +77,8 @@ def test_defaults(here: Path) -> None:
         assert names == ["as set", "float32", "float16", "int8", "int4"]
     first = found["strategies"][-1]["communication"][0]
     assert (first["upload_encoding"], first["download_encoding"]) == ("int8", "int8")
-    assert (first["upload_round"], first["download_round"]) == (34_816, 34_816)
+    assert first["upload_round"] == Upload.size(34_816)
+    assert first["download_round"] == Broadcast.size(34_816)
 
 
 def test_a_small_share_of_many_clients(here: Path) -> None:
@@ -104,7 +106,9 @@ def test_committed_runs_paid_what_they_cost(dim: int, tmp_path: Path) -> None:
     for row, cost in zip(
         rows, costs(backends, scale, measured=False, encodings=(AS_SET,)), strict=True
     ):
-        paid = row["bytes.total_per_client_mean"]
+        # these runs were counted without the heads of messages
+        heads = (Upload.size(0) + Broadcast.size(0)) * 0.1 * row["rounds"]
+        paid = row["bytes.total_per_client_mean"] + heads
         assert cost.communication[0].total == pytest.approx(paid, rel=1e-3), row["strategy"]
 
 

@@ -37,7 +37,7 @@ def limited(size: int, *words: str, cwd: Path) -> subprocess.CompletedProcess[st
 
 @pytest.mark.parametrize(
     ("size", "file"),
-    [(1000, "config.toml"), (4600, "checkpoint/state.safetensors"), (20_000, "result.json")],
+    [(1000, "asked.toml"), (4600, "checkpoint/state.safetensors"), (20_000, "result.json")],
 )
 def test_a_full_disk_is_one_sentence(size: int, file: str, here: Path) -> None:
     done = limited(size, "run", *SMALL, "--rounds", "3", "--out", "new", cwd=here)
@@ -47,7 +47,7 @@ def test_a_full_disk_is_one_sentence(size: int, file: str, here: Path) -> None:
     assert not (here / "new" / file).exists()
     assert not list(here.rglob("*.tmp"))
     assert not list(here.rglob("lock"))
-    assert (here / "new").exists() == (file != "config.toml")
+    assert (here / "new").exists() == (file != "asked.toml")
 
 
 def test_a_full_disk_costs_no_round_that_was_saved(here: Path, finished: Path) -> None:

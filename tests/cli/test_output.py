@@ -142,7 +142,9 @@ def test_loss_that_grows_beyond_bounds(here: Path) -> None:
     done = fedpeft("run", *SMALL, *words)
     assert done.code == 3
     last = done.err.splitlines()[-1]
-    assert last.startswith("fedpeft: the training loss became ")
+    assert re.match(
+        r"fedpeft: no upload of \d+ rounds in a row was finite, up to round \d+; ", last
+    )
     assert last.endswith("lower the learning rates (training.server_optimizer.lr, "
                          "training.local_optimizer.lr)")  # fmt: skip
 

@@ -15,6 +15,7 @@ from fedpeft.data.dataset import Histories, Split
 from fedpeft.data.negatives import TrainNegatives
 from fedpeft.errors import ConfigError, DataError
 from fedpeft.evaluation import LeakOracle, evaluate, rank_users
+from fedpeft.streams import ClientStream
 
 N_USERS, N_ITEMS = 300, 400
 
@@ -41,9 +42,9 @@ def drawn_by_the_sampler(split: Split, excluded: Histories, rounds: int = 40) ->
     sampler = TrainNegatives(excluded, split.n_items)
     oracle = LeakOracle(split.n_users, split.n_items)
     rng = np.random.default_rng(6)
-    for _ in range(rounds):
+    for number in range(rounds):
         cohort = np.sort(rng.choice(split.n_users, size=split.n_users // 2, replace=False))
-        items = sampler.sample(cohort, 8, rng)
+        items = sampler.sample(cohort, 8, ClientStream(6, "round", number))
         users = np.repeat(cohort, excluded.lengths()[cohort])
         oracle.observe(np.broadcast_to(users[:, None], items.shape), items)
     return oracle

@@ -33,7 +33,7 @@ def node_sum(run: Toy, ids: np.ndarray, backend: str) -> tuple[Partial, Work]:
     """Return what a node with some of the population's users adds up in round 0."""
     task = run.task()
     replica, pipeline = Replica(task), Pipeline(task)
-    server = Server(task, density=run.split.density, clients=run.split.n_users)
+    server = Server(task)
     state = server.start(random_base(run.split.n_items, run.dim, run.seed))
     for message in server.catch_up(state, None):
         replica.install(message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from contextlib import suppress
@@ -70,6 +71,8 @@ def main() -> None:
         _leave(str(error), error.exit_code)
     except _UsageError as error:
         problem = error.format_message().strip().rstrip(".")
+        # a suggestion that both Typer and its Click make is there twice
+        problem = re.sub(r"( Did you mean [^?]+\?)\1", r"\1", problem)
         if not problem:  # a bare `fedpeft`: its help has been printed
             sys.exit(error.exit_code)
         command = error.ctx.command_path if error.ctx else "fedpeft"

@@ -219,6 +219,7 @@ def _carry_on(
             if simulation.round % schedule.checkpoint_every == 0 and simulation.round < rounds:
                 save()
             stop.check()
+        simulation.require_learning()  # a run that ended in vain has no result
         save()
     watcher.stage("evaluating on test, once" if config.evaluation.test else "evaluating")
     seconds = time.perf_counter() - began

@@ -242,9 +242,14 @@ class Simulation:
         """Raise `RunError` where nothing can be learnt any more."""
         self._in_vain = self._in_vain + 1 if clients and not total.clients else 0
         if self._in_vain >= GIVE_UP_AFTER:
+            self.require_learning()
+
+    def require_learning(self) -> None:
+        """Raise `RunError` if no upload of the last round, or of more before it, was finite."""
+        if self._in_vain:
             raise RunError(
-                f"no upload of {GIVE_UP_AFTER} rounds in a row was finite, up to round "
-                f"{self.state.round}; lower the learning rates (training.server_optimizer.lr, "
+                f"no upload of {self._in_vain} rounds in a row was finite, up to round "
+                f"{self.round}; lower the learning rates (training.server_optimizer.lr, "
                 "training.local_optimizer.lr)"
             )
 
