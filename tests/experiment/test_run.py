@@ -29,7 +29,7 @@ from fedpeft.experiment import (
 )
 from fedpeft.experiment.baselines import cached_baselines
 from fedpeft.files import read_tensors
-from fedpeft.items import ItemModel, semantic_codes
+from fedpeft.items import ItemModel, semantic_ids
 from fedpeft.items.coded import coded_bytes
 from fedpeft.protocol.messages import Snapshot
 from fedpeft.simulation import RoundResult, RunOptions, Simulation
@@ -225,7 +225,7 @@ def test_new_items_get_rows_from_the_run_folder_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("warmup", [0, 3])
 @pytest.mark.parametrize("stop", [1, 4])
-def test_semantic_codes_are_kept_once_they_are_trained(
+def test_semantic_ids_are_kept_once_they_are_trained(
     warmup: int, stop: int, tmp_path: Path
 ) -> None:
     settings = {"adapter__kind": "rq", "adapter__source": "text", "adapter__codes": "4"}
@@ -236,8 +236,8 @@ def test_semantic_codes_are_kept_once_they_are_trained(
     resume(tmp_path / "new", RunOptions(), Recorder(), Schedule())
     model = ItemModel.load(items)
     prepared = prepare(config)
-    made = semantic_codes(prepared.items, config.items, 4, 4)
-    assert torch.equal(model.semantic_codes(prepared.dataset.catalogue), made.codes)
+    made = semantic_ids(prepared.items, config.items, 4, 4)
+    assert torch.equal(model.semantic_ids(prepared.dataset.catalogue), made.codes)
 
 
 def test_without_texts_there_is_nothing_to_keep(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from fedpeft.items import (
     ItemsConfig,
     encoders,
     pretrain,
-    semantic_codes,
+    semantic_ids,
 )
 from fedpeft.items.encoders import Floats
 from fedpeft.seeding import numpy_rng
@@ -84,7 +84,7 @@ def fitted(catalogue: Catalogue, small: ItemsConfig) -> Fitted:
     known = catalogue_of(["", *catalogue.texts, " "])
     config = small.model_copy(update={"base_codes": CODED})
     items = pretrain(known, config)
-    made = semantic_codes(items, config, 2, 4)
+    made = semantic_ids(items, config, 2, 4)
     model = model_of(items)
     model.coder = made.coder
     return model, known, items.base, made.codes

@@ -13,7 +13,7 @@ from fedpeft.items import (
     ItemModel,
     ItemsConfig,
     pretrain,
-    semantic_codes,
+    semantic_ids,
 )
 
 from .conftest import CODED, Fitted, catalogue_of, model_of
@@ -29,14 +29,14 @@ def test_saved_and_loaded_it_gives_known_items_their_rows(
     config = small.model_copy(update=settings)
     known = catalogue_of(["", *catalogue.texts, "the of"])
     items = pretrain(known, config)
-    made = semantic_codes(items, config, 3, 4)
+    made = semantic_ids(items, config, 3, 4)
     model = model_of(items)
     model.coder = made.coder
     model.keep(tmp_path)
     loaded = ItemModel.load(tmp_path)
     for each in (model, loaded):
         assert torch.equal(each.base_rows(known), items.base)
-        assert torch.equal(each.semantic_codes(known), made.codes)
+        assert torch.equal(each.semantic_ids(known), made.codes)
     if coded:
         codes = loaded.base_codes(known)
         assert codes.shape == (len(known), 2)
@@ -60,7 +60,7 @@ def test_new_items_get_rows_and_codes(fitted: Fitted, small: ItemsConfig) -> Non
     alike = torch.nn.functional.cosine_similarity(rows[1:2], plain.base[1:-1])
     assert int(alike.argmax()) % 4 == 0  # the topic of item 5, which is the fifth of the catalogue
     assert not rows[2:].any()
-    made = fitted[0].semantic_codes(new)
+    made = fitted[0].semantic_ids(new)
     assert torch.equal(made[0], codes[5])
     assert torch.equal(made[2], codes[0])
     assert made.dtype == torch.int64
@@ -69,7 +69,7 @@ def test_new_items_get_rows_and_codes(fitted: Fitted, small: ItemsConfig) -> Non
 def test_no_items_are_no_rows(fitted: Fitted) -> None:
     model, none = fitted[0], catalogue_of([])
     assert model.base_rows(none).shape == (0, 8)
-    assert model.base_codes(none).shape == model.semantic_codes(none).shape == (0, 2)
+    assert model.base_codes(none).shape == model.semantic_ids(none).shape == (0, 2)
 
 
 def test_what_was_not_fitted_is_refused(catalogue: Catalogue, small: ItemsConfig) -> None:
@@ -77,5 +77,5 @@ def test_what_was_not_fitted_is_refused(catalogue: Catalogue, small: ItemsConfig
     with pytest.raises(ConfigError, match=r"set items\.base_codes"):
         model.base_codes(catalogue)
     with pytest.raises(ConfigError, match=r"adapter\.source = 'text'"):
-        model.semantic_codes(catalogue)
+        model.semantic_ids(catalogue)
     assert pretrain(catalogue, small.model_copy(update={"base": "none"})).model is None

@@ -19,12 +19,12 @@ from fedpeft.items import (
     ItemsConfig,
     State,
     pretrain,
-    semantic_codes,
+    semantic_ids,
 )
 
 from .conftest import CODED, Fitted, model_of
 
-ALL = ["encoder", "reduction", "base_codes", "semantic_codes"]
+ALL = ["encoder", "reduction", "base_codes", "semantic_ids"]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -48,7 +48,7 @@ def test_cached_or_not_the_files_are_the_same(
     for turn, cache in enumerate([None, tmp_path / "cache", tmp_path / "cache"]):
         items = pretrain(catalogue, small, cache=cache)
         model = model_of(items)
-        model.coder = semantic_codes(items, small, 2, 4, cache=cache).coder
+        model.coder = semantic_ids(items, small, 2, 4, cache=cache).coder
         model.keep(tmp_path / str(turn))
     assert contents(tmp_path / "0") == contents(tmp_path / "1") == contents(tmp_path / "2")
     (original,) = (tmp_path / "cache").glob("encoder-*.safetensors")
@@ -71,10 +71,10 @@ def test_parts_are_added_and_never_written_over(
     assert ItemModel.load(tmp_path).coder is None
     model_of(pretrain(catalogue, small.model_copy(update={"seed": 1}))).keep(tmp_path)
     assert contents(tmp_path) == before
-    model.coder = semantic_codes(items, small, 2, 4).coder
+    model.coder = semantic_ids(items, small, 2, 4).coder
     model.keep(tmp_path)
     after = contents(tmp_path)
-    assert after.keys() - before.keys() == {"semantic_codes.safetensors"}
+    assert after.keys() - before.keys() == {"semantic_ids.safetensors"}
     assert all(after[name] == before[name] for name in before.keys() - {"items.json"})
     assert ItemModel.load(tmp_path).coder is not None
 
@@ -168,8 +168,8 @@ def test_encoders_and_options_that_are_not_there(folder: Path) -> None:
         ("base_codes", "mean", torch.zeros(3), "'centres' must be"),
         ("base_codes", "used", torch.tensor([8, 9]), r"\[8, 9\] of 8 codes are in use"),
         ("base_codes", "used", torch.tensor([0, 8]), "are in use"),
-        ("semantic_codes", "books", torch.zeros(2, 4, 7), "'books' must be"),
-        ("semantic_codes", "network.mean", torch.zeros(3), "'0.weight' must be"),
+        ("semantic_ids", "books", torch.zeros(2, 4, 7), "'books' must be"),
+        ("semantic_ids", "network.mean", torch.zeros(3), "'0.weight' must be"),
     ],
 )
 def test_parts_of_wrong_shape_are_refused(
@@ -189,7 +189,7 @@ def test_parts_of_wrong_shape_are_refused(
 
 @pytest.mark.parametrize(
     ("part", "other"),
-    [("base_codes", {"dim": 5}), ("semantic_codes", {"options": {"text_dim": 20}})],
+    [("base_codes", {"dim": 5}), ("semantic_ids", {"options": {"text_dim": 20}})],
 )
 def test_parts_that_do_not_fit_each_other_are_refused(
     folder: Path,
@@ -202,7 +202,7 @@ def test_parts_that_do_not_fit_each_other_are_refused(
     config = small.model_copy(update={"base_codes": CODED, **other})
     items = pretrain(catalogue, config)
     model = model_of(items)
-    model.coder = semantic_codes(items, config, 2, 4).coder
+    model.coder = semantic_ids(items, config, 2, 4).coder
     model.keep(tmp_path / "other")
     (folder / f"{part}.safetensors").unlink()
     (tmp_path / "other" / f"{part}.safetensors").rename(folder / f"{part}.safetensors")

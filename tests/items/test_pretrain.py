@@ -20,7 +20,7 @@ from fedpeft.items import (
     default_cache,
     pretrain,
     residual_kmeans,
-    semantic_codes,
+    semantic_ids,
 )
 from fedpeft.items.coded import unpack_coded
 from fedpeft.items.encoders.tfidf import TfidfEncoder
@@ -90,7 +90,7 @@ def test_no_base_needs_no_text(small: ItemsConfig, encoded: list[int]) -> None:
     assert items.inputs is None
     assert not encoded
     with pytest.raises(ConfigError, match="have no input vectors"):
-        semantic_codes(items, small, 2, 4)
+        semantic_ids(items, small, 2, 4)
 
 
 @pytest.mark.parametrize("base", ["autoencoder", "svd"])
@@ -103,7 +103,7 @@ def test_items_without_text_stay_neutral(
     assert not items.base[[0, -1]].any()
     assert torch.isfinite(items.base).all()
     assert items.report["items_without_text"] == 2
-    codes = semantic_codes(items, config, 2, 4)
+    codes = semantic_ids(items, config, 2, 4)
     assert torch.equal(codes.codes[0], codes.codes[-1])
     assert torch.isfinite(codes.codebooks).all()
 
@@ -125,7 +125,7 @@ def test_an_empty_catalogue_is_refused(small: ItemsConfig) -> None:
 def test_two_items(small: ItemsConfig) -> None:
     items = pretrain(catalogue_of(["red apple", "green pear"]), small)
     assert torch.isfinite(items.base).all()
-    codes = semantic_codes(items, small, 2, 4)
+    codes = semantic_ids(items, small, 2, 4)
     assert not torch.equal(codes.codes[0], codes.codes[1])
 
 
@@ -142,9 +142,9 @@ def test_deterministic_with_and_without_cache(
     assert read.inputs is not None
     assert plain.inputs is not None
     assert torch.equal(plain.inputs, read.inputs)
-    first = semantic_codes(plain, small, 2, 4)
-    semantic_codes(plain, small, 2, 4, cache=tmp_path)
-    again = semantic_codes(read, small, 2, 4, cache=tmp_path)
+    first = semantic_ids(plain, small, 2, 4)
+    semantic_ids(plain, small, 2, 4, cache=tmp_path)
+    again = semantic_ids(read, small, 2, 4, cache=tmp_path)
     assert torch.equal(first.codes, again.codes)
     assert torch.equal(first.codebooks, again.codebooks)
     assert first.report == again.report
@@ -171,7 +171,7 @@ def test_only_what_depends_on_a_change_is_made_anew(
 def test_progress_names_the_stages(catalogue: Catalogue, small: ItemsConfig) -> None:
     seen: list[tuple[str, float]] = []
     items = pretrain(catalogue, small, progress=lambda stage, done: seen.append((stage, done)))
-    semantic_codes(items, small, 2, 4, progress=lambda stage, done: seen.append((stage, done)))
+    semantic_ids(items, small, 2, 4, progress=lambda stage, done: seen.append((stage, done)))
     ends = [stage for stage, done in seen if done == 1.0]
     assert ends == ["encode", "autoencoder", "rqvae"]
 
@@ -231,7 +231,7 @@ def test_counts_below_one(
 ) -> None:
     items = pretrain(catalogue, small.model_copy(update={"base": "svd"}))
     with pytest.raises(ConfigError, match="must be >= 1"):
-        semantic_codes(items, small, levels, codes)
+        semantic_ids(items, small, levels, codes)
 
 
 def test_default_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

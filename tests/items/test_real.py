@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fedpeft.data import Catalogue, DataConfig, load
-from fedpeft.items import Items, ItemsConfig, pretrain, semantic_codes
+from fedpeft.items import Items, ItemsConfig, pretrain, semantic_ids
 
 pytestmark = [pytest.mark.realdata, pytest.mark.slow]
 
@@ -53,7 +53,7 @@ def test_base_and_codes_carry_information(movies: tuple[Catalogue, Items]) -> No
     _, items = movies
     assert items.report["unexplained"] < 0.8  # 32 principal components leave .91
     assert items.report["effective_rank"] > 25
-    report = semantic_codes(items, ItemsConfig(), 4, 256).report
+    report = semantic_ids(items, ItemsConfig(), 4, 256).report
     assert report["unexplained"] < 0.9
     assert report["collision_rate"] < 0.05
     assert min(report["perplexity"]) > 100

@@ -13,7 +13,7 @@ from fedpeft.items import ItemsConfig
 from fedpeft.items.quantise import sum_entries
 from fedpeft.items.rqvae import (
     ResidualQuantiser,
-    SemanticCodes,
+    SemanticIDs,
     describe_codes,
     rotate,
     straight_through,
@@ -25,7 +25,7 @@ def quiet(stage: str, fraction: float) -> None:
     pass
 
 
-def trained(inputs: Tensor, levels: int = 2, codes: int = 8, **settings: object) -> SemanticCodes:
+def trained(inputs: Tensor, levels: int = 2, codes: int = 8, **settings: object) -> SemanticIDs:
     config = ItemsConfig(dim=4, hidden=(32, 16), rqvae={"batch_size": 32, "epochs": 10, **settings})
     return train_rqvae(inputs, levels, codes, config, quiet)
 

@@ -34,7 +34,7 @@ class ItemContext:
         float32 of shape (n, k): the item vectors so far.
     seed
         Seeds the new subspace (LoRA's A, the hash functions, the codes); differs at every refresh.
-    semantic_codes
+    semantic_ids
         ``(levels, codes) -> int64 (n, levels)``: codes from item text, where pretraining made some.
     frozen
         Frozen tensors of a subspace that is to be rebuilt (a saved adapter's), where computing them
@@ -46,7 +46,7 @@ class ItemContext:
 
     base: Tensor
     seed: int
-    semantic_codes: Callable[[int, int], Tensor] | None = None
+    semantic_ids: Callable[[int, int], Tensor] | None = None
     frozen: Mapping[str, Tensor] | None = None
     padding_idx: int | None = None
 

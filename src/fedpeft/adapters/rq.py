@@ -135,8 +135,8 @@ def _codes(config: RQConfig, context: ItemContext) -> Tensor:
         codes, _ = residual_kmeans(
             context.base, levels=config.levels, codes=config.codes, seed=context.seed
         )
-    elif context.semantic_codes is not None:
-        codes = context.semantic_codes(config.levels, config.codes)
+    elif context.semantic_ids is not None:
+        codes = context.semantic_ids(config.levels, config.codes)
     else:
         raise ConfigError(
             "adapter.source = 'text' needs item text; give the items text or use 'table'"

@@ -50,17 +50,20 @@ class Backbone(nn.Module, ABC):
     def score(self, vectors: Tensor) -> Tensor:
         """Return scores, float (...), of item vectors, float (..., k)."""
 
-    def encode(self, vectors: Tensor) -> Tensor:
+    def precompute(self, vectors: Tensor) -> Tensor:
         """Return what scoring needs of item vectors, float (..., k) -> float (..., e).
 
         It may depend on shared parameters, never on local ones, so that the fast backends compute
-        it once for all clients.  A backbone that overrides it overrides `score_encoded` too.
+        it once for all clients.  A backbone that overrides it overrides `score_precomputed` too.
         """
         return vectors
 
-    def score_encoded(self, encoded: Tensor) -> Tensor:
-        """Return scores, float (...), of encoded items; ``score(v) = score_encoded(encode(v))``."""
-        return self.score(encoded)
+    def score_precomputed(self, precomputed: Tensor) -> Tensor:
+        """Return scores, float (...), of precomputed items.
+
+        ``score(v)`` equals ``score_precomputed(precompute(v))``.
+        """
+        return self.score(precomputed)
 
     @property
     def activations(self) -> int:

@@ -49,19 +49,19 @@ class FedNCF(Backbone):
         self.mlp = MLP(2 * item.embedding_dim, config.hidden)
 
     def score(self, vectors: Tensor) -> Tensor:
-        return self.score_encoded(self.encode(vectors))
+        return self.score_precomputed(self.precompute(vectors))
 
     # The first layer is W [user, item] + b = (W_user user + b) + W_item item: one part is the same
     # for all of a client's items, the other for all of an item's clients.
 
-    def encode(self, vectors: Tensor) -> Tensor:
+    def precompute(self, vectors: Tensor) -> Tensor:
         return F.linear(vectors, self.mlp.weights[0][:, len(self.user) :])
 
-    def score_encoded(self, encoded: Tensor) -> Tensor:
+    def score_precomputed(self, precomputed: Tensor) -> Tensor:
         # mapped over clients, `weight @ user` would have them last, and what is added to it too
         weight, bias = self.mlp.weights[0][:, : len(self.user)], self.mlp.biases[0]
         offset = F.linear(self.user, weight, bias)
-        return self.mlp.above(encoded + offset)
+        return self.mlp.above(precomputed + offset)
 
     @property
     def activations(self) -> int:

@@ -7,8 +7,8 @@ from fedpeft.evaluation.als import ALSConfig
 from fedpeft.evaluation.baselines import baselines, choose_als, matrix_factorisation, popularity
 from fedpeft.evaluation.leak import LeakAudit, LeakOracle
 from fedpeft.evaluation.protocol import (
+    Holdout,
     ListScorer,
-    Part,
     Ranks,
     Report,
     Scorer,
@@ -20,10 +20,10 @@ from fedpeft.evaluation.protocol import (
 
 __all__ = [
     "ALSConfig",
+    "Holdout",
     "LeakAudit",
     "LeakOracle",
     "ListScorer",
-    "Part",
     "Ranks",
     "Report",
     "Scorer",

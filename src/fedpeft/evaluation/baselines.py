@@ -15,9 +15,9 @@ from torch import Tensor
 from fedpeft.data.dataset import Split
 from fedpeft.data.recency import RecencyConfig
 from fedpeft.evaluation.als import ALSConfig, fit_als, solve_users
-from fedpeft.evaluation.protocol import Part, Scorer, evaluate
+from fedpeft.evaluation.protocol import Holdout, Scorer, evaluate
 
-_PARTS: tuple[Part, ...] = ("validation", "test")
+_PARTS: tuple[Holdout, ...] = ("validation", "test")
 _WEIGHTS = (0.005, 0.02, 0.1, 0.4)  # from very sparse to dense data
 _REGULARISATIONS = (0.5, 5.0)  # tried beside the default, at the best weight
 
@@ -32,7 +32,7 @@ def popularity(split: Split) -> Scorer:
 def matrix_factorisation(
     split: Split,
     config: ALSConfig | None = None,
-    part: Part = "validation",
+    part: Holdout = "validation",
     *,
     seed: int = 0,
     tune: bool = False,
@@ -125,7 +125,7 @@ def baselines(
     return found
 
 
-def _both_parts(scorers: dict[Part, Scorer], split: Split) -> dict[str, dict[str, Any]]:
+def _both_parts(scorers: dict[Holdout, Scorer], split: Split) -> dict[str, dict[str, Any]]:
     return {part: evaluate(scorer, split, part).to_dict() for part, scorer in scorers.items()}
 
 

@@ -28,7 +28,7 @@ from torch import Tensor
 from fedpeft.data.dataset import Ints, Split
 from fedpeft.errors import ConfigError, DataError
 from fedpeft.evaluation.metrics import hits
-from fedpeft.evaluation.protocol import Part, Scorer, rank_users
+from fedpeft.evaluation.protocol import Holdout, Scorer, rank_users
 from fedpeft.seeding import numpy_rng
 
 _MAX_CELLS = 2**27  # int32 counts: 512 MiB
@@ -129,7 +129,7 @@ class LeakOracle:
 
         return score
 
-    def audit(self, split: Split, part: Part = "test") -> LeakAudit:
+    def audit(self, split: Split, part: Holdout = "test") -> LeakAudit:
         """Compare the oracle's sampled HR@10 with chance."""
         ranks = rank_users(self.scorer(), split, part).sampled
         likely = np.minimum(1.0, 10.0 / ((split.negatives >= 0).sum(axis=1) + 1.0))

@@ -30,7 +30,7 @@ Higher is better.  The scores are only read, so a broadcast view will do.
 ListScorer: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """Maps user indices, int64 (b,), and a list of items for each, int64 (b, c), to float32 (b, c)."""
 
-Part: TypeAlias = Literal["validation", "test"]
+Holdout: TypeAlias = Literal["validation", "test"]
 
 _CHUNK_BYTES = 8 * 2**20  # of float32 scores at once: stays in a CPU's last-level cache
 _CHUNK_LISTS = 1024  # users whose lists are scored at once
@@ -73,7 +73,7 @@ class Report:
         Fingerprint of the split.
     """
 
-    part: Part
+    part: Holdout
     n_users: int
     short_users: int
     sampled: dict[str, float]
@@ -87,7 +87,7 @@ class Report:
 
 
 def evaluate(
-    scorer: Scorer, split: Split, part: Part = "validation", *, chunk_users: int | None = None
+    scorer: Scorer, split: Split, part: Holdout = "validation", *, chunk_users: int | None = None
 ) -> Report:
     """Score the evaluated users and summarise the ranks of their held-out items.
 
@@ -113,13 +113,13 @@ def evaluate(
     return report_of(rank_users(scorer, split, part, chunk_users=chunk_users), split, part)
 
 
-def report_of(ranks: Ranks, split: Split, part: Part) -> Report:
+def report_of(ranks: Ranks, split: Split, part: Holdout) -> Report:
     """Summarise ranks that `rank_users` found; raises `RunError` if there are none."""
     return _report(split, part, sampled=ranks.sampled, full=ranks.full)
 
 
 @torch.inference_mode()
-def evaluate_sampled(scorer: ListScorer, split: Split, part: Part = "validation") -> Report:
+def evaluate_sampled(scorer: ListScorer, split: Split, part: Holdout = "validation") -> Report:
     """Rank the held-out items against the sampled negatives alone, as `evaluate` does it.
 
     Where a score is a network's, a catalogue of thousands costs as many times what a hundred
@@ -154,7 +154,7 @@ def evaluate_sampled(scorer: ListScorer, split: Split, part: Part = "validation"
     return _report(split, part, sampled=found)
 
 
-def _report(split: Split, part: Part, **ranks: Ints) -> Report:
+def _report(split: Split, part: Holdout, **ranks: Ints) -> Report:
     """Return the report on ranks, by kind of ranking."""
     means = {kind: summarise(found) for kind, found in ranks.items()}
     return Report(
@@ -175,7 +175,7 @@ def _check_part(part: str) -> None:
 
 @torch.inference_mode()
 def rank_users(
-    scorer: Scorer, split: Split, part: Part = "validation", *, chunk_users: int | None = None
+    scorer: Scorer, split: Split, part: Holdout = "validation", *, chunk_users: int | None = None
 ) -> Ranks:
     """Rank each evaluated user's held-out item; parameters and errors as for `evaluate`.
 
@@ -203,7 +203,7 @@ def rank_users(
     return Ranks(sampled, full)
 
 
-def _questions(split: Split, part: Part, users: Ints) -> tuple[Tensor, Tensor, Tensor]:
+def _questions(split: Split, part: Holdout, users: Ints) -> tuple[Tensor, Tensor, Tensor]:
     """Return the targets of `users` and the (row, item) pairs that are no candidates."""
     train = take(split.train, users)
     rows, items = row_of(train.lengths()), train.items

@@ -12,7 +12,7 @@ from fedpeft.adapters import AdapterConfig
 from fedpeft.backbones import backbones
 from fedpeft.data import Dataset, Split, load, split
 from fedpeft.experiment.config import RunConfig
-from fedpeft.items import Items, default_cache, pretrain, semantic_codes
+from fedpeft.items import Items, default_cache, pretrain, semantic_ids
 from fedpeft.losses import losses
 from fedpeft.simulation import RunOptions, Simulation
 from fedpeft.training.task import Task
@@ -72,7 +72,7 @@ def build(
     backbone, loss = backbones.get(config.backbone.kind), losses.get(config.loss.kind)
 
     def codes_of_text(levels: int, codes: int) -> Tensor:
-        found = semantic_codes(items, config.items, levels, codes, cache=cache or default_cache())
+        found = semantic_ids(items, config.items, levels, codes, cache=cache or default_cache())
         if items.model is not None:
             items.model.coder = found.coder  # so that the run folder keeps it
         return found.codes
@@ -92,6 +92,6 @@ def build(
         data,
         items.base,
         options or RunOptions(),
-        semantic_codes=codes_of_text,
+        semantic_ids=codes_of_text,
         coded=items.coded,
     )

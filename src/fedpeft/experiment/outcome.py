@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fedpeft import __version__, adapters
-from fedpeft.evaluation import Part, Ranks, report_of
+from fedpeft.evaluation import Holdout, Ranks, report_of
 from fedpeft.experiment.assemble import Prepared
 from fedpeft.experiment.baselines import cached_baselines
 from fedpeft.experiment.config import RunConfig
@@ -23,7 +23,7 @@ def result_of(
     asked: RunConfig,
     prepared: Prepared,
     simulation: Simulation,
-    ranks: Mapping[Part, Ranks],
+    ranks: Mapping[Holdout, Ranks],
     seconds: float,
 ) -> Result:
     """Gather everything a reader of the run needs."""

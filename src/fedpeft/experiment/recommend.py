@@ -9,7 +9,7 @@ import torch
 
 from fedpeft.data import Dataset
 from fedpeft.errors import ArtifactError, ConfigError
-from fedpeft.evaluation import Part, Report, evaluate
+from fedpeft.evaluation import Holdout, Report, evaluate
 from fedpeft.experiment.assemble import Prepared, Stage, build, prepare
 from fedpeft.experiment.folder import RunFolder
 from fedpeft.experiment.run import load_checkpoint
@@ -47,7 +47,7 @@ def reopen(
     return prepared, simulation
 
 
-def evaluate_run(prepared: Prepared, simulation: Simulation, part: Part) -> Report:
+def evaluate_run(prepared: Prepared, simulation: Simulation, part: Holdout) -> Report:
     """Evaluate a reopened run on one part."""
     scorer = simulation.scorer(prepared.split.before(part))
     return evaluate(scorer, prepared.split, part)

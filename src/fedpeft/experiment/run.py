@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from fedpeft.data.dataset import Split
 from fedpeft.errors import ArtifactError, Interrupted
 from fedpeft.evaluation import (
-    Part,
+    Holdout,
     Report,
     evaluate,
     evaluate_sampled,
@@ -223,7 +223,9 @@ def _carry_on(
         save()
     watcher.stage("evaluating on test, once" if config.evaluation.test else "evaluating")
     seconds = time.perf_counter() - began
-    parts: tuple[Part, ...] = ("validation", "test") if config.evaluation.test else ("validation",)
+    parts: tuple[Holdout, ...] = (
+        ("validation", "test") if config.evaluation.test else ("validation",)
+    )
     ranks = {part: rank_users(simulation.scorer(split.before(part)), split, part) for part in parts}
     outcome = result_of(config, folder.asked(), prepared, simulation, ranks, seconds)
     write_adapter(simulation, folder.adapter)

@@ -5,9 +5,9 @@ from fedpeft.items.config import BaseCodesConfig, ItemsConfig, RQVAEConfig, Trai
 from fedpeft.items.encoders import Encoder, encoders
 from fedpeft.items.model import ItemModel
 from fedpeft.items.networks import Progress
-from fedpeft.items.pretrain import Items, pretrain, semantic_codes
+from fedpeft.items.pretrain import Items, pretrain, semantic_ids
 from fedpeft.items.quantise import residual_kmeans
-from fedpeft.items.rqvae import SemanticCodes
+from fedpeft.items.rqvae import SemanticIDs
 from fedpeft.items.state import State
 
 __all__ = [
@@ -18,12 +18,12 @@ __all__ = [
     "ItemsConfig",
     "Progress",
     "RQVAEConfig",
-    "SemanticCodes",
+    "SemanticIDs",
     "State",
     "TrainingConfig",
     "default_cache",
     "encoders",
     "pretrain",
     "residual_kmeans",
-    "semantic_codes",
+    "semantic_ids",
 ]

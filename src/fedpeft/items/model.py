@@ -24,7 +24,7 @@ from fedpeft.items.rqvae import SemanticCoder
 from fedpeft.items.state import State, read_state
 
 SCHEMA = 1
-PARTS = ("encoder", "reduction", "base_codes", "semantic_codes")
+PARTS = ("encoder", "reduction", "base_codes", "semantic_ids")
 """Names of the files; the last two are there if something uses them."""
 
 
@@ -75,7 +75,7 @@ class ItemModel:
             raise ConfigError("the base is made of rows, not of codes; set items.base_codes")
         return self.base_books.encode(self._plain_rows(items))
 
-    def semantic_codes(self, items: Catalogue) -> Tensor:
+    def semantic_ids(self, items: Catalogue) -> Tensor:
         """Return semantic codes, int64 of shape (m, l); raises as `base_rows`.
 
         Raises
@@ -131,8 +131,8 @@ class ItemModel:
         model = cls(encoder, Reduction.of(states["reduction"]))
         if "base_codes" in states:
             model.base_books = Codebooks.of(states["base_codes"])
-        if "semantic_codes" in states:
-            model.coder = SemanticCoder.of(states["semantic_codes"])
+        if "semantic_ids" in states:
+            model.coder = SemanticCoder.of(states["semantic_ids"])
         model._check(folder)
         return model
 
@@ -165,7 +165,7 @@ class ItemModel:
         if self.base_books is not None:
             parts["base_codes"] = self.base_books.state()
         if self.coder is not None:
-            parts["semantic_codes"] = self.coder.state()
+            parts["semantic_ids"] = self.coder.state()
         return parts
 
     def _check(self, folder: Path) -> None:
@@ -174,7 +174,7 @@ class ItemModel:
             raise ArtifactError(f"{folder}: base_codes and reduction differ in their columns")
         width = self.reduction.projection.width
         if self.coder is not None and self.coder.network.width != width:
-            raise ArtifactError(f"{folder}: semantic_codes and reduction read different columns")
+            raise ArtifactError(f"{folder}: semantic_ids and reduction read different columns")
 
 
 def _file(folder: Path, part: str) -> Path:

@@ -24,7 +24,7 @@ from fedpeft.items.model import ItemModel
 from fedpeft.items.networks import Progress
 from fedpeft.items.quantise import fit_codebooks
 from fedpeft.items.reduction import Reduction, fit_reduction
-from fedpeft.items.rqvae import SemanticCoder, SemanticCodes, train_rqvae
+from fedpeft.items.rqvae import SemanticCoder, SemanticIDs, train_rqvae
 from fedpeft.items.state import State
 
 
@@ -114,7 +114,7 @@ def pretrain(
     )
 
 
-def semantic_codes(
+def semantic_ids(
     items: Items,
     config: ItemsConfig,
     levels: int,
@@ -122,7 +122,7 @@ def semantic_codes(
     *,
     cache: Path | None = None,
     progress: Progress | None = None,
-) -> SemanticCodes:
+) -> SemanticIDs:
     """Train the RQ-VAE on the input vectors of pretrained items, or find its result in the cache.
 
     Parameters
@@ -158,7 +158,7 @@ def semantic_codes(
 
     found = cached(cache, "codes", key, compute)
     coder = SemanticCoder.of(found.part(_CODER))
-    return SemanticCodes(
+    return SemanticIDs(
         found.tensor("codes", None, levels, dtype=torch.int64),
         found.tensor("codebooks", levels, codes, config.dim),
         coder,

@@ -66,7 +66,7 @@ class SemanticCoder:
 
 
 @dataclass(frozen=True, eq=False)
-class SemanticCodes:
+class SemanticIDs:
     """What the RQ-VAE says about n items.
 
     Attributes
@@ -175,7 +175,7 @@ def straight_through(latents: Tensor, quantised: Tensor) -> Tensor:
 
 def train_rqvae(
     inputs: Tensor, levels: int, codes: int, config: ItemsConfig, progress: Progress
-) -> SemanticCodes:
+) -> SemanticIDs:
     """Train an RQ-VAE and encode all items with it.
 
     Parameters
@@ -241,7 +241,7 @@ def train_rqvae(
     }
     codebooks = _normalise(quantiser.codebooks, chosen, config.scale)
     coder = SemanticCoder(network, quantiser.codebooks)
-    return SemanticCodes(chosen, codebooks, coder, report)
+    return SemanticIDs(chosen, codebooks, coder, report)
 
 
 def describe_codes(chosen: Tensor, codes: int) -> dict[str, Any]:

@@ -12,13 +12,13 @@ from fedpeft.records.base import Bytes, Record, check, check_schema
 from fedpeft.records.costs import Costs
 from fedpeft.records.scores import Scores
 
-Part = Literal["validation", "test"]
+Holdout = Literal["validation", "test"]
 
 
 class Evaluated(Scores):
     """Scores of one held-out part, and over whom."""
 
-    part: Part | None = None
+    part: Holdout | None = None
     n_users: int | None = None
     """Evaluated users."""
     short_users: int | None = None
@@ -36,7 +36,7 @@ class Parts(Record):
     test: Evaluated | None = None
     """A run with ``evaluation.test = false`` has none."""
 
-    def of(self, part: Part) -> Evaluated:
+    def of(self, part: Holdout) -> Evaluated:
         """Return the scores on a part, which must have been read."""
         scores = getattr(self, part)
         assert isinstance(scores, Evaluated)

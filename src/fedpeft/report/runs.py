@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from fedpeft.errors import ArtifactError
 from fedpeft.records import Baseline, Evaluation, Result, TrafficRound, Users, read_log
-from fedpeft.records.result import Part
+from fedpeft.records.result import Holdout
 from fedpeft.records.users import Gains
 
 
@@ -90,7 +90,7 @@ def _curve(evaluations: Sequence[Evaluation]) -> list[Point]:
     ]
 
 
-def common_part(runs: Sequence[Run]) -> Part:
+def common_part(runs: Sequence[Run]) -> Holdout:
     """Return the part to compare runs on: test, or validation where one has not read test."""
     return "validation" if any(run.result.metrics.test is None for run in runs) else "test"
 

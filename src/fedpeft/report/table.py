@@ -13,7 +13,7 @@ from rich.table import Table
 
 from fedpeft.errors import InputError
 from fedpeft.records import Scores
-from fedpeft.records.result import Part
+from fedpeft.records.result import Holdout
 from fedpeft.report.runs import Point, Run, common_baselines, common_part, labels
 from fedpeft.report.statistics import Interval
 from fedpeft.report.users import over_users
@@ -81,7 +81,7 @@ class Comparison:
 
     rows: Sequence[Row]
     baselines: Sequence[Row]
-    part: Part
+    part: Holdout
     target: float
     target_source: str
     full_label: str | None
@@ -190,7 +190,7 @@ def comparison(
     )
 
 
-def _over_users(run: Run, reference: Run, part: Part) -> Interval | None:
+def _over_users(run: Run, reference: Run, part: Holdout) -> Interval | None:
     if run is reference or part not in run.gains or part not in reference.gains:
         return None
     return over_users(run.gains[part], reference.gains[part])
@@ -212,7 +212,7 @@ def _scores_row(label: str, scores: Scores) -> Row:
     return Row(label, sampled["hr@10"], sampled["ndcg@10"], scores.full.get("ndcg@10"))
 
 
-def _row(run: Run, part: Part, label: str, target: float, full_bytes: float | None) -> Row:
+def _row(run: Run, part: Holdout, label: str, target: float, full_bytes: float | None) -> Row:
     scores = _scores_row(label, run.result.metrics.of(part))
     sent = run.result.bytes
     return Row(

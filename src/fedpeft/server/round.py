@@ -29,7 +29,7 @@ from fedpeft.server.optimizer import optimizer_step
 from fedpeft.server.state import ServerState, empty
 from fedpeft.tensors import Tensors
 from fedpeft.training.config import Event
-from fedpeft.training.task import SemanticCodes, Task, item_payload, payload_parameters
+from fedpeft.training.task import SemanticIDs, Task, item_payload, payload_parameters
 
 
 class Server:
@@ -39,7 +39,7 @@ class Server:
     ----------
     task
         What the run has agreed on.
-    semantic_codes
+    semantic_ids
         Codes from item text, for adapters that want them.
     device
         Where its tensors live.
@@ -49,13 +49,13 @@ class Server:
         self,
         task: Task,
         *,
-        semantic_codes: SemanticCodes | None = None,
+        semantic_ids: SemanticIDs | None = None,
         device: torch.device | None = None,
     ) -> None:
         self.task = task
         self.device = device or torch.device("cpu")
         self._decay = task.training.item_decay
-        self._semantic_codes = semantic_codes
+        self._semantic_ids = semantic_ids
         self._feedback = isinstance(task.broadcast_codec, Blocks)
 
     def start(self, base: Tensor, coded: bytes | None = None) -> ServerState:
@@ -68,9 +68,7 @@ class Server:
         coded
             The base as clients download it, where codes stand for its rows.
         """
-        backbone = self.task.make_backbone(
-            self.task.item(0, base, semantic_codes=self._semantic_codes)
-        )
+        backbone = self.task.make_backbone(self.task.item(0, base, semantic_ids=self._semantic_ids))
         shared = backbone.shared()
         for name, begun in backbone.initial_shared(torch_rng(self.task.seed, "shared")).items():
             shared[name].data.copy_(begun)
@@ -209,7 +207,7 @@ class Server:
         arrived = codec.decode(sent, {name: tensor.shape for name, tensor in own.items()})
         merged = state.item.merge({n: t.to(self.device) for n, t in arrived.items()}).cpu()
         version = state.version + 1
-        item = self.task.item(version, merged, semantic_codes=self._semantic_codes)
+        item = self.task.item(version, merged, semantic_ids=self._semantic_ids)
         item = item.to(self.device)
         shared = {n: t for n, t in state.payload.items() if not n.startswith("item.")}
         payload = {f"item.{n}": p.detach() for n, p in item.named_parameters()} | shared

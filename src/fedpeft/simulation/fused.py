@@ -32,7 +32,7 @@ def run_fused(work: Work) -> Partial:
     rows, position = cohort.touched(item.num_embeddings, over_all, item.device)
 
     encoder = {name: t.clone().requires_grad_() for name, t in shared.items()}
-    table = problem.encode(encoder, item.embed(item_tensors, rows), stacked=False)
+    table = problem.precompute(encoder, item.embed(item_tensors, rows), stacked=False)
     gram = table.T @ table if over_all else None
     common = _Common(table.detach(), None if gram is None else gram.detach(), shared, position)
     sums = _Gradients(
@@ -75,7 +75,7 @@ class _Common:
     Attributes
     ----------
     table
-        float (r, e): encoded item vectors.
+        float (r, e): precomputed item vectors.
     gram
         float (k, k): V^T V, where the loss sums over all items.
     position

@@ -35,7 +35,7 @@ class Inference:
             table = problem.backbone.item.merge()
             self._shared: Tensors = {n: p.detach() for n, p in problem.backbone.shared().items()}
             self._gram = table.T @ table if problem.loss.unobserved_weight else None
-            self._encoded = problem.encode(self._shared, table, stacked=False)
+            self._precomputed = problem.precompute(self._shared, table, stacked=False)
 
     def __call__(self, users: Tensor) -> Tensor:
         """Return the scores of all items, float (b, n), of users, int64 (b,), each of them once."""
@@ -43,14 +43,14 @@ class Inference:
             return self._personal(users)
         own, whole = self._own(users)
         with torch.no_grad():
-            return self._problem.catalogue_scores(own, self._shared, self._encoded, whole)
+            return self._problem.catalogue_scores(own, self._shared, self._precomputed, whole)
 
     def listed(self, users: Tensor, items: Tensor) -> Tensor:
         """Return what `__call__` gives for each user's list of items, int64 (b, c): float (b, c).
 
         Only these are scored, where a client scores with what it has stored or fitted.
         """
-        items = items.to(self._encoded.device)
+        items = items.to(self._precomputed.device)
         if self._problem.training.inference == "personalise" or self._problem.sees_history:
             return self(users).gather(1, items)
         own, _ = self._own(users)
@@ -60,27 +60,27 @@ class Inference:
                 self._problem.scores(
                     {name: tensor[start : start + lists] for name, tensor in own.items()},
                     self._shared,
-                    F.embedding(items[start : start + lists], self._encoded),
+                    F.embedding(items[start : start + lists], self._precomputed),
                     None,
                     stacked=False,
                 )
                 for start in range(0, len(items), lists)
             ]
-        return torch.cat(found) if found else self._encoded.new_empty(items.shape)
+        return torch.cat(found) if found else self._precomputed.new_empty(items.shape)
 
     def _personal(self, users: Tensor) -> Tensor:
         """Return the scores of all items with each user's own copy of the payload."""
         cohort = self._cohort(users)
-        place = _places(users, cohort).to(self._encoded.device)
+        place = _places(users, cohort).to(self._precomputed.device)
         return personal_scores(self._problem, self._local, cohort)[place.argsort()]
 
     def _own(self, users: Tensor) -> tuple[Tensors, Tensor | None]:
         """Return what `_fit` does, or the local parameters that clients have stored."""
-        own = select(self._local, users.to(self._encoded.device))
+        own = select(self._local, users.to(self._precomputed.device))
         if self._problem.training.inference == "stored" and not self._problem.sees_history:
             return own, None
         cohort = self._cohort(users)
-        return self._fit(cohort, _places(users, cohort).to(self._encoded.device), own)
+        return self._fit(cohort, _places(users, cohort).to(self._precomputed.device), own)
 
     def _cohort(self, users: Tensor) -> Cohort:
         return self._sampler.each(users.cpu().numpy(), "inference", "negatives")
@@ -97,13 +97,13 @@ class Inference:
         """
         problem, shared = self._problem, self._shared
         fitted = {name: tensor.clone() for name, tensor in own.items()}
-        width = self._encoded.shape[1]
-        whole = self._encoded.new_zeros(len(place), width) if problem.sees_history else None
+        width = self._precomputed.shape[1]
+        whole = self._precomputed.new_zeros(len(place), width) if problem.sees_history else None
         start = 0
-        for bucket in cohort.buckets(problem.backbone.activations, self._encoded.device):
+        for bucket in cohort.buckets(problem.backbone.activations, self._precomputed.device):
             rows = place[start : start + len(bucket)]
             start += len(bucket)
-            vectors = F.embedding(bucket.items, self._encoded)
+            vectors = F.embedding(bucket.items, self._precomputed)
             found = select(own, rows)
             if problem.training.inference == "fit":
                 found = problem.fit_local(found, shared, vectors, bucket.weight, self._gram)

@@ -89,7 +89,7 @@ class LocalProblem(Scoring):
         local, shared
             As for `scores`, not stacked.
         vectors
-            float (C, L, 1 + m, e): train items and the negatives drawn for each, after `encode`.
+            float (C, L, 1 + m, e): train items and the negatives drawn for each, precomputed.
         weight
             float (C, L): importance of the train items, 0 for padding.
         gram

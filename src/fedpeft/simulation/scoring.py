@@ -18,26 +18,26 @@ from fedpeft.memory import at_once, in_cache
 from fedpeft.tensors import Tensors
 
 
-class _Encode(nn.Module):
-    """Gives `Backbone.encode` the form `functional_call` needs."""
+class _Precompute(nn.Module):
+    """Gives `Backbone.precompute` the form `functional_call` needs."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
 
     def forward(self, vectors: Tensor) -> Tensor:
-        return self.backbone.encode(vectors)
+        return self.backbone.precompute(vectors)
 
 
 class _Score(nn.Module):
-    """Gives `Backbone.score_encoded` the form `functional_call` needs."""
+    """Gives `Backbone.score_precomputed` the form `functional_call` needs."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
 
-    def forward(self, encoded: Tensor) -> Tensor:
-        return self.backbone.score_encoded(encoded)
+    def forward(self, precomputed: Tensor) -> Tensor:
+        return self.backbone.score_precomputed(precomputed)
 
 
 class Contexts(NamedTuple):
@@ -101,7 +101,7 @@ class Scoring:
 
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
-        self._encode, self._score = _Encode(backbone), _Score(backbone)
+        self._precompute, self._score = _Precompute(backbone), _Score(backbone)
         self._context = _ContextOf(backbone) if isinstance(backbone, HistoryBackbone) else None
 
     def context(
@@ -131,7 +131,7 @@ class Scoring:
         mapped: Contexts = vmap(one, in_dims=dims)(local, shared, positives, weight)
         return mapped
 
-    def encode(self, shared: Tensors, vectors: Tensor, *, stacked: bool) -> Tensor:
+    def precompute(self, shared: Tensors, vectors: Tensor, *, stacked: bool) -> Tensor:
         """Return what scoring needs of item vectors.
 
         Parameters
@@ -146,13 +146,13 @@ class Scoring:
         Tensor
             float (C, N, e) or (n, e); `vectors` itself where the backbone encodes nothing.
         """
-        if type(self.backbone).encode is Backbone.encode:
+        if type(self.backbone).precompute is Backbone.precompute:
             return vectors
 
         def one(common: Tensors, rows: Tensor) -> Tensor:
             tensors = {f"backbone.{name}": t for name, t in common.items()}
-            encoded: Tensor = functional_call(self._encode, tensors, (rows,))
-            return encoded
+            precomputed: Tensor = functional_call(self._precompute, tensors, (rows,))
+            return precomputed
 
         return vmap(one)(shared, vectors) if stacked else one(shared, vectors)
 
@@ -160,12 +160,12 @@ class Scoring:
         self,
         local: Tensors,
         shared: Tensors,
-        encoded: Tensor,
+        precomputed: Tensor,
         context: Contexts | None,
         *,
         stacked: bool,
     ) -> Tensor:
-        """Return scores of each client's encoded items, all as if outside its history.
+        """Return scores of each client's precomputed items, all as if outside its history.
 
         Parameters
         ----------
@@ -173,8 +173,8 @@ class Scoring:
             name -> float (C, ...).
         shared
             name -> float (C, ...) if `stacked`, else one (...) for all clients.
-        encoded
-            float (C, ..., e): item vectors after `encode`.
+        precomputed
+            float (C, ..., e): item vectors after `precompute`.
         context
             What `context` returned.
 
@@ -185,11 +185,11 @@ class Scoring:
         """
         if self.backbone.user_vector is not None:
             reader = self.reader(local, context)
-            dots: Tensor = _Dot.apply(encoded.flatten(1, -2), reader)  # type: ignore[no-untyped-call]
-            return dots.view(encoded.shape[:-1])
+            dots: Tensor = _Dot.apply(precomputed.flatten(1, -2), reader)  # type: ignore[no-untyped-call]
+            return dots.view(precomputed.shape[:-1])
 
         dims = (0, 0 if stacked else None, 0)
-        mapped: Tensor = vmap(self._one, in_dims=dims)(local, shared, encoded)
+        mapped: Tensor = vmap(self._one, in_dims=dims)(local, shared, precomputed)
         return mapped
 
     def leave_out(self, scores: Tensor, context: Contexts | None) -> Tensor:
@@ -205,33 +205,33 @@ class Scoring:
         return scores + F.pad(context.change.unsqueeze(-1), (0, scores.shape[-1] - 1))
 
     def catalogue_scores(
-        self, local: Tensors, shared: Tensors, encoded: Tensor, whole: Tensor | None
+        self, local: Tensors, shared: Tensors, precomputed: Tensor, whole: Tensor | None
     ) -> Tensor:
-        """Return each client's scores of all items, float (C, n), from encoded ones (n, e).
+        """Return each client's scores of all items, float (C, n), from precomputed ones (n, e).
 
         `whole` is `Contexts.whole`, float (C, k), where the backbone sees histories.
         """
         if self.backbone.user_vector is not None:
             user = local[self._user_vector]
-            return (user if whole is None else user + whole) @ encoded.T
+            return (user if whole is None else user + whole) @ precomputed.T
 
-        values, device = self.backbone.activations, encoded.device
-        clients = in_cache(len(encoded) * values, device)
+        values, device = self.backbone.activations, precomputed.device
+        clients = in_cache(len(precomputed) * values, device)
         if clients > 1:
             mapping = vmap(self._one, in_dims=(0, None, None), chunk_size=clients)
-            mapped: Tensor = mapping(local, shared, encoded)
+            mapped: Tensor = mapping(local, shared, precomputed)
             return mapped
         # a catalogue that fills the cache alone: mapping would cost more than it saves
         everyone = (dict(zip(local, own, strict=True)) for own in zip(*local.values(), strict=True))
-        blocks = encoded.split(at_once(values, device))
+        blocks = precomputed.split(at_once(values, device))
         return torch.stack(
             [torch.cat([self._one(own, shared, rows) for rows in blocks]) for own in everyone]
         )
 
-    def _one(self, own: Tensors, shared: Tensors, encoded: Tensor) -> Tensor:
-        """Return one client's scores, float (...), of encoded items, float (..., e)."""
+    def _one(self, own: Tensors, shared: Tensors, precomputed: Tensor) -> Tensor:
+        """Return one client's scores, float (...), of precomputed items, float (..., e)."""
         tensors = {f"backbone.{name}": t for name, t in (own | shared).items()}
-        scored: Tensor = functional_call(self._score, tensors, (encoded,))
+        scored: Tensor = functional_call(self._score, tensors, (precomputed,))
         return scored
 
     @property

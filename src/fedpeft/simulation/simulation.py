@@ -29,7 +29,7 @@ from fedpeft.simulation.inference import Inference
 from fedpeft.simulation.population import Population
 from fedpeft.simulation.problem import LocalProblem
 from fedpeft.simulation.work import Work
-from fedpeft.training.task import SemanticCodes, Task, item_payload
+from fedpeft.training.task import SemanticIDs, Task, item_payload
 
 GIVE_UP_AFTER = 10
 """Rounds in a row, none of whose uploads is finite, after which a run ends."""
@@ -90,7 +90,7 @@ class Simulation:
         float32 (n, k): the pretrained base embedding.
     options
         Where and how it executes.
-    semantic_codes
+    semantic_ids
         Codes from item text, for adapters that want them.
     coded
         The base as clients download it, where codes stand for its rows.
@@ -108,7 +108,7 @@ class Simulation:
         base: Tensor,
         options: RunOptions,
         *,
-        semantic_codes: SemanticCodes | None = None,
+        semantic_ids: SemanticIDs | None = None,
         coded: bytes | None = None,
     ) -> None:
         device = options.torch_device()
@@ -136,7 +136,7 @@ class Simulation:
         self.sampler.check()
         self.server = Server(
             self.task,
-            semantic_codes=semantic_codes,
+            semantic_ids=semantic_ids,
             device=device,
         )
         self.state: ServerState = self.server.start(base, coded)

@@ -38,7 +38,7 @@ def applies(problem: LocalProblem) -> bool:
     )
 
 
-class Catalogue:
+class AllItems:
     """All item vectors as clients received them.
 
     Parameters
@@ -147,14 +147,14 @@ class Stepped:
 def stepped(problem: LocalProblem, local: Tensors, cohort: Cohort) -> Iterator[Stepped]:
     """Let the clients of a cohort take their step, some at a time; asks that `applies` holds."""
     item, width = problem.backbone.item, problem.backbone.activations
-    catalogue = Catalogue(item)
+    catalogue = AllItems(item)
     for bucket in cohort.buckets(width, item.device):
         values = catalogue.values_per_client + bucket.items[0].numel() * width
         for part in bucket.within(at_once(values, item.device)):
             yield _step(problem, catalogue, select(local, part.rows), part)
 
 
-def _step(problem: LocalProblem, catalogue: Catalogue, own: Tensors, part: Bucket) -> Stepped:
+def _step(problem: LocalProblem, catalogue: AllItems, own: Tensors, part: Bucket) -> Stepped:
     """Fit the local parameters, then take the step."""
     item, loss = problem.backbone.item, problem.loss
     tensors = {name: p.detach() for name, p in item.named_parameters()}

@@ -162,8 +162,8 @@ def _score_catalogue(problem: LocalProblem, part: _Trained, chosen: slice) -> Te
     payload, clients = part.payload.over_catalogue(chosen), part.clients[chosen]
     table = payload.table()
     context = _context(problem, own, payload, table, clients, clients.items)
-    encoded = problem.encode(payload.shared, table, stacked=True)
-    return problem.scores(own, payload.shared, encoded, context, stacked=True)
+    precomputed = problem.precompute(payload.shared, table, stacked=True)
+    return problem.scores(own, payload.shared, precomputed, context, stacked=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,13 +222,13 @@ def _trained(
 def _received(
     problem: LocalProblem, shared: Tensors, cohort: Cohort
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Return what local parameters are fitted to: encoded items, their positions, V^T V."""
+    """Return what local parameters are fitted to: precomputed items, their positions, V^T V."""
     item = problem.backbone.item
     over_catalogue = bool(problem.loss.unobserved_weight)
     rows, position = cohort.touched(item.num_embeddings, over_catalogue, item.device)
     table = item(rows)
     gram = table.T @ table if over_catalogue else None
-    return problem.encode(shared, table, stacked=False), position, gram
+    return problem.precompute(shared, table, stacked=False), position, gram
 
 
 def _train(
@@ -248,8 +248,8 @@ def _train(
         # every row is scored once; scores, not vectors, are looked up for each interaction
         table = payload.table()
         context = _context(problem, local, payload, table, bucket, places)
-        encoded = problem.encode(payload.shared, table, stacked=True)
-        rated = problem.scores(local, payload.shared, encoded, context, stacked=True)
+        precomputed = problem.precompute(payload.shared, table, stacked=True)
+        rated = problem.scores(local, payload.shared, precomputed, context, stacked=True)
         scores = rated.gather(1, places.flatten(1)).view(places.shape)
         scores = problem.leave_out(scores, context)
         squares = rated.square().sum(1) if problem.loss.unobserved_weight else None

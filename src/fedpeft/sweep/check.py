@@ -65,7 +65,7 @@ def check_values(
                 )
 
 
-def check_search(file: GridConfig, axes: Mapping[str, Mapping[str, Any]]) -> None:
+def check_searched(file: GridConfig, axes: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise `ConfigError` for a search of what the rest of the file says."""
     if file.search is None:
         return

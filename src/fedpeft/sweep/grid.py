@@ -16,7 +16,7 @@ from fedpeft.errors import ConfigError, InputError
 from fedpeft.sweep.cell import Cell, Labels, resolve_cell
 from fedpeft.sweep.check import (
     check_cells,
-    check_search,
+    check_searched,
     check_values,
     idle_everywhere,
     require_axes,
@@ -125,7 +125,7 @@ def read_grid(path: Path, data: Path) -> Grid:
             found = kept
         check_cells(file, known, found)
         check_values(file, axes, found)
-        check_search(file, axes)
+        check_searched(file, axes)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return Grid(path, file, known, found, data)

@@ -16,16 +16,25 @@ from fedpeft.adapters import Mode, load, save
 from fedpeft.errors import ArtifactError
 from fedpeft.files import read_json, write_json
 from fedpeft.protocol.encodings import Float32
-from fedpeft.simulation.unobserved import Catalogue
+from fedpeft.simulation.unobserved import AllItems
 from fedpeft.testing.backends import assert_backends_agree
 from fedpeft.testing.drop_in import MODES
 from fedpeft.testing.subspace import SubspaceContract
-from fedpeft.testing.toy import BPR, GRADIENT, LEAST_SQUARES, PAPER, Part, Toy, quality, random_base
+from fedpeft.testing.toy import (
+    BPR,
+    GRADIENT,
+    LEAST_SQUARES,
+    PAPER,
+    Chosen,
+    Toy,
+    quality,
+    random_base,
+)
 
 SHAPES = [(), (0,), (1,), (7,), (2, 3), (2, 0), (2, 1, 4)]
 EPS = {"kind": "adam", "lr": 0.02, "eps": 1e-3}
 """Adam that does not blow rounding up where gradients are tiny."""
-RECIPES: dict[str, tuple[Part, dict[str, Any]]] = {
+RECIPES: dict[str, tuple[Chosen, dict[str, Any]]] = {
     "solve": (LEAST_SQUARES, {"server_optimizer": EPS}),
     "local-first": (BPR, {**GRADIENT, "local_optimizer": EPS, "server_optimizer": EPS}),
     "paper": (("bce", {}), {**PAPER, "local_optimizer": EPS, "payload_optimizer": EPS}),
@@ -125,7 +134,7 @@ class AdapterContract(SubspaceContract):
         if not adapter.columns:
             pytest.skip(f"{self.kind} declares no columns")
         readers = torch.randn(4, 6, generator=torch.Generator().manual_seed(3))
-        found = Catalogue(adapter).squares_gradient(readers, 0.3)
+        found = AllItems(adapter).squares_gradient(readers, 0.3)
         for client, reader in enumerate(readers):
             adapter.zero_grad()
             (0.15 * (adapter.weight @ reader).square().sum()).backward()
@@ -298,7 +307,7 @@ class AdapterContract(SubspaceContract):
         floor = self.ndcg_floor if mode == "peft" else self.compress_floor
         assert quality(toy, 60) >= floor
 
-    def _toy(self, mode: Mode, loss: Part, refresh: int) -> Toy:
+    def _toy(self, mode: Mode, loss: Chosen, refresh: int) -> Toy:
         training = {
             "rounds": 60,
             "cohort": 0.5,

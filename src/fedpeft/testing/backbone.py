@@ -18,7 +18,7 @@ from fedpeft.seeding import torch_rng
 from fedpeft.streams import FirstDraws
 from fedpeft.testing.adapter import EPS, SHAPES
 from fedpeft.testing.backends import assert_backends_agree
-from fedpeft.testing.toy import BPR, GRADIENT, PAPER, Part, Toy, quality, random_base
+from fedpeft.testing.toy import BPR, GRADIENT, PAPER, Chosen, Toy, quality, random_base
 from fedpeft.training.task import payload_parameters
 
 ADAPTERS: dict[str, dict[str, Any]] = {
@@ -49,7 +49,7 @@ class BackboneContract:
 
     kind: ClassVar[str]
     config: ClassVar[Mapping[str, Any]] = {}
-    loss: ClassVar[Part] = BPR
+    loss: ClassVar[Chosen] = BPR
     ndcg_floor: ClassVar[float]
     training: ClassVar[Mapping[str, Any]] = {}
 
@@ -113,11 +113,11 @@ class BackboneContract:
     def test_encoding_is_the_same_for_all_clients(self) -> None:
         model = self.make()
         vectors = torch.randn(9, 6, generator=torch.Generator().manual_seed(0))
-        encoded = model.encode(vectors)
-        torch.testing.assert_close(model.score_encoded(encoded), model.score(vectors))
+        precomputed = model.precompute(vectors)
+        torch.testing.assert_close(model.score_precomputed(precomputed), model.score(vectors))
         for name in model.local:
             model.get_parameter(name).data.add_(1.0)
-        assert torch.equal(model.encode(vectors), encoded)
+        assert torch.equal(model.precompute(vectors), precomputed)
 
     @pytest.mark.parametrize("clients", [0, 1, 5])
     def test_initial_local_parameters(self, clients: int) -> None:

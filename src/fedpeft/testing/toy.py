@@ -22,11 +22,11 @@ from fedpeft.simulation import RunOptions, Simulation
 from fedpeft.training import TrainingConfig
 from fedpeft.training.task import Task
 
-Part: TypeAlias = tuple[str, Mapping[str, Any]]
+Chosen: TypeAlias = tuple[str, Mapping[str, Any]]
 """A registered name and settings that differ from the part's defaults."""
-LEAST_SQUARES: Part = ("ials", {"unobserved_weight": 0.2})
+LEAST_SQUARES: Chosen = ("ials", {"unobserved_weight": 0.2})
 """The loss with an exact local solution."""
-BPR: Part = ("bpr", {})
+BPR: Chosen = ("bpr", {})
 GRADIENT: dict[str, Any] = {
     "local": "gradient",
     "local_steps": 3,
@@ -137,9 +137,9 @@ class Toy:
     """
 
     split: Split = field(default_factory=block_split)
-    adapter: Part = ("full", {})
-    backbone: Part = ("fedmf", {})
-    loss: Part = LEAST_SQUARES
+    adapter: Chosen = ("full", {})
+    backbone: Chosen = ("fedmf", {})
+    loss: Chosen = LEAST_SQUARES
     training: Mapping[str, Any] = field(default_factory=dict)
     dim: int = 8
     seed: int = 0

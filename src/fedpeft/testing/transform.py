@@ -13,11 +13,11 @@ from fedpeft.adapters import ItemContext, build
 from fedpeft.adapters.lora import LoRAConfig
 from fedpeft.config import parse
 from fedpeft.testing.backends import assert_backends_agree
-from fedpeft.testing.toy import BPR, LEAST_SQUARES, PAPER, Part, Toy, random_base
+from fedpeft.testing.toy import BPR, LEAST_SQUARES, PAPER, Chosen, Toy, random_base
 from fedpeft.transforms import UpdateTransform, transforms
 
 USERS = torch.tensor([4, 0, 7])
-RUNS: dict[str, tuple[Part, Part, Mapping[str, Any]]] = {
+RUNS: dict[str, tuple[Chosen, Chosen, Mapping[str, Any]]] = {
     "full table": (("full", {}), LEAST_SQUARES, {}),
     "LoRA": (("lora", {"rank": 2}), BPR, PAPER),
 }

@@ -20,7 +20,7 @@ from fedpeft.tensors import Tensors
 from fedpeft.training.config import Phase, TrainingConfig
 from fedpeft.transforms import UpdateTransform, build_transforms
 
-SemanticCodes = Callable[[int, int], Tensor]
+SemanticIDs = Callable[[int, int], Tensor]
 """``(levels, codes) -> int64 (n, levels)``: codes from item text."""
 
 
@@ -94,7 +94,7 @@ class Task:
         base: Tensor,
         *,
         frozen: Mapping[str, Tensor] | None = None,
-        semantic_codes: SemanticCodes | None = None,
+        semantic_ids: SemanticIDs | None = None,
     ) -> ItemEmbedding:
         """Return the item embedding of a version on its base.
 
@@ -104,7 +104,7 @@ class Task:
             float32 (n, k).
         frozen
             Frozen tensors of the subspace, as a server made them; None makes a new subspace.
-        semantic_codes
+        semantic_ids
             Codes from item text, for adapters that want them.
 
         Raises
@@ -114,7 +114,7 @@ class Task:
         """
         kind, config = self.adapter_at(version)
         seed = int(sequence(self.seed, "subspace", version).generate_state(1)[0])
-        context = ItemContext(base, seed, semantic_codes, frozen)
+        context = ItemContext(base, seed, semantic_ids, frozen)
         item = adapters.get(kind).build(config, context)
         if frozen is not None:
             item.load_frozen(frozen)
