@@ -21,7 +21,9 @@ from fedpeft.errors import ConfigError
 from fedpeft.evaluation import LeakOracle
 from fedpeft.evaluation.protocol import Part
 from fedpeft.experiment import resolve
-from fedpeft.protocol.messages import Upload
+from fedpeft.protocol.messages import (
+    Upload,
+)
 from fedpeft.seeding import torch_rng
 from fedpeft.simulation import vmap as stacked
 from fedpeft.simulation.checkpoint import load, save

@@ -16,7 +16,10 @@ from fedpeft.cost import AS_SET, costs
 from fedpeft.cost.table import as_rich
 from fedpeft.experiment import RunConfig
 from fedpeft.experiment.costs import scale_of, strategies, strategy
-from fedpeft.protocol.messages import Broadcast, Upload
+from fedpeft.protocol.messages import (
+    Broadcast,
+    Upload,
+)
 from fedpeft.report.sweeps import read_records
 from fedpeft.sweep import read_grid
 

@@ -10,7 +10,9 @@ import pytest
 
 from fedpeft.experiment import Schedule, configure, reopen, start
 from fedpeft.experiment.replay import replay_upload
-from fedpeft.protocol.messages import Upload
+from fedpeft.protocol.messages import (
+    Upload,
+)
 from fedpeft.simulation import RunOptions
 
 from .tools import SMALL, fedpeft

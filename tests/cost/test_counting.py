@@ -22,7 +22,9 @@ from fedpeft.cost.counter import counted
 from fedpeft.cost.formulas import FORMULAS
 from fedpeft.cost.strategy import shapes_only
 from fedpeft.errors import ConfigError
-from fedpeft.protocol.messages import Upload
+from fedpeft.protocol.messages import (
+    Upload,
+)
 from fedpeft.training import TrainingConfig
 
 from .tools import ADAPTERS, adapter_config, names

@@ -14,7 +14,10 @@ from fedpeft.cost.communication import Communication, cohorts
 from fedpeft.cost.formulas import FORMULAS
 from fedpeft.cost.storage import nbytes, storage
 from fedpeft.protocol.encodings import CODECS
-from fedpeft.protocol.messages import Broadcast, Upload
+from fedpeft.protocol.messages import (
+    Broadcast,
+    Upload,
+)
 from fedpeft.simulation import Simulation
 from fedpeft.testing import Toy
 

@@ -31,7 +31,9 @@ from fedpeft.experiment.baselines import cached_baselines
 from fedpeft.files import read_tensors
 from fedpeft.items import ItemModel, semantic_ids
 from fedpeft.items.coded import coded_bytes
-from fedpeft.protocol.messages import Snapshot
+from fedpeft.protocol.messages import (
+    Snapshot,
+)
 from fedpeft.simulation import RoundResult, RunOptions, Simulation
 
 pytestmark = pytest.mark.usefixtures("cache")

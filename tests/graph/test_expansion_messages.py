@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedpeft.graph.messages import ExpansionReply, ExpansionRequest
-from fedpeft.protocol.messages import MessageError
+from fedpeft.protocol.wire import MessageError
 
 TOKENS = (b"a" * 16, b"b" * 16)
 VECTOR = np.array([1.5, -2.0], np.float32)

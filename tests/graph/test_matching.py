@@ -18,7 +18,7 @@ from fedpeft.backbones import ExpansionConfig
 from fedpeft.graph.expansion import Expansion
 from fedpeft.graph.matching import ExpansionClient, Matching, MatchingServer, release, token
 from fedpeft.graph.messages import TOKEN_BYTES, ExpansionReply, ExpansionRequest
-from fedpeft.protocol.messages import MessageError
+from fedpeft.protocol.wire import MessageError
 from toys import made_split
 
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedpeft.protocol.encodings import CODECS, Blocks, Codec, Int4, Int8
-from fedpeft.protocol.messages import MessageError
+from fedpeft.protocol.wire import MessageError
 
 NARROW = [Int8(), Int4()]
 narrow = pytest.mark.parametrize("narrow", NARROW, ids=["int8", "int4"])

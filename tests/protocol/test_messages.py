@@ -14,10 +14,7 @@ from hypothesis import strategies as st
 from fedpeft.errors import InputError
 from fedpeft.graph.messages import ExpansionReply, ExpansionRequest
 from fedpeft.protocol.messages import (
-    VERSION,
     Broadcast,
-    Message,
-    MessageError,
     PartialSum,
     Snapshot,
     Step,
@@ -25,6 +22,7 @@ from fedpeft.protocol.messages import (
     extend,
     first_lineage,
 )
+from fedpeft.protocol.wire import VERSION, Message, MessageError
 
 LINEAGE = bytes(range(32))
 MESSAGES: list[Message] = [

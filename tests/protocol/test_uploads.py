@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from fedpeft.errors import ConfigError
 from fedpeft.protocol.aggregate import Partial, combine
 from fedpeft.protocol.encodings import CODECS
-from fedpeft.protocol.messages import MessageError
 from fedpeft.protocol.uploads import UploadCodec, upload_codec
+from fedpeft.protocol.wire import MessageError
 
 SHAPES = {"item.A": torch.Size((9, 3)), "item.B": torch.Size((3, 70))}
 INDEXED = {"item.A"}

@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from fedpeft.protocol.encodings import Float32
-from fedpeft.protocol.messages import Upload
+from fedpeft.protocol.messages import (
+    Upload,
+)
 from fedpeft.protocol.uploads import DenseUpload
 from fedpeft.server.admission import Admission
 from fedpeft.simulation.work import sound

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from fedpeft.protocol.encodings import CODECS
-from fedpeft.protocol.messages import Snapshot, Step
+from fedpeft.protocol.messages import (
+    Snapshot,
+    Step,
+)
 from fedpeft.server import Server, ServerState
 from fedpeft.server.catch_up import catch_up_bytes, download_bytes
 from fedpeft.testing import Toy

@@ -16,12 +16,12 @@ from fedpeft.items.coded import pack_coded, unpack_coded
 from fedpeft.protocol.encodings import CODECS
 from fedpeft.protocol.messages import (
     Broadcast,
-    MessageError,
     Snapshot,
     Step,
     extend,
     first_lineage,
 )
+from fedpeft.protocol.wire import MessageError
 from fedpeft.server import Server, ServerState
 from fedpeft.simulation import Simulation
 from fedpeft.testing.toy import random_base

@@ -10,7 +10,9 @@ import torch
 from fedpeft.adapters import ItemContext, adapters, build
 from fedpeft.client import client_round
 from fedpeft.protocol.aggregate import Partial, combine
-from fedpeft.protocol.messages import Upload
+from fedpeft.protocol.messages import (
+    Upload,
+)
 from fedpeft.testing import Toy, hand_split
 from fedpeft.testing.toy import GRADIENT, PAPER, random_base
 from fedpeft.training.task import payload_parameters

@@ -11,7 +11,9 @@ import torch
 from fedpeft.errors import ConfigError
 from fedpeft.protocol.aggregate import Partial
 from fedpeft.protocol.encodings import CODECS
-from fedpeft.protocol.messages import Upload
+from fedpeft.protocol.messages import (
+    Upload,
+)
 from fedpeft.protocol.traffic import Traffic
 from fedpeft.simulation import Simulation
 from fedpeft.testing import Toy, assert_backends_agree

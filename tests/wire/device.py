@@ -19,7 +19,11 @@ import torch
 from fedpeft.client import ClientState, Pipeline, Replica, client_round
 from fedpeft.graph.expansion import Expansion
 from fedpeft.graph.messages import ExpansionReply
-from fedpeft.protocol.messages import Broadcast, Snapshot, Step
+from fedpeft.protocol.messages import (
+    Broadcast,
+    Snapshot,
+    Step,
+)
 from fedpeft.streams import FirstDraws
 from fedpeft.testing import Toy, hand_split
 

@@ -11,9 +11,12 @@ from fedpeft.data import Histories
 from fedpeft.data.ragged import take
 from fedpeft.errors import ConfigError
 from fedpeft.protocol.aggregate import Partial, combine
-from fedpeft.protocol.messages import MessageError, PartialSum
+from fedpeft.protocol.messages import (
+    PartialSum,
+)
 from fedpeft.protocol.sums import pack_sum, unpack_sum
 from fedpeft.protocol.traffic import Traffic
+from fedpeft.protocol.wire import MessageError
 from fedpeft.server import Server
 from fedpeft.server.admission import Admission
 from fedpeft.simulation.backend import BACKENDS

@@ -14,12 +14,12 @@ from fedpeft.protocol.encodings import CODECS
 from fedpeft.protocol.messages import (
     NOTHING,
     Broadcast,
-    MessageError,
     Snapshot,
     Step,
     extend,
     first_lineage,
 )
+from fedpeft.protocol.wire import MessageError
 from fedpeft.tensors import Tensors
 from fedpeft.training.task import Task, payload_parameters, payload_shapes
 

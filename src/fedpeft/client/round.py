@@ -18,7 +18,10 @@ from fedpeft.client.state import ClientState
 from fedpeft.data.dataset import Histories, Ints
 from fedpeft.data.negatives import TrainNegatives
 from fedpeft.protocol.aggregate import finite
-from fedpeft.protocol.messages import Broadcast, Upload
+from fedpeft.protocol.messages import (
+    Broadcast,
+    Upload,
+)
 from fedpeft.streams import ClientStream
 from fedpeft.tensors import Tensors
 from fedpeft.training.task import Task, payload_parameters

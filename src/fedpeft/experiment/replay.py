@@ -18,7 +18,9 @@ from fedpeft.experiment.assemble import Stage, build, prepare
 from fedpeft.experiment.folder import RunFolder
 from fedpeft.experiment.recommend import index_of
 from fedpeft.experiment.run import load_checkpoint
-from fedpeft.protocol.messages import Upload
+from fedpeft.protocol.messages import (
+    Upload,
+)
 from fedpeft.protocol.uploads import UploadCodec
 from fedpeft.records import Checkpoint, Result
 from fedpeft.simulation import RunOptions, Simulation

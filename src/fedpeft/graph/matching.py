@@ -16,7 +16,7 @@ from fedpeft.backbones import ExpansionConfig
 from fedpeft.data.dataset import Ints
 from fedpeft.data.ragged import row_of
 from fedpeft.graph.messages import TOKEN_BYTES, ExpansionReply, ExpansionRequest, Vectors
-from fedpeft.protocol.messages import MessageError
+from fedpeft.protocol.wire import MessageError
 
 
 def token(key: bytes, item: int) -> bytes:

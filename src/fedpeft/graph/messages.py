@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpeft.protocol.messages import Message, MessageError
+from fedpeft.protocol.wire import Message, MessageError
 
 Vectors = NDArray[np.float32]
 

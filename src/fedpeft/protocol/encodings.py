@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedpeft.memory import in_cache
-from fedpeft.protocol.messages import MessageError
+from fedpeft.protocol.wire import MessageError
 from fedpeft.tensors import Tensors
 
 Shapes = Mapping[str, torch.Size]

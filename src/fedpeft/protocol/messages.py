@@ -1,10 +1,5 @@
 """The messages that cross the network, as versioned bytes.
 
-Every message starts with four bytes: ``fp``, the version of the protocol, and the kind.  A fixed
-head follows, little-endian, and then what the kind carries.  Decoders trust nothing: a message is
-checked for its version, its kind, its length and its ranges before memory is taken for it, and what
-does not fit raises `MessageError`.
-
 What a payload means is not decided here: `fedpeft.protocol.encodings` turns named tensors into
 these bytes and back.
 """
@@ -12,94 +7,14 @@ these bytes and back.
 from __future__ import annotations
 
 import hashlib
-import math
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from struct import Struct
 from typing import Any, ClassVar, Self
 
-from fedpeft.errors import InputError
+from fedpeft.protocol.wire import Message, MessageError, check_weight, cut
 
-VERSION = 1
-"""Version of the protocol; a message of another one is refused."""
 LINEAGE_BYTES = 32
 """Length of a lineage: SHA-256."""
-
-_START = Struct("<2sBB")
-_MAGIC = b"fp"
-
-
-class MessageError(InputError):
-    """A message is malformed, of another version, or does not belong here."""
-
-
-class Message(ABC):
-    """One kind of message.
-
-    Attributes
-    ----------
-    kind
-        Number of the kind, in the fourth byte.
-    head
-        Layout of the fixed fields after the first four bytes.
-    """
-
-    kind: ClassVar[int]
-    head: ClassVar[Struct]
-
-    @abstractmethod
-    def _fields(self) -> tuple[Any, ...]:
-        """Return the values of `head`."""
-
-    @abstractmethod
-    def _body(self) -> list[bytes]:
-        """Return what follows the head, in parts."""
-
-    @classmethod
-    @abstractmethod
-    def _parse(cls, fields: tuple[Any, ...], body: memoryview) -> Self:
-        """Build the message from a head and what follows it; raises `MessageError`."""
-
-    @classmethod
-    def size(cls, body: int) -> int:
-        """Return the length of a message with a body of so many bytes."""
-        return _START.size + cls.head.size + body
-
-    def to_bytes(self) -> bytes:
-        """Return the bytes that travel."""
-        start = _START.pack(_MAGIC, VERSION, self.kind)
-        return b"".join([start, self.head.pack(*self._fields()), *self._body()])
-
-    @property
-    def nbytes(self) -> int:
-        """Length of `to_bytes`, without making the bytes."""
-        return self.size(sum(map(len, self._body())))
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        """Undo `to_bytes`.
-
-        Raises
-        ------
-        MessageError
-            If the bytes are no such message, or a field is out of range.
-        """
-        what = cls.__name__
-        if len(data) < cls.size(0):
-            raise MessageError(
-                f"{what}: {len(data)} bytes are too few; its head takes {cls.size(0)}"
-            )
-        magic, version, kind = _START.unpack_from(data)
-        if magic != _MAGIC:
-            raise MessageError(f"{what}: the bytes are no message of fedpeft")
-        if version != VERSION:
-            raise MessageError(
-                f"{what}: protocol version {version} is not spoken here; it must be {VERSION}"
-            )
-        if kind != cls.kind:
-            raise MessageError(f"{what}: the message is of kind {kind}, not {cls.kind}")
-        body = memoryview(data)[cls.size(0) :]
-        return cls._parse(cls.head.unpack_from(data, _START.size), body)
 
 
 @dataclass(frozen=True)
@@ -172,7 +87,7 @@ class Upload(Message):
     @classmethod
     def _parse(cls, fields: tuple[Any, ...], body: memoryview) -> Self:
         round_number, version, weight, loss = fields
-        _check_weight(cls, weight)
+        check_weight(cls, weight)
         return cls(round_number, version, weight, loss, bytes(body))
 
 
@@ -219,7 +134,7 @@ class PartialSum(Message):
     @classmethod
     def _parse(cls, fields: tuple[Any, ...], body: memoryview) -> Self:
         round_number, version, clients, rejected, weight, loss_sum = fields
-        _check_weight(cls, weight)
+        check_weight(cls, weight)
         return cls(round_number, version, clients, rejected, weight, loss_sum, bytes(body))
 
 
@@ -255,7 +170,7 @@ class Step(Message):
         version, length = fields
         if version == 0:
             raise MessageError("Step: version 0 is where a base begins; no merge leads to it")
-        payload, subspace = _cut(cls, body, length)
+        payload, subspace = cut(cls, body, length)
         return cls(version, payload, subspace)
 
 
@@ -302,7 +217,7 @@ class Snapshot(Message):
         version, coding, lineage, length = fields
         if coding >= len(BASE_CODINGS):
             raise MessageError(f"Snapshot: base coding {coding} is unknown")
-        base, subspace = _cut(cls, body, length)
+        base, subspace = cut(cls, body, length)
         if (coding == 0) != (not base):
             raise MessageError("Snapshot: a base must be there just where its coding says so")
         return cls(version, BASE_CODINGS[coding], lineage, base, subspace)
@@ -327,18 +242,6 @@ def _digest(*parts: bytes) -> bytes:
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
     return digest.digest()
-
-
-def _cut(kind: type[Message], body: memoryview, length: int) -> tuple[bytes, bytes]:
-    """Return the first `length` bytes of a body, and the rest."""
-    if length > len(body):
-        raise MessageError(f"{kind.__name__}: {length} bytes are announced, {len(body)} are there")
-    return bytes(body[:length]), bytes(body[length:])
-
-
-def _check_weight(kind: type[Message], weight: float) -> None:
-    if not (math.isfinite(weight) and weight >= 0):
-        raise MessageError(f"{kind.__name__}: weight {weight} must be finite and not negative")
 
 
 NOTHING = first_lineage(0, b"", b"")

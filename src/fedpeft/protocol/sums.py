@@ -10,8 +10,11 @@ import torch
 
 from fedpeft.errors import ConfigError
 from fedpeft.protocol.aggregate import Partial, finite
-from fedpeft.protocol.messages import MessageError, PartialSum
+from fedpeft.protocol.messages import (
+    PartialSum,
+)
 from fedpeft.protocol.uploads import Ditherer, UploadCodec
+from fedpeft.protocol.wire import MessageError
 
 
 def pack_sum(

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from fedpeft.errors import ConfigError
 from fedpeft.protocol.encodings import Codec, Shapes
-from fedpeft.protocol.messages import MessageError
+from fedpeft.protocol.wire import MessageError
 from fedpeft.tensors import Tensors
 
 UploadForm = Literal["dense", "rows", "rank_one"]

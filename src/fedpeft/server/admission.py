@@ -15,8 +15,11 @@ import torch
 from torch import Tensor
 
 from fedpeft.protocol.aggregate import Partial, finite
-from fedpeft.protocol.messages import MessageError, Upload
+from fedpeft.protocol.messages import (
+    Upload,
+)
 from fedpeft.protocol.uploads import UploadCodec
+from fedpeft.protocol.wire import MessageError
 from fedpeft.tensors import Tensors
 from fedpeft.training.task import Task
 from fedpeft.transforms import UpdateTransform

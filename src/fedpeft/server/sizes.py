@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fedpeft.backbones import Backbone
-from fedpeft.protocol.messages import Broadcast, Snapshot, Step, Upload
+from fedpeft.protocol.messages import (
+    Broadcast,
+    Snapshot,
+    Step,
+    Upload,
+)
 from fedpeft.training.task import Task, payload_shapes
 
 

@@ -12,7 +12,10 @@ from torch import Tensor
 
 from fedpeft.adapters import ItemEmbedding, check_tensors
 from fedpeft.errors import ArtifactError
-from fedpeft.protocol.messages import Snapshot, Step
+from fedpeft.protocol.messages import (
+    Snapshot,
+    Step,
+)
 from fedpeft.tensors import Tensors
 from fedpeft.training.config import Phase
 from fedpeft.training.task import Task, payload_shapes

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedpeft.protocol.aggregate import Partial, finite
-from fedpeft.simulation.cohort import Bucket
+from fedpeft.simulation.bucket import Bucket
 from fedpeft.simulation.problem import select, store
 from fedpeft.simulation.work import Work
 from fedpeft.tensors import Tensors

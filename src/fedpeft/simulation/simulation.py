@@ -16,7 +16,12 @@ from fedpeft.errors import ConfigError, RunError
 from fedpeft.graph.expansion import expansion_of
 from fedpeft.graph.pseudo import mask_of
 from fedpeft.protocol.aggregate import Partial
-from fedpeft.protocol.messages import NOTHING, Broadcast, Snapshot, Upload
+from fedpeft.protocol.messages import (
+    NOTHING,
+    Broadcast,
+    Snapshot,
+    Upload,
+)
 from fedpeft.protocol.traffic import RoundTraffic, Traffic
 from fedpeft.server import Server, ServerState
 from fedpeft.server.admission import Admission

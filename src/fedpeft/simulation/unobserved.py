@@ -20,7 +20,8 @@ from torch.nn import functional as F
 
 from fedpeft.adapters import ItemEmbedding
 from fedpeft.memory import at_once
-from fedpeft.simulation.cohort import Bucket, Cohort, stacked_rows
+from fedpeft.simulation.bucket import Bucket, stacked_rows
+from fedpeft.simulation.cohort import Cohort
 from fedpeft.simulation.problem import LocalProblem, select
 from fedpeft.tensors import Tensors
 

@@ -18,7 +18,8 @@ from fedpeft.adapters import ItemEmbedding
 from fedpeft.memory import at_once
 from fedpeft.protocol.aggregate import Partial
 from fedpeft.simulation import unobserved
-from fedpeft.simulation.cohort import Bucket, Cohort, ascending, stacked_rows
+from fedpeft.simulation.bucket import Bucket, ascending, stacked_rows
+from fedpeft.simulation.cohort import Cohort
 from fedpeft.simulation.problem import LocalProblem, select, store
 from fedpeft.simulation.scoring import Contexts
 from fedpeft.simulation.unobserved import Stepped

@@ -10,7 +10,10 @@ from torch import Tensor
 
 from fedpeft.client import Pipeline, Replica
 from fedpeft.protocol.aggregate import Partial
-from fedpeft.protocol.messages import Broadcast, Upload
+from fedpeft.protocol.messages import (
+    Broadcast,
+    Upload,
+)
 from fedpeft.protocol.traffic import Listener
 from fedpeft.server.admission import Admission
 from fedpeft.simulation.cohort import Cohort

@@ -13,7 +13,9 @@ import torch
 from fedpeft.adapters import AdapterConfig, ItemContext, adapters, build
 from fedpeft.backbones import Backbone, HistoryBackbone, backbones
 from fedpeft.config import parse
-from fedpeft.protocol.messages import Upload
+from fedpeft.protocol.messages import (
+    Upload,
+)
 from fedpeft.seeding import torch_rng
 from fedpeft.streams import FirstDraws
 from fedpeft.testing.adapter import EPS, SHAPES
