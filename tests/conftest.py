@@ -39,6 +39,8 @@ def run_script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]
 
     def run(script: Path, *words: str | Path) -> None:
         monkeypatch.syspath_prepend(script.parent)
+        for sibling in script.parent.glob("*.py"):  # a folder of tests may have the same name
+            monkeypatch.delitem(sys.modules, sibling.stem, raising=False)
         monkeypatch.setattr(sys, "argv", [str(script), *map(str, words)])
         runpy.run_path(str(script), run_name="__main__")
 

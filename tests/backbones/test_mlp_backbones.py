@@ -19,7 +19,7 @@ from fedpeft.backbones.pfedrec import PFedRec, PFedRecConfig
 from fedpeft.config import parse
 from fedpeft.errors import ConfigError
 from fedpeft.evaluation import LeakOracle
-from fedpeft.evaluation.protocol import Part
+from fedpeft.evaluation.protocol import Holdout
 from fedpeft.experiment import resolve
 from fedpeft.protocol.messages import (
     Upload,
@@ -131,7 +131,7 @@ def test_the_mlp_travels_and_is_paid_for() -> None:
 
 @pytest.mark.parametrize("part", ["validation", "test"])
 def test_personalised_inference_may_draw_held_out_items(
-    part: Part, monkeypatch: pytest.MonkeyPatch
+    part: Holdout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The device knows its history only: the leak oracle over what it draws stays at chance."""
     rng = np.random.default_rng(0)
