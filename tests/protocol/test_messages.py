@@ -88,6 +88,13 @@ def test_weights_must_be_finite_and_not_negative(weight: float) -> None:
         PartialSum.from_bytes(PartialSum(0, 0, 1, 0, weight, 0.0, b"").to_bytes())
 
 
+@pytest.mark.parametrize("sums", [(0, 3.0, 0.0), (0, 0.0, 1.0), (2, 1.0, math.nan)])
+def test_sums_that_nobody_can_have_sent(sums: tuple[int, float, float]) -> None:
+    clients, weight, loss = sums
+    with pytest.raises(MessageError, match="the sum of nobody, or of losses"):
+        PartialSum.from_bytes(PartialSum(0, 0, clients, 0, weight, loss, b"").to_bytes())
+
+
 def test_inner_lengths_must_add_up() -> None:
     step = bytearray(Step(1, b"abc", b"").to_bytes())
     step[8:16] = struct.pack("<Q", 2**60)  # memory is not taken for what is only announced

@@ -10,10 +10,9 @@ from typing import ClassVar
 import pytest
 import torch
 
+from fedpeft.protocol.aggregate import Partial
 from fedpeft.protocol.encodings import Float32
-from fedpeft.protocol.messages import (
-    Upload,
-)
+from fedpeft.protocol.messages import Broadcast, Upload
 from fedpeft.protocol.uploads import DenseUpload
 from fedpeft.server.admission import Admission
 from fedpeft.simulation.work import sound
@@ -92,7 +91,11 @@ def test_what_is_too_long_is_scaled_to_the_bound(
 
 
 def test_a_client_without_weight_moves_nothing() -> None:
-    found = Admission(SAMPLES, clips(1.0)).of(upload(CHANGE, weight=0.0), CODEC)
+    """Who has no train item sends zeros; anything else under that weight is left out."""
+    admission = Admission(SAMPLES, clips(1.0))
+    assert admission.of(upload(CHANGE, weight=0.0), CODEC) is None
+    nothing = {name: torch.zeros_like(tensor) for name, tensor in CHANGE.items()}
+    found = admission.of(upload(nothing, weight=0.0), CODEC)
     assert found is not None
     assert not any(tensor.any() for tensor in found.values())
 
@@ -144,7 +147,7 @@ def test_a_sum_counts_who_was_left_out() -> None:
     for change, loss in ((one, 2.0), (bad, 2.0), (one, math.nan), (one, 4.0)):
         data = codec.encode(change, torch.arange(0), None)
         sent = Upload(0, 0, 1.0, loss, data).to_bytes()
-        total = admission.add(total, sent, codec)
+        total = admission.add(total, sent, codec, Broadcast(0, 0, bytes(32), b""))
     assert (total.weight, total.clients, total.rejected, total.loss) == (2.0, 2, 2, 3.0)
     assert all((tensor == 2).all() for tensor in total.sum.values())
 
@@ -160,3 +163,42 @@ class TestSound:
         admission = Admission(UNIFORM, [])
         alone = [admission.of(upload(c, loss=loss), CODEC) is not None for loss, c in self.cases]
         assert sound(losses, stacked).tolist() == alone == [True, False, False]
+
+
+def test_an_upload_that_answers_another_broadcast_is_left_out() -> None:
+    """Late, replayed, or of the base before a merge."""
+    simulation = toy("full").simulation("sequential")
+    work, _ = simulation._work()
+    assert work.message is not None
+    data = simulation.upload_of(3).to_bytes()
+    codec, empty = work.pipeline.uploads, work.empty()
+    admission = simulation.admission
+    assert admission.add(empty, data, codec, work.message).clients == 1
+    for other in (replace(work.message, round=1), replace(work.message, version=1)):
+        total = admission.add(empty, data, codec, other)
+        assert (total.clients, total.rejected) == (0, 1)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1e-45, 2.0])
+def test_all_weigh_alike_where_the_loss_is_a_sum(weight: float) -> None:
+    assert Admission(toy("full").simulation().task, []).of(upload(CHANGE, weight), CODEC) is None
+
+
+@pytest.mark.parametrize("weight", [0.5, 1e-45, 0.0])
+def test_weights_are_numbers_of_samples(weight: float) -> None:
+    admission = Admission(SAMPLES, [])
+    assert admission.of(upload(CHANGE, weight), CODEC) is None
+    nothing = {name: torch.zeros_like(tensor) for name, tensor in CHANGE.items()}
+    assert (admission.of(upload(nothing, 0.0), CODEC) is None) is False
+
+
+def test_uploads_that_are_huge_but_finite_do_not_ruin_the_state() -> None:
+    """A step whose moments or payload would not be finite is not taken."""
+    simulation = toy("full").simulation()
+    work, state = simulation._work()
+    huge = {name: torch.full_like(tensor, 3e38) for name, tensor in state.payload.items()}
+    after = simulation.server.step(state, Partial(huge, 1.0, 1, 0, 1.0))
+    assert after.round == state.round + 1
+    assert after.payload is state.payload
+    assert after.moments is state.moments
+    assert work.empty().clients == 0

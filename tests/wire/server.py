@@ -124,7 +124,7 @@ def serve(
             traffic.sent("download", len(message.to_bytes()))
             sent = wire.hear(client)
             traffic.sent("upload", len(sent))
-            total = admission.add(total, sent, codec)
+            total = admission.add(total, sent, codec, message)
         entries.append(traffic.close(number, state.phase, len(cohort), total.rejected, event))
         state = server.step(after, total)
     return state, traffic, entries

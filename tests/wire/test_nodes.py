@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -80,7 +82,7 @@ def test_sums_of_nodes_are_the_sum_of_all(backend: str, loss: str) -> None:
     for ids in SHARDS:
         partial, work = node_sum(run, ids, backend)
         data = pack_sum(partial, 0, 0, work.pipeline.uploads).to_bytes()
-        parts.append(unpack_sum(PartialSum.from_bytes(data), work.pipeline.uploads))
+        parts.append(unpack_sum(PartialSum.from_bytes(data), work.pipeline.uploads, work.message))
     total = combine(parts)
     assert (total.clients, total.rejected) == (whole.clients, whole.rejected) == (12, 0)
     assert total.weight == whole.weight
@@ -100,7 +102,7 @@ def test_layouts_that_tell_of_single_clients_are_refused(upload: str) -> None:
         pack_sum(partial, 0, 0, work.pipeline.uploads)
     message = PartialSum(0, 0, 3, 0, 3.0, 1.0, b"")
     with pytest.raises(ConfigError, match="cannot be used where only sums may be seen"):
-        unpack_sum(message, work.pipeline.uploads)
+        unpack_sum(message, work.pipeline.uploads, work.message)
 
 
 def test_a_sum_that_does_not_fit_is_refused() -> None:
@@ -112,4 +114,7 @@ def test_a_sum_that_does_not_fit_is_refused() -> None:
     for payload, said in ((bad, "not finite"), (message.payload[:-1], "its layout takes")):
         wrong = PartialSum(0, 0, 3, 0, 3.0, 1.0, payload)
         with pytest.raises(MessageError, match=said):
-            unpack_sum(wrong, codec)
+            unpack_sum(wrong, codec, work.message)
+    late = replace(message, round=1)
+    with pytest.raises(MessageError, match="answers another broadcast"):
+        unpack_sum(late, codec, work.message)

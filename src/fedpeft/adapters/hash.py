@@ -42,7 +42,8 @@ class HashConfig(AdapterConfig):
     def unpack_subspace(self, data: bytes, n_items: int) -> dict[str, Tensor]:
         found = super().unpack_subspace(data, n_items)
         given = found.get("coefficients")
-        if given is None or not bool(((given >= 0) & (given < PRIME)).all()):
+        whole = given is not None and given.dtype == torch.int64
+        if given is None or not whole or not bool(((given >= 0) & (given < PRIME)).all()):
             raise ArtifactError(f"hash coefficients must be there, from 0 to {PRIME - 1}")
         return found
 

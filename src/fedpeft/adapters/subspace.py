@@ -64,6 +64,6 @@ def unpack(data: bytes) -> dict[str, Tensor]:
             if name in tensors:
                 raise ValueError
             tensors[name] = torch.from_numpy(values.copy()).reshape(shape)
-    except (error, IndexError, ValueError, UnicodeDecodeError, OverflowError):
+    except (error, IndexError, ValueError, OverflowError, RuntimeError):
         raise ArtifactError("the bytes of a subspace are cut off or malformed") from None
     return tensors

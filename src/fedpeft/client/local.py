@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fedpeft.backbones import Backbone
+from fedpeft.errors import RunError
 from fedpeft.training.task import Task
 
 
@@ -92,4 +93,20 @@ def solve_local(task: Task, model: Backbone, positives: Tensor, weight: Tensor) 
     )
     missing = weight * (1 - model(positives))
     beyond = task.loss.unobserved_weight * model.score(table)
-    user.copy_(torch.linalg.solve(system, missing @ seen - beyond @ table))
+    factor, failed = torch.linalg.cholesky_ex(system)
+    if failed:
+        if system.isfinite().all():
+            raise no_unique_solution(task.training.local_decay)
+        user.fill_(torch.nan)  # diverged: the upload will tell
+        return
+    right = (missing @ seen - beyond @ table).unsqueeze(-1)
+    user.copy_(torch.cholesky_solve(right, factor).squeeze(-1))
+
+
+def no_unique_solution(local_decay: float) -> RunError:
+    """Return what is wrong where a client's least squares cannot be solved in float32."""
+    return RunError(
+        "a client's least-squares problem has no unique solution in float32; raise "
+        f"training.local_decay, now {local_decay:g}, or, if item vectors grew too large, lower "
+        "training.server_optimizer.lr"
+    )

@@ -10,6 +10,7 @@ from fedpeft.adapters.full import FullConfig
 from fedpeft.backbones import Backbone
 from fedpeft.client.state import NO_VERSION
 from fedpeft.items.coded import unpack_coded
+from fedpeft.protocol.aggregate import finite
 from fedpeft.protocol.encodings import CODECS
 from fedpeft.protocol.messages import (
     NOTHING,
@@ -144,5 +145,9 @@ class Replica:
         _, config = self.task.adapter_at(version)
         frozen = config.unpack_subspace(subspace, self.task.n_items)
         item = self.task.item(version, base, frozen=frozen)
+        if item.base is not None and base.stride() == (0, 0):
+            raise MessageError("a base has to be downloaded, and none was")
+        if not finite([base]):
+            raise MessageError("Snapshot or Step: the base is not finite")
         self.backbone.item = item.to(self.device)
         self.version, self.lineage = version, lineage

@@ -76,12 +76,14 @@ def _others(chosen: str, own: Mapping[str, Any]) -> list[tuple[str, dict[str, An
 def strategy(config: RunConfig) -> Strategy:
     """Return what a configuration trains."""
     assert isinstance(config.adapter.config, AdapterConfig)
-    backbone = backbones.get(config.backbone.kind)
+    backbone, training = backbones.get(config.backbone.kind), config.training
+    if training.upload == "rows":  # depends on what clients touch, so it is compared as dense
+        training = training.model_copy(update={"upload": "dense"})
     return Strategy(
         config.label,
         config.adapter.kind,
         config.adapter.config,
-        config.training,
+        training,
         lambda item: backbone.build(config.backbone.config, item),
         config.items.base_codes,
     )

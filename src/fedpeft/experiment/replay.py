@@ -13,8 +13,8 @@ from typing import Any, cast
 
 import torch
 
-from fedpeft.errors import ConfigError
-from fedpeft.experiment.assemble import Stage, build, prepare
+from fedpeft.errors import ArtifactError, ConfigError
+from fedpeft.experiment.assemble import Prepared, Stage, build, prepare
 from fedpeft.experiment.folder import RunFolder
 from fedpeft.experiment.recommend import index_of
 from fedpeft.experiment.run import load_checkpoint
@@ -22,7 +22,7 @@ from fedpeft.protocol.messages import (
     Upload,
 )
 from fedpeft.protocol.uploads import UploadCodec
-from fedpeft.records import Checkpoint, Result
+from fedpeft.records import Checkpoint
 from fedpeft.simulation import RunOptions, Simulation
 from fedpeft.simulation.backend import Backend
 
@@ -108,10 +108,14 @@ def replay_upload(
         )
     prepared = prepare(config, stage=stage)
     row = index_of(prepared.dataset, user)
-    simulation = build(config, prepared.split, prepared.items, _options(folder))
+    options = _options(folder, prepared)
+    simulation = build(config, prepared.split, prepared.items, options)
     _require_part(simulation, row, user, round_number, config.training.rounds)
-    if _checkpoint_round(folder) <= round_number:
+    if folder.checkpoint.exists():
+        # it says whether data or settings have changed since, even where it is of a later round
         load_checkpoint(simulation, folder, prepared)
+        if simulation.round > round_number:
+            simulation = build(config, prepared.split, prepared.items, options)
     begun = simulation.round
     while simulation.round < round_number:
         simulation.step()
@@ -120,17 +124,23 @@ def replay_upload(
     return _read(data, simulation)
 
 
-def _options(folder: RunFolder) -> RunOptions:
-    """Return the backend that a finished run was computed with, so that bits are the same."""
-    backend = Result.read(folder.path).backend if folder.is_complete else "auto"
-    return RunOptions(device="cpu", backend=cast(Backend, backend))
+def _options(folder: RunFolder, prepared: Prepared) -> RunOptions:
+    """Return the backend that the run was last computed with, so that bits are the same.
 
-
-def _checkpoint_round(folder: RunFolder) -> float:
-    """Return the round of a run folder's checkpoint; infinity where there is none to use."""
+    Raises
+    ------
+    ArtifactError
+        If the items' base is not the one that the run began with.
+    """
     if not folder.checkpoint.exists():
-        return float("inf")
-    return float(Checkpoint.read(folder.checkpoint).values["server"]["round"])
+        return RunOptions(device="cpu")
+    extra = Checkpoint.read(folder.checkpoint).values["extra"]
+    if extra.get("base", prepared.items.fingerprint) != prepared.items.fingerprint:
+        raise ArtifactError(
+            f"{folder.path} began with another base than its item texts give now, so its uploads "
+            "cannot be made again"
+        )
+    return RunOptions(device="cpu", backend=cast(Backend, extra.get("backend", "auto")))
 
 
 def _require_part(

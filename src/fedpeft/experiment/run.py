@@ -193,6 +193,8 @@ def _carry_on(
             "seconds": time.perf_counter() - began,
             "split": split.fingerprint,
             "model": _model(config),
+            "base": prepared.items.fingerprint,
+            "backend": simulation.backend,
         }
         checkpoint.save(simulation, folder.checkpoint, extra)
 

@@ -90,8 +90,8 @@ class MatchingServer:
         MessageError
             If the vectors differ in length.
         """
-        if len({len(request.vector) for request in requests}) > 1:
-            raise MessageError("expansion requests of one round must have vectors of one length")
+        if len({(request.round, len(request.vector)) for request in requests}) > 1:
+            raise MessageError("expansion requests must be of one round and of one length")
         sent = [token for request in requests for token in request.tokens]
         number = {token: place for place, token in enumerate(sorted(set(sent)))}
         labels = np.array([number[token] for token in sent], np.int64)
@@ -146,4 +146,10 @@ class ExpansionClient:
             )
         answers = zip(self._tokens, reply.neighbours, strict=True)
         means = [found.mean(0) for token, found in answers if token in self._own and len(found)]
-        return np.mean(means, axis=0) if means else None
+        if not means:
+            return None
+        with np.errstate(over="ignore"):
+            mean: Vectors = np.mean(means, axis=0)
+        if not np.isfinite(mean).all():
+            raise MessageError("ExpansionReply: the mean of its vectors is not finite")
+        return mean

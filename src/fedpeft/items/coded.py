@@ -51,7 +51,7 @@ def unpack_coded(data: bytes, items: int, dim: int) -> Tensor:
         raise ArtifactError(f"a coded base takes more than {len(data)} bytes")
     levels, size = _HEAD.unpack_from(data)
     expected = coded_bytes(items, dim, levels, size)
-    if not levels or not size or len(data) != expected:
+    if not levels or size < 2 or len(data) != expected:  # one code takes no bits to tell
         raise ArtifactError(
             f"a base of {items} items with {levels} x {size} codes takes {expected} bytes, "
             f"got {len(data)}"

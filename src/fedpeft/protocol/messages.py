@@ -7,6 +7,7 @@ these bytes and back.
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from struct import Struct
 from typing import Any, ClassVar, Self
@@ -134,6 +135,8 @@ class PartialSum(Message):
     @classmethod
     def _parse(cls, fields: tuple[Any, ...], body: memoryview) -> Self:
         round_number, version, clients, rejected, weight, loss_sum = fields
+        if not math.isfinite(loss_sum) or (not clients and (weight or loss_sum)):
+            raise MessageError("PartialSum: the sum of nobody, or of losses that are not finite")
         check_weight(cls, weight)
         return cls(round_number, version, clients, rejected, weight, loss_sum, bytes(body))
 

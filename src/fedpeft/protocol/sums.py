@@ -10,9 +10,7 @@ import torch
 
 from fedpeft.errors import ConfigError
 from fedpeft.protocol.aggregate import Partial, finite
-from fedpeft.protocol.messages import (
-    PartialSum,
-)
+from fedpeft.protocol.messages import Broadcast, PartialSum
 from fedpeft.protocol.uploads import Ditherer, UploadCodec
 from fedpeft.protocol.wire import MessageError
 
@@ -51,17 +49,19 @@ def pack_sum(
     )
 
 
-def unpack_sum(message: PartialSum, codec: UploadCodec) -> Partial:
-    """Undo `pack_sum`.
+def unpack_sum(message: PartialSum, codec: UploadCodec, asked: Broadcast) -> Partial:
+    """Undo `pack_sum`, for a message that answers the broadcast `asked`.
 
     Raises
     ------
     ConfigError
         As `pack_sum`.
     MessageError
-        If the payload does not fit, or the sum is not finite.
+        If it answers another broadcast, or the payload does not fit, or the sum is not finite.
     """
     _require_dense(codec)
+    if (message.round, message.version) != (asked.round, asked.version):
+        raise MessageError("PartialSum: it answers another broadcast")
     found = codec.decode(message.payload)
     if not finite(found.values()):
         raise MessageError("PartialSum: the sum is not finite")

@@ -15,9 +15,7 @@ import torch
 from torch import Tensor
 
 from fedpeft.protocol.aggregate import Partial, finite
-from fedpeft.protocol.messages import (
-    Upload,
-)
+from fedpeft.protocol.messages import Broadcast, Upload
 from fedpeft.protocol.uploads import UploadCodec
 from fedpeft.protocol.wire import MessageError
 from fedpeft.tensors import Tensors
@@ -40,13 +38,18 @@ class Admission:
     def __init__(self, task: Task, transforms: Sequence[UpdateTransform]) -> None:
         last = takewhile(lambda bound: bound is not None, (t.bound for t in reversed(transforms)))
         self._bound = min((bound for bound in last if bound is not None), default=None)
+        self._uniform = task.loss.weighting != "samples"
         self._most = task.weight(task.n_items)  # nobody has more items than there are
 
-    def add(self, total: Partial, sent: bytes, codec: UploadCodec) -> Partial:
-        """Return a sum with one more upload, or with one more that was rejected."""
+    def add(self, total: Partial, sent: bytes, codec: UploadCodec, asked: Broadcast) -> Partial:
+        """Return a sum with one more upload, or with one more that was rejected.
+
+        An upload that answers another broadcast than `asked` is late or replayed.
+        """
         try:
             upload = Upload.from_bytes(sent)
-            change = self.of(upload, codec)
+            answers = (upload.round, upload.version) == (asked.round, asked.version)
+            change = self.of(upload, codec) if answers else None
         except MessageError:
             change = None
         if change is None:
@@ -60,12 +63,20 @@ class Admission:
             change = codec.decode(upload.payload)
         except MessageError:
             return None
-        sound = math.isfinite(upload.loss) and upload.weight <= self._most
+        sound = math.isfinite(upload.loss) and self._honest(upload.weight)
         if not sound or not finite(change.values()):
+            return None
+        if upload.weight == 0 and any(bool(tensor.any()) for tensor in change.values()):
             return None
         stacked = {name: tensor.unsqueeze(0) for name, tensor in change.items()}
         bounded = self.bounded(stacked, torch.tensor([upload.weight]))
         return {name: tensor[0] for name, tensor in bounded.items()}
+
+    def _honest(self, weight: float) -> bool:
+        """Return whether a client can have this weight: 1, or its number of train items."""
+        if self._uniform:
+            return weight == 1
+        return weight <= self._most and weight == math.floor(weight)
 
     def bounded(self, arrived: Tensors, weights: Tensor) -> Tensors:
         """Return C clients' weighted changes, float32 (C, ...), scaled down to the bound."""

@@ -138,7 +138,8 @@ class Server:
     def step(self, state: ServerState, total: Partial) -> ServerState:
         """Take one step along the mean of the clients' changes; end the round.
 
-        A round without any weight changes nothing but the number of the round.
+        A round without any weight, or one whose step would not be finite, changes nothing but the
+        number of the round.
         """
         if total.weight <= 0 or not finite(total.sum.values()):
             return replace(state, round=state.round + 1)
@@ -150,6 +151,8 @@ class Server:
         payload, moments = optimizer_step(
             config, self._schedule(state.round), state.payload, gradient, state.moments
         )
+        if not finite([*payload.values(), *moments.values()]):  # huge, if finite, uploads
+            return replace(state, round=state.round + 1)
         return replace(state, round=state.round + 1, payload=payload, moments=moments)
 
     def snapshot(self, state: ServerState) -> Snapshot:

@@ -40,7 +40,7 @@ def choose(
         for holds, reason in (
             (training.payload_steps > 1, "clients take more than one payload step"),
             (training.payload_optimizer.kind != "sgd", "the payload step is not SGD"),
-            (pipeline.per_client, "each client's update is transformed on its own"),
+            (pipeline.per_client, "each client's update is encoded or transformed on its own"),
         )
         if holds
     ]

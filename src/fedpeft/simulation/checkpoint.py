@@ -38,6 +38,7 @@ def save(simulation: Simulation, path: Path, extra: dict[str, Any] | None = None
         "settings": settings(simulation),
         "server": simulation.state.to_dict(),
         "traffic": simulation.traffic.state(),
+        "in_vain": simulation.in_vain,
         "extra": extra or {},
     }
     Checkpoint(values, _tensors(simulation)).write(path)
@@ -77,6 +78,7 @@ def load(
     simulation.state = server
     simulation.population.load(clients)
     simulation.traffic.restore(state["traffic"])
+    simulation.in_vain = state.get("in_vain", 0)
     simulation.follow()
     extra: dict[str, Any] = state["extra"]
     return extra

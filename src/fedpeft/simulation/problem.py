@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from fedpeft.backbones import Backbone
-from fedpeft.errors import RunError
+from fedpeft.client.local import no_unique_solution
 from fedpeft.simulation.scoring import Contexts, Scoring
 from fedpeft.tensors import Tensors
 from fedpeft.training.task import Task
@@ -152,11 +152,7 @@ class LocalProblem(Scoring):
         factor, failed = torch.linalg.cholesky_ex(system)
         if failed.any():
             if system.isfinite().all():
-                raise RunError(
-                    "a client's least-squares problem has no unique solution in float32; raise "
-                    f"training.local_decay, now {self.training.local_decay:g}, or, if item "
-                    "vectors grew too large, lower training.server_optimizer.lr"
-                )
+                raise no_unique_solution(self.training.local_decay)
             return torch.full_like(weighted[:, 0], torch.nan)  # diverged: the loss will tell
         right = weighted.sum(1)
         if context is not None:

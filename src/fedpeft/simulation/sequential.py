@@ -21,5 +21,5 @@ def run_sequential(work: Work) -> Partial:
         sent = upload.to_bytes()
         work.traffic.sent("upload", len(sent))
         work.population.put(row, after)
-        total = work.admission.add(total, sent, work.pipeline.uploads)
+        total = work.admission.add(total, sent, work.pipeline.uploads, work.message)
     return total

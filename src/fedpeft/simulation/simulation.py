@@ -15,7 +15,6 @@ from fedpeft.data.dataset import Histories, Split
 from fedpeft.errors import ConfigError, RunError
 from fedpeft.graph.expansion import expansion_of
 from fedpeft.graph.pseudo import mask_of
-from fedpeft.protocol.aggregate import Partial
 from fedpeft.protocol.messages import (
     NOTHING,
     Broadcast,
@@ -147,7 +146,7 @@ class Simulation:
         self.state: ServerState = self.server.start(base, coded)
         self.problem = LocalProblem(self.task, self.replica.backbone)
         self.traffic = Traffic(split.n_users)
-        self._in_vain = 0
+        self.in_vain = 0
         self.follow()
 
     @property
@@ -176,8 +175,9 @@ class Simulation:
             self.traffic.sent("initial_download", first)
             self.traffic.sent("resync", missed)
             self.population.held[rows] = state.version
-        self._watch(total, len(rows))
         self.state = self.server.step(state, total)
+        stuck = total.weight > 0 and self.state.payload is state.payload
+        self._watch(len(rows) > 0 and (not total.clients or stuck))
         entry = self.traffic.close(state.round, state.phase, len(rows), total.rejected, event)
         return RoundResult(entry, total.loss)
 
@@ -243,18 +243,18 @@ class Simulation:
         run = expansion.exchange if self.backend == "sequential" else expansion.run
         self.population.local["neighbours"] = run(self.population.local[name], number, self.traffic)
 
-    def _watch(self, total: Partial, clients: int) -> None:
+    def _watch(self, in_vain: bool) -> None:
         """Raise `RunError` where nothing can be learnt any more."""
-        self._in_vain = self._in_vain + 1 if clients and not total.clients else 0
-        if self._in_vain >= GIVE_UP_AFTER:
+        self.in_vain = self.in_vain + 1 if in_vain else 0
+        if self.in_vain >= GIVE_UP_AFTER:
             self.require_learning()
 
     def require_learning(self) -> None:
         """Raise `RunError` if no upload of the last round, or of more before it, was finite."""
-        if self._in_vain:
+        if self.in_vain:
             raise RunError(
-                f"no upload of {self._in_vain} rounds in a row was finite, up to round "
-                f"{self.round}; lower the learning rates (training.server_optimizer.lr, "
+                f"no upload of {self.in_vain} rounds in a row was finite, up to round "
+                f"{self.round - 1}; lower the learning rates (training.server_optimizer.lr, "
                 "training.local_optimizer.lr)"
             )
 

@@ -295,7 +295,7 @@ class AdapterContract(SubspaceContract):
 
     @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.parametrize("recipe", RECIPES)
-    def test_plans_agree(self, mode: Mode, recipe: str) -> None:
+    def test_backends_agree(self, mode: Mode, recipe: str) -> None:
         loss, training = RECIPES[recipe]
         toy = self._toy(mode, loss, refresh=2)
         assert_backends_agree(toy.with_training(**training))

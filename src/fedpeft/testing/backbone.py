@@ -90,7 +90,7 @@ class BackboneContract:
         alone = torch.stack([model(torch.tensor(item)) for item in range(23)])
         torch.testing.assert_close(model(torch.arange(23)), alone)
 
-    def test_readout_is_the_whole_model_where_there_is_one(self) -> None:
+    def test_user_vector_is_the_whole_model_where_there_is_one(self) -> None:
         model = self.make()
         vectors = torch.randn(9, 6, generator=torch.Generator().manual_seed(0))
         if model.user_vector is None:
@@ -191,11 +191,11 @@ class BackboneContract:
         assert not set(model.kept) & set(payload_parameters(model))
 
     @pytest.mark.parametrize("adapter", ADAPTERS)
-    def test_plans_agree(self, adapter: str) -> None:
+    def test_backends_agree(self, adapter: str) -> None:
         training = {"local_optimizer": EPS, "server_optimizer": EPS}
         assert_backends_agree(self._toy(adapter).with_training(**training))
 
-    def test_plans_agree_on_federated_averaging(self) -> None:
+    def test_backends_agree_on_federated_averaging(self) -> None:
         training = {**PAPER, "local_optimizer": EPS, "payload_optimizer": EPS}
         assert_backends_agree(self._toy("lora").with_training(**training))
 

@@ -136,7 +136,7 @@ class LossContract:
         alone = torch.stack([loss(*client) for client in clients])
         torch.testing.assert_close(vmap(loss)(*stacked), alone)
 
-    def test_plans_agree(self) -> None:
+    def test_backends_agree(self) -> None:
         assert_backends_agree(self._toy().with_training(local_optimizer=EPS, server_optimizer=EPS))
 
     def test_learns_what_there_is_to_learn(self) -> None:

@@ -95,7 +95,7 @@ class TransformContract:
         assert all(torch.equal(tensor, fresh[name]) for name, tensor in again.items())
 
     @pytest.mark.parametrize("run", RUNS)
-    def test_plans_agree(self, run: str) -> None:
+    def test_backends_agree(self, run: str) -> None:
         adapter, loss, training = RUNS[run]
         settings = {
             "rounds": 8,
