@@ -175,9 +175,10 @@ class Simulation:
             self.traffic.sent("initial_download", first)
             self.traffic.sent("resync", missed)
             self.population.held[rows] = state.version
-        self.state = self.server.step(state, total)
-        stuck = total.weight > 0 and self.state.payload is state.payload
+        after = self.server.step(state, total)
+        stuck = total.weight > 0 and after.payload is state.payload
         self._watch(len(rows) > 0 and (not total.clients or stuck))
+        self.state = after
         entry = self.traffic.close(state.round, state.phase, len(rows), total.rejected, event)
         return RoundResult(entry, total.loss)
 
@@ -247,14 +248,17 @@ class Simulation:
         """Raise `RunError` where nothing can be learnt any more."""
         self.in_vain = self.in_vain + 1 if in_vain else 0
         if self.in_vain >= GIVE_UP_AFTER:
-            self.require_learning()
+            self._give_up(self.round)
 
     def require_learning(self) -> None:
         """Raise `RunError` if no upload of the last round, or of more before it, was finite."""
+        self._give_up(self.round - 1)
+
+    def _give_up(self, last: int) -> None:
         if self.in_vain:
             raise RunError(
                 f"no upload of {self.in_vain} rounds in a row was finite, up to round "
-                f"{self.round - 1}; lower the learning rates (training.server_optimizer.lr, "
+                f"{last}; lower the learning rates (training.server_optimizer.lr, "
                 "training.local_optimizer.lr)"
             )
 
