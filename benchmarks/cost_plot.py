@@ -47,7 +47,7 @@ def draw(points: Mapping[int, Sequence[Cost]], warmup: str, folder: Path) -> Non
                 "What one client sends and receives",
                 subtitle=[
                     "k = 32; a run is 1000 rounds with 10 % of the clients each, with adapters "
-                    f"{warmup} of them warm-up; mean over clients, with initial download and resync",
+                    f"{warmup} of them warm-up; mean over clients, all downloads included",
                     "values as the preset sends them, but for the dashed line: int8 both ways",
                 ],
             )

@@ -300,3 +300,18 @@ def test_data_that_moved(here: Path) -> None:
     assert f"{here}/data is not a folder" in done.err
     spoilt.replaced("new/config.toml", b'/data"', b'/moved"')(here)
     assert fedpeft("evaluate", "new").code == 0
+
+
+@pytest.mark.parametrize("upload", ["rows", "rank_one"])
+def test_shorter_uploads_to_the_end(upload: str, here: Path) -> None:
+    """What rows take depends on what clients touch; the result tells their mean."""
+    words = ("--adapter", "full", "--loss", "bpr", "--rounds", "4", "--set", "items.dim=32")
+    for form in (upload, "dense"):
+        asked = ("--set", f"training.upload={form}", "--out", form)
+        assert fedpeft("run", *SMALL, *words, *asked).code == 0
+    sent = {
+        form: json.loads((here / form / "result.json").read_text())["bytes"]
+        for form in (upload, "dense")
+    }
+    key = "upload_per_client_round"
+    assert 0 < sent[upload][key] < sent["dense"][key]
