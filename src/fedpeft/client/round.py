@@ -60,15 +60,15 @@ def client_round(
         model.remember(items[:, 0], weight)
     loss = train_client(task, model, items, weight, message.round)
 
-    scale = task.weight(len(state.history))
+    weights = task.weights(torch.tensor([len(state.history)], device=replica.device))
     change = {
         name: (p.detach() - received[name]).unsqueeze(0)
         for name, p in payload_parameters(model).items()
     }
     ids = torch.tensor([state.id], device=replica.device)
-    sent = pipeline.transform(change, ids, torch.tensor([scale], device=replica.device))
+    sent = pipeline.transform(change, ids, weights)
     payload = pipeline.encode({n: t[0] for n, t in sent.items()}, state.id, items.unique())
-    upload = Upload(message.round, message.version, scale, loss, payload)
+    upload = Upload(message.round, message.version, float(weights), loss, payload)
     local = _local_of(model)
     if not (math.isfinite(loss) and finite([*local.values(), *sent.values()])):
         local = state.local

@@ -38,8 +38,8 @@ class Admission:
     def __init__(self, task: Task, transforms: Sequence[UpdateTransform]) -> None:
         last = takewhile(lambda bound: bound is not None, (t.bound for t in reversed(transforms)))
         self._bound = min((bound for bound in last if bound is not None), default=None)
-        self._uniform = task.loss.weighting != "samples"
-        self._most = task.weight(task.n_items)  # nobody has more items than there are
+        self._samples = task.weighs_samples
+        self._most = task.n_items  # nobody has more items than there are
 
     def add(self, total: Partial, sent: bytes, codec: UploadCodec, asked: Broadcast) -> Partial:
         """Return a sum with one more upload, or with one more that was rejected.
@@ -74,9 +74,9 @@ class Admission:
 
     def _honest(self, weight: float) -> bool:
         """Return whether a client can have this weight: 1, or its number of train items."""
-        if self._uniform:
-            return weight == 1
-        return weight <= self._most and weight == math.floor(weight)
+        if self._samples:
+            return weight <= self._most and weight == math.floor(weight)
+        return weight == 1
 
     def bounded(self, arrived: Tensors, weights: Tensor) -> Tensors:
         """Return C clients' weighted changes, float32 (C, ...), scaled down to the bound."""

@@ -44,7 +44,7 @@ def run_fused(work: Work) -> Partial:
     weight, clients = 0.0, 0
     for bucket in cohort.buckets(problem.backbone.activations, item.device):
         added = _add(work, common, sums, bucket)
-        weight += float(work.weights(added.lengths).sum())
+        weight += float(problem.task.weights(added.lengths).sum())
         clients += len(added)
     work.count_uploads()
 
@@ -123,7 +123,7 @@ def _add(work: Work, common: _Common, sums: _Gradients, bucket: Bucket) -> Bucke
     if not bool(fine.all()):
         return _add(work, common, sums, bucket[fine]) if bool(fine.any()) else bucket[fine]
 
-    weights = work.weights(bucket.lengths)
+    weights = problem.task.weights(bucket.lengths)
     # a client without samples moves nothing but its own parameters, towards zero
     scale = torch.where(weights > 0, weights, 1.0)
     (losses * scale).sum().backward()

@@ -102,7 +102,7 @@ def run_vmap(work: Work) -> Partial:
         bucket, moved, rows = part.clients, part.change, part.rows
         if rows is not None and pipeline.dense:
             moved, rows = _all_rows(item, moved, rows), None
-        weights = work.weights(bucket.lengths)
+        weights = problem.task.weights(bucket.lengths)
         moved = pipeline.transform(moved, bucket.ids, weights)
         if rows is not None and part.places is not None and pipeline.uploads.form == "rows":
             rows, moved = ascending(bucket, rows, part.places, moved, indexed)

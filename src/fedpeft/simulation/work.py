@@ -55,12 +55,6 @@ class Work:
     traffic: Listener
     message: Broadcast | None
 
-    def weights(self, lengths: Tensor) -> Tensor:
-        """Return the weights of clients with so many train items, float32 (C,)."""
-        counts = lengths.float()
-        samples = self.problem.loss.weighting == "samples"
-        return counts if samples else torch.ones_like(counts)
-
     def empty(self) -> Partial:
         """Return the sum of nobody."""
         shapes = self.pipeline.uploads.shapes

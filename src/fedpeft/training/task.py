@@ -129,9 +129,15 @@ class Task:
         indexed = {f"item.{name}" for name in item.item_indexed}
         return upload_codec(self.training.upload, self.update_codec, shapes, indexed)
 
-    def weight(self, length: int) -> float:
-        """Return the weight of a client with so many train items."""
-        return float(length) if self.loss.weighting == "samples" else 1.0
+    @property
+    def weighs_samples(self) -> bool:
+        """Whether a client weighs as much as it has train items; if not, all weigh 1."""
+        return self.loss.weighting == "samples"
+
+    def weights(self, lengths: Tensor) -> Tensor:
+        """Return the weights of clients with so many train items, float32 (C,) of int64 (C,)."""
+        counts = lengths.float()
+        return counts if self.weighs_samples else torch.ones_like(counts)
 
     def check(self, backbone: Backbone, transforms: list[UpdateTransform]) -> None:
         """Raise `ConfigError` where the parts and the settings do not go together."""
