@@ -144,7 +144,7 @@ def test_shared_plan_is_refused() -> None:
     assert toy().simulation().backend == "fused"
     run = toy(transforms={"clip": {}})
     assert run.simulation().backend == "vmap"
-    with pytest.raises(ConfigError, match="each client.s update is encoded or transformed"):
+    with pytest.raises(ConfigError, match=r"each client.s update is encoded or transformed"):
         run.simulation("fused")
 
 
