@@ -64,3 +64,9 @@ def test_normal_numbers(values: int) -> None:
         assert abs(drawn.std(0) - 1).max() < 0.03
         correlation = np.corrcoef(drawn.T) if values > 1 else np.ones((1, 1))
         assert abs(correlation - np.eye(values)).max() < 0.04
+
+
+def test_rows_name_the_client_of_each_place() -> None:
+    stream, ids = ClientStream(3, "rows"), np.array([9, 2, 4])
+    row, places = np.array([0, 0, 2, 1, 2]), np.array([0, 1, 0, 5, 7])
+    assert (stream.words(ids, places, row) == stream.words(ids[row], places)).all()

@@ -26,9 +26,15 @@ _UNIT = 2.0**-53
 
 def mix(state: Words) -> Words:
     """Return the words of SplitMix64 states, uint64 of any shape."""
-    word = (state ^ (state >> np.uint64(30))) * _FIRST
-    word = (word ^ (word >> np.uint64(27))) * _SECOND
-    return word ^ (word >> np.uint64(31))
+    word = np.right_shift(state, np.uint64(30))  # in place from here on: memory costs most
+    word ^= state
+    word *= _FIRST
+    shifted = np.right_shift(word, np.uint64(27))
+    word ^= shifted
+    word *= _SECOND
+    np.right_shift(word, np.uint64(31), out=shifted)
+    word ^= shifted
+    return word
 
 
 class ClientStream:
@@ -45,18 +51,30 @@ class ClientStream:
     def __init__(self, seed: int, *path: str | int) -> None:
         self._key = sequence(seed, *path).generate_state(1, np.uint64)[0]
 
-    def words(self, ids: Ints, places: Ints) -> Words:
-        """Return words number `places` of clients `ids`, uint64, of their common shape."""
+    def words(self, ids: Ints, places: Ints, row: Ints | None = None) -> Words:
+        """Return words number `places` of clients `ids`, uint64, of their common shape.
+
+        With `row`, int64 of the shape of `places`, they are those of client ``ids[row]``.
+        """
         starts = mix(self._key + _GOLDEN * (ids.astype(np.uint64) + np.uint64(1)))
-        return mix(starts + _GOLDEN * (places.astype(np.uint64) + np.uint64(1)))
+        states = places.astype(np.uint64)
+        states += np.uint64(1)
+        states *= _GOLDEN
+        return mix(states + (starts if row is None else starts[row]))
 
-    def uniform(self, ids: Ints, places: Ints) -> NDArray[np.float64]:
-        """Return numbers uniform in [0, 1), float64, of the common shape of `ids` and `places`."""
-        return (self.words(ids, places) >> np.uint64(11)).astype(np.float64) * _UNIT
+    def uniform(self, ids: Ints, places: Ints, row: Ints | None = None) -> NDArray[np.float64]:
+        """Return numbers uniform in [0, 1), float64; parameters as for `words`."""
+        words = self.words(ids, places, row)
+        words >>= np.uint64(11)
+        drawn = words.astype(np.float64)
+        drawn *= _UNIT
+        return drawn
 
-    def below(self, ids: Ints, places: Ints, limits: Ints | int) -> Ints:
-        """Return integers uniform in [0, limit), int64, for limits up to 2^31."""
-        return (self.uniform(ids, places) * limits).astype(np.int64)
+    def below(self, ids: Ints, places: Ints, limits: Ints | int, row: Ints | None = None) -> Ints:
+        """Return integers uniform in [0, limit), int64, for limits up to 2^31; see `words`."""
+        drawn = self.uniform(ids, places, row)
+        drawn *= limits
+        return drawn.astype(np.int64)
 
     def normal(self, ids: Ints, values: int) -> NDArray[np.float32]:
         """Return standard normal numbers, float32 (clients, values), two for two words each.

@@ -77,14 +77,16 @@ class TrainNegatives:
         rows = take(self._train, users)
         draws = per_positive * rows.lengths()
         row = row_of(draws)
-        who = (users if ids is None else ids)[row]
-        place = np.arange(len(row)) - (np.cumsum(draws) - draws)[row]
-        drawn = stream.below(who, 2 * place, self._n)
+        who = users if ids is None else ids
+        place = np.arange(len(row))
+        place -= (np.cumsum(draws) - draws)[row]
+        place *= 2  # the odd ones are for second tries
+        drawn = stream.below(who, place, self._n, row)
         hits = np.flatnonzero(self._holds(rows, row, drawn))
         if len(hits):  # uniform given a miss; a hit is replaced by an exact draw, so no third try
             missing = Complement(rows, self._n)
             left = missing.sizes[row[hits]]
-            rank = stream.below(who[hits], 2 * place[hits] + 1, left)
+            rank = stream.below(who, place[hits] + 1, left, row[hits])
             drawn[hits] = missing.at(row[hits], rank)
         return drawn.reshape(-1, per_positive)
 
