@@ -6,7 +6,7 @@ touches, so memory follows interactions, not clients x items; other rows do not 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
 import torch
@@ -108,23 +108,32 @@ def run_vmap(work: Work) -> Partial:
             rows, moved = ascending(bucket, rows, part.places, moved, indexed)
         arrived = work.admission.bounded(pipeline.arrived(moved, bucket.ids), weights)
         local, losses = part.local, part.losses
-        fine = sound(losses, arrived)
-        if not bool(fine.all()):
+        spread = indexed if rows is not None else set()
+        sums = _sums(arrived, spread)
+        looked = [losses, *(sums.get(name, tensor) for name, tensor in arrived.items())]
+        if not bool(torch.stack([t.sum() for t in looked]).isfinite().all()):  # sums hide nothing
+            fine = sound(losses, arrived)
             bucket, weights, losses = bucket[fine], weights[fine], losses[fine]
             arrived = {name: tensor[fine] for name, tensor in arrived.items()}
             local = {name: tensor[fine] for name, tensor in local.items()}
             rows = None if rows is None else rows[fine]
+            sums = _sums(arrived, spread)
         store(work.population.local, bucket.rows, local)
-        for name, delta in arrived.items():
-            if rows is not None and name in indexed:
-                total[name].index_add_(0, rows.flatten(), delta.flatten(0, 1))
-            else:
-                total[name] += delta.sum(0)
+        for name, delta in sums.items():
+            total[name] += delta
+        if rows is not None:
+            for name in indexed:
+                total[name].index_add_(0, rows.flatten(), arrived[name].flatten(0, 1))
         weight += float(weights.sum())
         clients += len(bucket)
         loss += float((losses * weights).sum())
     work.count_uploads()
     return Partial(total, weight, clients, len(work.cohort) - clients, loss)
+
+
+def _sums(arrived: Tensors, spread: Set[str]) -> Tensors:
+    """Return the sums over clients, but of what is spread over rows of the whole."""
+    return {name: tensor.sum(0) for name, tensor in arrived.items() if name not in spread}
 
 
 def _all_rows(item: ItemEmbedding, change: Tensors, rows: Tensor) -> Tensors:

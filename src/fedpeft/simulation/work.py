@@ -75,6 +75,4 @@ class Work:
 def sound(losses: Tensor, change: Tensors) -> Tensor:
     """Return which of C clients have a finite loss and a finite change, bool (C,)."""
     flat = [tensor.unsqueeze(-1).flatten(1) for tensor in change.values()]
-    if bool(torch.stack([losses, *(tensor.sum(1) for tensor in flat)]).isfinite().all()):
-        return torch.ones_like(losses, dtype=torch.bool)  # a quick look: sums hide nothing
     return torch.stack([losses.isfinite(), *(t.isfinite().all(1) for t in flat)]).all(0)
