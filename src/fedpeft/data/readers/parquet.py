@@ -1,0 +1,37 @@
+"""Parquet: one file, or a folder of parts as Spark writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import polars as pl
+
+from fedpeft.data.readers.columns import Table, is_text, require
+from fedpeft.errors import DataError
+
+
+def parquet(path: Path, columns: Collection[str], *, texts: bool = False) -> Table:
+    """Read `columns`, and with `texts` all columns of text; the others are left where they are.
+
+    Raises
+    ------
+    DataError
+        If the file is absent or damaged, or lacks one of `columns`.
+    """
+    parts = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not parts:
+        raise DataError(f"{path} is a folder without Parquet files; partitions are not read")
+    try:
+        schema = pl.read_parquet_schema(parts[0])
+        require(path, list(schema), columns)
+        used = [
+            name for name, dtype in schema.items() if name in columns or (texts and is_text(dtype))
+        ]
+        frame = pl.read_parquet(parts, columns=used, glob=False, hive_partitioning=False)
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"{path} is not a readable Parquet file: {reason}") from None
+    return Table(path, frame)
