@@ -144,7 +144,7 @@ def test_wrong_numbers(values: pa.Array, said: str, path: Path) -> None:
 TIMES = {
     **{f"{unit} {zone}": pa.array(MOMENTS, pa.timestamp(unit, zone))
        for unit in ("s", "ms", "us", "ns")
-       for zone in (None, "UTC", "Europe/Berlin", "+02:00")},
+       for zone in (None, "UTC", "Europe/Berlin", "+02:00", "-03:30", "Mars/Base")},
     "days": pa.array(DAYS, pa.date32()),
     "days in milliseconds": pa.array(DAYS, pa.date64()),
     "durations": pa.array([timedelta(1), timedelta(2), timedelta(2, 1)], pa.duration("ms")),
@@ -197,6 +197,7 @@ WORDS = {
     "prices": (pa.array([Decimal("3.50"), None]), ["3.50", None]),
     "truth": (pa.array([True, False]), ["true", "false"]),
     "days": (pa.array(DAYS[:1]), ["2030-01-01"]),
+    "zoned": (pa.array(MOMENTS[:1], pa.timestamp("s", "+05:30")), ["2030-01-01 00:00:01.000"]),
     "lists": (pa.array([["a", "b"], [], None, ["c", None]]), ["a, b", "", None, "c"]),
     "nothing": (pa.nulls(1), [None]),
 }
@@ -228,6 +229,13 @@ def test_columns_that_are_not_used_are_not_read(path: Path) -> None:
     assert parquet(path, ["it"], texts=True).frame.columns == ["it", "more"]
     with pytest.raises(DataError, match="no column 'id'; its columns are it, other, more"):
         parquet(path, ["id"])
+
+
+def test_decimals_of_more_digits_than_polars_has(path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"made\.parquet .* a type that is not known here: precision"
+    ):
+        write(path, pa.array([Decimal("4.5")], pa.decimal256(50, 2)))
 
 
 def test_two_columns_of_one_name(path: Path) -> None:

@@ -143,6 +143,8 @@ class Table:
         plain = (pl.Boolean, pl.Date, pl.Datetime)
         if not is_text(dtype) and not _is_number(dtype) and not isinstance(dtype, plain):
             self._refuse(column, "text, numbers, dates and lists of text are allowed")
+        if isinstance(dtype, pl.Datetime):  # in UTC: its zone may be none that polars knows
+            values = values.to_physical().cast(pl.Datetime(dtype.time_unit))
         return values.cast(pl.String)
 
     def texts(self, columns: Sequence[str]) -> pl.Series:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -9,6 +10,10 @@ import polars as pl
 
 from fedpeft.data.readers.columns import Table, is_text, require
 from fedpeft.errors import DataError
+
+# Zones such as +05:30 are no names of the zone database, at which polars would panic.  What is
+# stored is UTC whatever the zone, so nothing hangs on them.
+os.environ.setdefault("POLARS_IGNORE_TIMEZONE_PARSE_ERROR", "1")
 
 
 def parquet(path: Path, columns: Collection[str], *, texts: bool = False) -> Table:
@@ -33,5 +38,8 @@ def parquet(path: Path, columns: Collection[str], *, texts: bool = False) -> Tab
         raise DataError(f"{path} does not exist") from None
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         reason = str(error).partition("\n")[0]
-        raise DataError(f"{path} is not a readable Parquet file: {reason}") from None
+        raise DataError(
+            f"{path} is not a readable Parquet file, or has a column of a type that is not known "
+            f"here: {reason}"
+        ) from None
     return Table(path, frame)
