@@ -177,17 +177,15 @@ def _names(row: Sequence[str], line: int) -> tuple[str, ...]:
     names = [name.strip() or f"column {place}" for place, name in enumerate(row, 1)]
     again = next((name for place, name in enumerate(names) if name in names[:place]), None)
     if again is not None:
-        raise _Refused(line, f"names the column {again!r} twice; rename one")
+        raise _Refused(
+            line, f"names two columns {again!r}; it must name each column, and none twice"
+        )
     return tuple(names)
 
 
 def _frame(rows: list[list[str]], names: Sequence[str]) -> pl.DataFrame:
-    columns = list(zip(*rows, strict=True)) or [()] * len(names)
-    series = [
-        pl.Series(name, column, dtype=pl.String)
-        for name, column in zip(names, columns, strict=True)
-    ]
-    return pl.DataFrame(series).with_columns(pl.all().replace("", None))
+    frame = pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
+    return frame.with_columns(pl.all().replace("", None))
 
 
 def _reason(error: csv.Error) -> str:
