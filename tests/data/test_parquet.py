@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedpeft.data import DataConfig, load
-from fedpeft.data.readers.columns import Table
 from fedpeft.data.readers.parquet import parquet
+from fedpeft.data.values import Table
 from fedpeft.errors import DataError
 
 from .folders import table

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedpeft.data.readers.columns import Table
+from fedpeft.data.values import Table
 from fedpeft.errors import DataError
 
 HERE = Path("made.csv")

@@ -17,8 +17,8 @@ import polars as pl
 from fedpeft.data.config import DataConfig
 from fedpeft.data.raw import RawTables
 from fedpeft.data.readers import readers
-from fedpeft.data.readers.columns import Table, joined
 from fedpeft.data.readers.json_lines import records
+from fedpeft.data.values import Table, joined
 from fedpeft.errors import DataError
 
 _TAG = re.compile(r"<[^>]*>")

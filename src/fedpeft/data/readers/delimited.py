@@ -19,7 +19,7 @@ from typing import Literal
 import polars as pl
 
 from fedpeft.data.readers import files
-from fedpeft.data.readers.columns import Table
+from fedpeft.data.values import Table
 from fedpeft.errors import DataError
 
 _UNIT = "\x1f"  # stands for a separator of several characters, which parsers do not take

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from fedpeft.data.readers import files
-from fedpeft.data.readers.columns import EXACT, Table
+from fedpeft.data.values import EXACT, Table
 from fedpeft.errors import DataError
 
 

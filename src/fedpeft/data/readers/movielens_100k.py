@@ -10,8 +10,8 @@ import polars as pl
 from fedpeft.data.config import DataConfig
 from fedpeft.data.raw import RawTables
 from fedpeft.data.readers import files, readers
-from fedpeft.data.readers.columns import Table, joined
 from fedpeft.data.readers.delimited import delimited
+from fedpeft.data.values import Table, joined
 from fedpeft.errors import DataError
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from fedpeft.data.readers.columns import Table, is_text, require
+from fedpeft.data.values import Table, is_text, require
 from fedpeft.errors import DataError
 
 # Zones such as +05:30 are no names of the zone database, at which polars would panic.  What is
@@ -16,8 +16,8 @@ from fedpeft.errors import DataError
 os.environ.setdefault("POLARS_IGNORE_TIMEZONE_PARSE_ERROR", "1")
 
 
-def parquet(path: Path, columns: Collection[str], *, texts: bool = False) -> Table:
-    """Read `columns`, and with `texts` all columns of text; the others are left where they are.
+def parquet(path: Path, columns: Collection[str] | None, *, texts: bool = False) -> Table:
+    """Read `columns` (None: all), and with `texts` those of text; others are not looked at.
 
     Raises
     ------
@@ -29,9 +29,11 @@ def parquet(path: Path, columns: Collection[str], *, texts: bool = False) -> Tab
         raise DataError(f"{path} is a folder without Parquet files; partitions are not read")
     try:
         schema = pl.read_parquet_schema(parts[0])
-        require(path, list(schema), columns)
+        require(path, list(schema), columns or ())
         used = [
-            name for name, dtype in schema.items() if name in columns or (texts and is_text(dtype))
+            name
+            for name, dtype in schema.items()
+            if columns is None or name in columns or (texts and is_text(dtype))
         ]
         frame = pl.read_parquet(parts, columns=used, glob=False, hive_partitioning=False)
     except FileNotFoundError:

@@ -12,9 +12,9 @@ from typing import ClassVar
 from fedpeft.data.config import DataConfig
 from fedpeft.data.raw import RawTables
 from fedpeft.data.readers import readers
-from fedpeft.data.readers.columns import Table
 from fedpeft.data.readers.delimited import delimited
 from fedpeft.data.readers.table import raw_tables
+from fedpeft.data.values import Table
 from fedpeft.errors import DataError
 
 _TYPES = {"token": True, "token_seq": True, "float": False, "float_seq": False}
@@ -71,6 +71,8 @@ def _only(folder: Path, ending: str) -> Path:
 def _atomic(path: Path) -> tuple[Table, list[str]]:
     """Return a file's table under plain column names, and the names of its text columns."""
     table = delimited(path, ("\t",), quoted=False)
+    if table.frame.height == 0:
+        raise DataError(f"{path} has no rows")
     texts = []
     plain = {}
     for column in table.frame.columns:

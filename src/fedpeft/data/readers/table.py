@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,28 +10,15 @@ import polars as pl
 from fedpeft.data.config import ColumnsConfig, DataConfig
 from fedpeft.data.raw import RawTables
 from fedpeft.data.readers import files, readers
-from fedpeft.data.readers.columns import Table
-from fedpeft.data.readers.delimited import delimited
-from fedpeft.data.readers.json_lines import json_lines
-from fedpeft.data.readers.parquet import parquet
+from fedpeft.data.readers.formats import ENDINGS, EXPECTED, read_table
+from fedpeft.data.values import Table
 from fedpeft.errors import DataError
-
-_SEPARATORS = {
-    ".csv": (",", ";", "\t", "|"),
-    ".tsv": ("\t", ",", ";", "|"),
-    ".dat": ("::", "\t", ",", ";", "|"),
-}
-"""By ending; the first that the header line holds."""
-
-_JSON = (".jsonl", ".ndjson", ".json")
-_ENDINGS = (*(f"{end}{gz}" for end in (*_SEPARATORS, *_JSON) for gz in ("", ".gz")), ".parquet")
-_EXPECTED = f"{', '.join((*_SEPARATORS, *_JSON))}, each also as .gz, or .parquet"
 
 
 class TableReader:
     """Reads tables whose columns are named in `DataConfig.columns`."""
 
-    expects: ClassVar[str] = f"interactions and items as {_EXPECTED}"
+    expects: ClassVar[str] = f"interactions and items as {EXPECTED}"
     settings: ClassVar[frozenset[str]] = frozenset({"columns", "interactions", "items_file"})
 
     def __init__(self, config: DataConfig) -> None:
@@ -55,8 +41,10 @@ class TableReader:
         used = (names.user, names.item, timestamp, names.position, names.rating)
         return raw_tables(
             folder.name,
-            _read(_path(folder, self._config.interactions, "interactions"), [*filter(None, used)]),
-            _read(
+            read_table(
+                _path(folder, self._config.interactions, "interactions"), [*filter(None, used)]
+            ),
+            read_table(
                 _path(folder, self._config.items_file, "items"),
                 [names.item, names.title, *names.text],
                 texts=not names.text,
@@ -71,11 +59,8 @@ def raw_tables(name: str, interactions: Table, items: Table, columns: ColumnsCon
     Raises
     ------
     DataError
-        If a column is absent, has no rows, or holds what its role does not allow.
+        If a column is absent, or holds what its role does not allow.
     """
-    for table in (interactions, items):
-        if table.frame.height == 0:
-            raise DataError(f"{table.path} has no rows")
     used = {"user": interactions.ids(columns.user), "item": interactions.ids(columns.item)}
     if columns.timestamp:
         used["timestamp"] = interactions.times(columns.timestamp)
@@ -102,32 +87,19 @@ def raw_tables(name: str, interactions: Table, items: Table, columns: ColumnsCon
 
 
 def _candidates(folder: Path, stem: str) -> list[Path]:
-    return files.find(folder, [f"{stem}{ending}" for ending in _ENDINGS])
+    return files.find(folder, [f"{stem}{ending}" for ending in ENDINGS])
 
 
 def _path(folder: Path, named: str | None, stem: str) -> Path:
     if named:
-        if not named.lower().endswith(_ENDINGS):
-            raise DataError(f"{folder / named} must end in one of {_EXPECTED}")
+        if not named.lower().endswith(ENDINGS):
+            raise DataError(f"{folder / named} must end in one of {EXPECTED}")
         return folder / named
     found = _candidates(folder, stem)
     if len(found) != 1:
         there = ", ".join(path.name for path in found) or "none"
-        raise DataError(f"{folder} must hold one {stem} file ({_EXPECTED}), not {there}")
+        raise DataError(f"{folder} must hold one {stem} file ({EXPECTED}), not {there}")
     return found[0]
-
-
-def _read(path: Path, columns: Sequence[str], *, texts: bool = False) -> Table:
-    """Read a file that must have `columns`; with `texts`, its columns of text as well."""
-    ending = Path(path.name.lower().removesuffix(".gz")).suffix
-    if ending == ".parquet":
-        return parquet(path, columns, texts=texts)
-    if ending in _JSON:
-        table = json_lines(path, None if texts else columns)
-    else:
-        table = delimited(path, _SEPARATORS[ending])
-    table.require(columns)
-    return table
 
 
 readers.register("table", config=DataConfig, build=TableReader)

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import polars as pl
 
-from fedpeft.data.readers.times import iso
+from fedpeft.data.times import iso
 from fedpeft.errors import DataError
 
 _TEXT = (pl.String, pl.Categorical, pl.Enum)
