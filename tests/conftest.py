@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("long", max_examples=5000)  # pytest --hypothesis-profile=long tests/data
 
 SCRIPTS = ("benchmarks", "docs", "experiments")
 """Folders of scripts that import each other by name."""

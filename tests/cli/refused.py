@@ -22,12 +22,12 @@ Row = tuple[str, Edit | None, str, str]
 
 FILES: list[Row] = [
     ("row too short", data("u0,i1,1", "u0,1"), DATA,
-     "{here}/data/interactions.csv, line 3 has 2 fields separated by ',', but 3 are expected"),
+     "{here}/data/interactions.csv, line 3 has 2 fields; 3 fields separated by ',' are expected"),
     ("missing column", data("user_id", "user"), DATA,
      "{here}/data/interactions.csv has no column 'user_id'; its columns are user, item_id, "
      "timestamp"),
     ("wrong encoding", data("Film 1,", "Caf\xe9,", "items.csv"), DATA,
-     "{here}/data/items.csv, line 3 is not valid UTF-8"),
+     "{here}/data/items.csv, line 3 is not valid UTF-8; save it as UTF-8"),
     ("truncated gzip", spoilt.truncated_gzip, DATA,
      "{here}/data/interactions.csv.gz is not a complete gzip file: …"),
     ("empty file", both(spoilt.table, written("data/items.csv", "")), DATA,
@@ -45,18 +45,21 @@ FILES: list[Row] = [
     ("users too short", spoilt.short_histories, DATA,
      "no user of data has 3 or more items (min_interactions)"),
     ("infinite time", data("u0,i1,1", "u0,i1,inf"), DATA,
-     "{here}/data/interactions.csv, row 2: timestamp = 'inf' is not a number"),
+     "{here}/data/interactions.csv, line 3: timestamp = 'inf' is neither a number nor …"),
     ("time not a number", data("u0,i1,1", "u0,i1,nan"), DATA,
-     "{here}/data/interactions.csv, row 2: no timestamp"),
+     "{here}/data/interactions.csv, line 3 has an empty timestamp (1 such rows)"),
     ("time in words", data("u0,i1,1", "u0,i1,noon"), DATA,
-     "{here}/data/interactions.csv, row 2: timestamp = 'noon' is not a number"),
+     "{here}/data/interactions.csv, line 3: timestamp = 'noon' is neither a number nor a date of "
+     "ISO 8601 such as 2024-06-24 or 2024-06-24T03:47:00Z; rewrite the column, or set "
+     "data.columns.timestamp = \"\" to do without times"),
     ("user missing", data("u0,i1,1", ",i1,1"), DATA,
-     "{here}/data/interactions.csv, row 2: the user id is empty"),
+     "{here}/data/interactions.csv, line 3: user_id is empty (1 such rows); leave such rows out of "
+     "the file"),
     ("no ratings", spoilt.table, f"{DATA} --set data.min_rating=3",
      "min_rating needs ratings, but none were read from {here}/data/interactions.csv; name their "
      "column in columns.rating"),
     ("no data set", written("data/notes.txt", "x"), DATA,
-     "{here}/data holds no data set known here (amazon_2018: …; table: interactions and items, …)"),
+     "{here}/data holds no data set known here (amazon_2018: …; table: interactions …)"),
     ("data is a file", written("data", "x"), DATA,
      "{here}/data is not a folder; source is \"synthetic\" or a folder of data"),
     ("no data", None, DATA,
@@ -204,8 +207,8 @@ CONFIGS: list[Row] = [
     ("unknown mode", None, f"{RUN} --mode both",
      "adapter.mode = 'both': input should be 'peft' or 'compress'"),
     ("unknown reader", spoilt.table, f"{DATA} --set data.reader=excel",
-     "unknown data reader 'excel'; known are amazon_2018, movielens_100k, movielens_1m, "
-     "movielens_latest, table"),
+     "unknown data reader 'excel'; known are amazon_2018, amazon_2023, movielens_100k, "
+     "movielens_1m, movielens_latest, recbole, table"),
     ("unknown encoder", None, f"{RUN} --set items.encoder=glove",
      "items.encoder: unknown item encoder 'glove'; known are array, sentence_transformers, tfidf"),
     ("array without a path", None, f"{RUN} --set items.encoder=array",

@@ -75,6 +75,37 @@ def amazon_2018(folder: Path) -> Path:
     return folder
 
 
+def amazon_2023(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    reviews = [
+        {"user_id": str(u), "asin": f"{i}-red", "parent_asin": str(i), "rating": float(r),
+         "timestamp": t * 1000, "title": "Nice", "text": "", "images": []}
+        for u, i, r, t in EVENTS
+    ]  # fmt: skip
+    meta = [
+        {"parent_asin": str(i), "title": title, "store": "Acme &amp; Sons", "features": ["Soft"],
+         "description": ["<b>Nice</b>"], "details": {"Size": "M"}, "price": None,
+         "categories": ["Things", genres(i).replace("|", " ")]}
+        for i, title in TITLES.items()
+    ]  # fmt: skip
+    for name, records in (("Things", reviews), ("meta_Things", meta)):
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        (folder / f"{name}.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+    return folder
+
+
+def recbole(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    names = ("user_id:token", "item_id:token", "rating:float", "timestamp:float")
+    rows = ["\t".join(map(str, event)) for event in (names, *EVENTS)]
+    (folder / "things.inter").write_text("\n".join(rows) + "\n")
+    names = ("item_id:token", "movie_title:token_seq", "price:float", "class:token_seq")
+    films = [(i, title, 1.5, genres(i).replace("|", " ")) for i, title in TITLES.items()]
+    text = "\n".join("\t".join(map(str, film)) for film in (names, *films))
+    (folder / "things.item").write_text(text, encoding="utf-8")
+    return folder
+
+
 def table(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     rows = ["user_id,item_id,rating,timestamp", *(",".join(map(str, event)) for event in EVENTS)]
@@ -87,8 +118,10 @@ def table(folder: Path) -> Path:
 
 FORMATS = {
     "amazon_2018": amazon_2018,
+    "amazon_2023": amazon_2023,
     "movielens_100k": movielens_100k,
     "movielens_1m": movielens_1m,
     "movielens_latest": movielens_latest,
+    "recbole": recbole,
     "table": table,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from datetime import datetime
 from pathlib import Path
 
@@ -13,7 +14,17 @@ import pytest
 from fedpeft.data import DataConfig, Dataset, RawTables, load, readers
 from fedpeft.errors import ConfigError, DataError
 
-from .folders import BY_FILE, BY_TIME, FORMATS, amazon_2018, movielens_1m, movielens_100k, table
+from .folders import (
+    BY_FILE,
+    BY_TIME,
+    FORMATS,
+    amazon_2018,
+    amazon_2023,
+    movielens_1m,
+    movielens_100k,
+    recbole,
+    table,
+)
 
 
 def named(data: Dataset) -> dict[str, list[str]]:
@@ -86,7 +97,7 @@ def test_file_order_by_a_column(tmp_path: Path) -> None:
     by_place = load(DataConfig.model_validate({**values, "order": "file"}))
     assert named(by_place) == {"7": ["4", "3", "2", "1"]}
     (tmp_path / "interactions.csv").write_text(f"user_id,item_id,timestamp,place\n{rows}7,5,5,\n")
-    with pytest.raises(DataError, match=r"interactions\.csv, row 5 has an empty place"):
+    with pytest.raises(DataError, match=r"interactions\.csv, line 6 has an empty place"):
         load(DataConfig.model_validate({**values, "order": "file"}))
 
 
@@ -175,6 +186,122 @@ def test_amazon_drops_unknown_and_repeated_items_and_cleans_text(tmp_path: Path)
     assert list(data.catalogue.texts) == ["A. x y", "B. C, D, E", "F"]
     with pytest.raises(DataError, match="item '4' is not in"):
         load(DataConfig(source=str(tmp_path), unknown_items="error"))
+
+
+def test_amazon_2023_texts(tmp_path: Path) -> None:
+    data = load(DataConfig(source=str(amazon_2023(tmp_path))))
+    assert data.catalogue.texts[0] == (
+        "Café by the Canal (2031). Acme & Sons. Things, Sad. Soft. Nice"
+    )
+
+
+def test_recbole_columns(tmp_path: Path) -> None:
+    """Types say what is text; names are mapped without them; ratings need no mention."""
+    values = {"source": str(recbole(tmp_path)), "min_rating": 3}
+    assert named(load(DataConfig.model_validate(values))) == {
+        "7": ["2", "3", "1"], "8": ["3", "1", "4"],
+    }  # fmt: skip
+    assert load(DataConfig.model_validate(values)).catalogue.texts[0] == (
+        "Café by the Canal (2031). Sad"
+    )
+    columns = {"title": "class", "text": ["class"]}
+    data = load(DataConfig.model_validate(values | {"columns": columns}))
+    assert (data.catalogue.titles[0], data.catalogue.texts[0]) == ("Sad", "Sad")
+    path = tmp_path / "things.item"
+    path.write_text(path.read_text("utf-8").replace("price:float", "price"), "utf-8")
+    with pytest.raises(DataError, match=r"things\.item, line 1 names a column 'price'; a name is"):
+        load(DataConfig.model_validate(values))
+    (tmp_path / "things.train.inter").touch()
+    with pytest.raises(
+        DataError, match=r"must hold one \*\.inter file, not things\.inter, things\."
+    ):
+        load(DataConfig.model_validate(values))
+
+
+def test_movielens_in_either_encoding(tmp_path: Path) -> None:
+    """1M is Latin-1 and 10M UTF-8; a file that is both is neither."""
+    path = movielens_1m(tmp_path) / "movies.dat"
+    latin = path.read_bytes()
+    path.write_text(latin.decode("latin-1"), encoding="utf-8")
+    titles = load(DataConfig(source=str(tmp_path))).catalogue.titles
+    assert titles[0] == "Café by the Canal (2031)"
+    path.write_bytes(path.read_bytes() + b"7::Caf\xe9::Calm\n")
+    with pytest.raises(DataError, match=r"movies\.dat, line 7 is not valid UTF-8"):
+        load(DataConfig(source=str(tmp_path)))
+
+
+@pytest.mark.parametrize("ending", [".CSV", ".Csv.GZ", ".DAT", ".jsonl", ".NDJSON.gz", ".json"])
+def test_formats_of_tables(ending: str, tmp_path: Path) -> None:
+    """Each format gives what CSV gives, in capitals too, found or named."""
+    folder = table(tmp_path / "made")
+    expected = load(DataConfig(source=str(folder)))
+    for stem in ("interactions", "items"):
+        path = folder / f"{stem}.csv"
+        frame = pl.read_csv(path)
+        text = path.read_text("utf-8")
+        if ending == ".DAT":
+            text = text.replace(",", "::").replace('"', "")
+        elif "json" in ending.lower():
+            text = frame.write_ndjson()
+        data = text.encode()
+        path.unlink()
+        zipped = ending.lower().endswith(".gz")
+        (folder / f"{stem.title()}{ending}").write_bytes(gzip.compress(data) if zipped else data)
+    files = {"interactions": f"Interactions{ending}", "items_file": f"Items{ending}"}
+    for names in ({}, files):
+        found = load(DataConfig.model_validate({"source": str(folder)} | names))
+        assert named(found) == named(expected)
+        assert found.catalogue.texts == expected.catalogue.texts
+        assert found.catalogue.titles == expected.catalogue.titles
+
+
+def test_json_lines_of_mixed_types(tmp_path: Path) -> None:
+    """Numbers beside text are text, keys may be missing, lists are texts, the rest is refused."""
+    table(tmp_path)
+    for name in ("interactions", "items"):
+        (tmp_path / f"{name}.csv").unlink()
+    rows = [
+        {"user_id": "7", "item_id": 1.0, "timestamp": "2030-01-03T00:00:00Z", "more": {"a": 1}},
+        {"user_id": 7, "item_id": 2, "timestamp": "2030-01-01T00:00:00Z"},
+        {"more": [1], "user_id": 7, "item_id": 3, "timestamp": "2030-01-02T00:00:00Z"},
+    ]
+    items = [
+        {"item_id": 1, "title": "Cup \U0001f600", "tags": ["blue", "old"]},
+        {"item_id": 2, "title": None, "tags": []},
+        {"item_id": 3, "tags": ["green"], "price": 2.5},
+    ]
+    (tmp_path / "interactions.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "items.jsonl").write_text("\n".join(map(json.dumps, items)))
+    config = DataConfig(source=str(tmp_path), empty_text="keep")
+    data = load(config)
+    assert named(data) == {"7": ["2", "3", "1"]}
+    assert list(data.catalogue.titles) == ["Cup \U0001f600", "2", "3"]
+    assert list(data.catalogue.texts) == ["Cup \U0001f600. blue, old", "", "green"]
+    for line, said in (
+        ('{"user_id": 7', "line 4 is not JSON"),
+        ("[1]", "line 4 is not a JSON object; each line must hold one"),
+        ('{"user_id": "\\ud800"}', "line 4 is not JSON"),
+        ("[" * 10_000, "line 4 is not JSON"),
+        ('{"item_id": 1}', "line 4: user_id is empty"),
+        ('{"user_id": {"a": 1}}', "the column 'user_id' is of type Object"),
+        ('{"user_id": true}', "the column 'user_id' is of type Object"),
+    ):
+        text = "\n".join([*map(json.dumps, rows), line])
+        (tmp_path / "interactions.jsonl").write_text(text)
+        with pytest.raises(
+            DataError,
+            match=re.escape(f"interactions.jsonl{', ' if 'line' in said else ': '}{said}"),
+        ):
+            load(config)
+
+
+def test_ids_of_two_programs_meet(tmp_path: Path) -> None:
+    """One wrote 7.0 because it once missed an id, the other 7."""
+    table(tmp_path)
+    rows = [f"7.0,{item}.0,{item}" for item in (1, 2, 3)]
+    text = "\n".join(["user_id,item_id,timestamp", *rows])
+    (tmp_path / "interactions.csv").write_text(text)
+    assert named(load(DataConfig(source=str(tmp_path)))) == {"7": ["1", "2", "3"]}
 
 
 def test_a_reader_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,9 +37,11 @@ readers: Registry[Reader] = Registry(
     "data_readers",
     builtin=(
         "fedpeft.data.readers.amazon_2018",
+        "fedpeft.data.readers.amazon_2023",
         "fedpeft.data.readers.movielens_100k",
         "fedpeft.data.readers.movielens_1m",
         "fedpeft.data.readers.movielens_latest",
+        "fedpeft.data.readers.recbole",
         "fedpeft.data.readers.table",
     ),
 )

@@ -10,6 +10,8 @@ import polars as pl
 from fedpeft.data.config import DataConfig
 from fedpeft.data.raw import RawTables
 from fedpeft.data.readers import files, readers
+from fedpeft.data.readers.delimited import delimited
+from fedpeft.data.values import Table, joined
 from fedpeft.errors import DataError
 
 
@@ -27,27 +29,27 @@ class MovieLens100KReader:
         return all((folder / name).is_file() for name in ("u.data", "u.item", "u.genre"))
 
     def read(self, folder: Path) -> RawTables:
-        """Read ratings (tab-separated) and films (``|``-separated, Latin-1)."""
+        """Read ratings (tab-separated) and films (``|``-separated, Latin-1 or UTF-8)."""
         path = folder / "u.data"
         header = ("user", "item", "rating", "timestamp")
-        table = files.delimited(path, files.content(path), separator="\t", header=header)
+        table = delimited(path, ("\t",), header=header, quoted=False)
         return RawTables(
             name=folder.name,
-            interactions=ratings(table, path),
+            interactions=ratings(table),
             items=_films(folder / "u.item", _genres(folder / "u.genre")),
             interactions_path=path,
             items_path=folder / "u.item",
         )
 
 
-def ratings(table: pl.DataFrame, path: Path) -> pl.DataFrame:
+def ratings(table: Table, user: str = "user", item: str = "item") -> pl.DataFrame:
     """Check the four columns that all MovieLens rating files have."""
     return pl.DataFrame(
         {
-            "user": table["user"],
-            "item": table["item"],
-            "timestamp": files.numbers(table, "timestamp", path),
-            "rating": files.numbers(table, "rating", path).cast(pl.Float64),
+            "user": table.ids(user),
+            "item": table.ids(item),
+            "timestamp": table.numbers("timestamp"),
+            "rating": table.numbers("rating").cast(pl.Float64),
         }
     )
 
@@ -58,18 +60,18 @@ def films(ids: list[str], titles: list[str], genres: list[str]) -> pl.DataFrame:
         {"id": ids, "title": titles, "genres": genres},
         schema={"id": pl.String, "title": pl.String, "genres": pl.String},
     )
-    return table.select("id", "title", text=files.joined(table, ("title", "genres")))
+    return table.select("id", "title", text=joined(table, ("title", "genres")))
 
 
 def _genres(path: Path) -> list[str]:
-    rows = files.fields(path, "|", 2, "latin-1")
+    rows = files.fields(path, "|", 2)
     if [row[1] for row in rows] != [str(place) for place in range(len(rows))]:
         raise DataError(f"{path} must number its genres 0, 1, 2, ... line by line")
     return [row[0] for row in rows]
 
 
 def _films(path: Path, genres: list[str]) -> pl.DataFrame:
-    rows = files.fields(path, "|", 5 + len(genres), "latin-1")
+    rows = files.fields(path, "|", 5 + len(genres))
     for number, row in enumerate(rows, 1):
         if not set(row[5:]) <= {"0", "1"}:
             raise DataError(f"{path}, film {number}: genre flags must be 0 or 1")

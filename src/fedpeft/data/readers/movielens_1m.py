@@ -8,6 +8,7 @@ from typing import ClassVar
 from fedpeft.data.config import DataConfig
 from fedpeft.data.raw import RawTables
 from fedpeft.data.readers import files, readers
+from fedpeft.data.readers.delimited import delimited
 from fedpeft.data.readers.movielens_100k import films, ratings
 
 
@@ -25,17 +26,15 @@ class MovieLens1MReader:
         return (folder / "ratings.dat").is_file() and (folder / "movies.dat").is_file()
 
     def read(self, folder: Path) -> RawTables:
-        """Read ratings and films (Latin-1)."""
+        """Read ratings and films (1M: Latin-1, 10M: UTF-8)."""
         path = folder / "ratings.dat"
-        # one-byte separators can be parsed in parallel; ratings.dat holds nothing but numbers
-        data = files.content(path).replace(b"::", b"\t")
         header = ("user", "item", "rating", "timestamp")
-        table = files.delimited(path, data, separator="\t", header=header)
-        rows = files.fields(folder / "movies.dat", "::", 3, "latin-1")
+        table = delimited(path, ("::",), header=header, quoted=False)
+        rows = files.fields(folder / "movies.dat", "::", 3)
         ids, titles, genres = ([row[place] for row in rows] for place in range(3))
         return RawTables(
             name=folder.name,
-            interactions=ratings(table, path),
+            interactions=ratings(table),
             items=films(ids, titles, genres),
             interactions_path=path,
             items_path=folder / "movies.dat",

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from fedpeft.data.config import DataConfig
 from fedpeft.data.raw import RawTables
-from fedpeft.data.readers import files, readers
+from fedpeft.data.readers import readers
+from fedpeft.data.readers.delimited import delimited
 from fedpeft.data.readers.movielens_100k import films, ratings
 
 
@@ -27,17 +28,17 @@ class MovieLensLatestReader:
     def read(self, folder: Path) -> RawTables:
         """Read ratings and films (UTF-8)."""
         path, items_path = folder / "ratings.csv", folder / "movies.csv"
-        table = files.delimited(path, files.content(path), separator=",")
-        files.require(table, ("userId", "movieId", "rating", "timestamp"), path)
-        movies = files.delimited(items_path, files.content(items_path), separator=",")
-        files.require(movies, ("movieId", "title", "genres"), items_path)
-        genres = movies["genres"].fill_null("").replace("(no genres listed)", "")
+        table = delimited(path, (",",))
+        table.require(("userId", "movieId", "rating", "timestamp"))
+        movies = delimited(items_path, (",",))
+        movies.require(("movieId", "title", "genres"))
+        genres = movies.frame["genres"].fill_null("").replace("(no genres listed)", "")
         return RawTables(
             name=folder.name,
-            interactions=ratings(table.rename({"userId": "user", "movieId": "item"}), path),
+            interactions=ratings(table, "userId", "movieId"),
             items=films(
-                movies["movieId"].to_list(),
-                movies["title"].fill_null("").to_list(),
+                movies.ids("movieId").to_list(),
+                movies.frame["title"].fill_null("").to_list(),
                 genres.to_list(),
             ),
             interactions_path=path,

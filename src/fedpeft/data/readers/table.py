@@ -1,4 +1,4 @@
-"""Any pair of CSV, TSV or Parquet files: ``interactions.*`` and ``items.*``."""
+"""Any pair of tables as CSV, TSV, JSON lines or Parquet: ``interactions.*`` and ``items.*``."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import ClassVar
 
 import polars as pl
 
-from fedpeft.data.config import DataConfig
+from fedpeft.data.config import ColumnsConfig, DataConfig
 from fedpeft.data.raw import RawTables
 from fedpeft.data.readers import files, readers
+from fedpeft.data.readers.formats import ENDINGS, EXPECTED, read_table
+from fedpeft.data.values import Table
 from fedpeft.errors import DataError
-
-_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 
 
 class TableReader:
     """Reads tables whose columns are named in `DataConfig.columns`."""
 
-    expects: ClassVar[str] = f"interactions and items, each as {', '.join(_ENDINGS)}"
+    expects: ClassVar[str] = f"interactions and items as {EXPECTED}"
     settings: ClassVar[frozenset[str]] = frozenset({"columns", "interactions", "items_file"})
 
     def __init__(self, config: DataConfig) -> None:
@@ -38,85 +38,68 @@ class TableReader:
         """Read both tables."""
         names = self._config.columns
         timestamp = names.timestamp if self._config.order == "time" else None
-        interactions_path = _path(folder, self._config.interactions, "interactions")
-        table = _read(interactions_path)
-        used = [names.user, names.item, timestamp, names.position, names.rating]
-        files.require(table, filter(None, used), interactions_path)
-        interactions = pl.DataFrame(
-            {
-                "user": table[names.user].cast(pl.String),
-                "item": table[names.item].cast(pl.String),
-            }
-        )
-        if timestamp:
-            times = files.numbers(table, timestamp, interactions_path)
-            interactions = interactions.with_columns(timestamp=times)
-        if names.position:
-            positions = files.numbers(table, names.position, interactions_path)
-            interactions = interactions.with_columns(position=positions)
-        if names.rating:
-            rating = files.numbers(table, names.rating, interactions_path, optional=True)
-            interactions = interactions.with_columns(rating=rating.cast(pl.Float64))
-        items_path = _path(folder, self._config.items_file, "items")
-        return RawTables(
-            name=folder.name,
-            interactions=interactions,
-            items=self._items(items_path),
-            interactions_path=interactions_path,
-            items_path=items_path,
+        used = (names.user, names.item, timestamp, names.position, names.rating)
+        return raw_tables(
+            folder.name,
+            read_table(
+                _path(folder, self._config.interactions, "interactions"), [*filter(None, used)]
+            ),
+            read_table(
+                _path(folder, self._config.items_file, "items"),
+                [names.item, names.title, *names.text],
+                texts=not names.text,
+            ),
+            names.model_copy(update={"timestamp": timestamp}),
         )
 
-    def _items(self, path: Path) -> pl.DataFrame:
-        names = self._config.columns
-        table = _read(path)
-        files.require(table, (names.item, names.title, *names.text), path)
-        text = names.text or [
-            name
-            for name, dtype in table.schema.items()
-            if name != names.item and isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
-        ]
-        ids = table[names.item].cast(pl.String)
-        title = table[names.title].cast(pl.String)
-        return pl.DataFrame(
+
+def raw_tables(name: str, interactions: Table, items: Table, columns: ColumnsConfig) -> RawTables:
+    """Take what `columns` names out of two tables; without times if it names none.
+
+    Raises
+    ------
+    DataError
+        If a column is absent, or holds what its role does not allow.
+    """
+    used = {"user": interactions.ids(columns.user), "item": interactions.ids(columns.item)}
+    if columns.timestamp:
+        used["timestamp"] = interactions.times(columns.timestamp)
+    if columns.position:
+        used["position"] = interactions.numbers(columns.position)
+    if columns.rating:
+        used["rating"] = interactions.numbers(columns.rating, optional=True).cast(pl.Float64)
+    ids = items.ids(columns.item)
+    text = columns.text or [each for each in items.text_columns() if each != columns.item]
+    title = items.words(columns.title)
+    return RawTables(
+        name=name,
+        interactions=pl.DataFrame(used),
+        items=pl.DataFrame(
             {
                 "id": ids,
                 "title": pl.select(pl.coalesce(title, ids)).to_series(),
-                "text": files.joined(table, text),
+                "text": items.texts(text),
             }
-        )
+        ),
+        interactions_path=interactions.path,
+        items_path=items.path,
+    )
 
 
 def _candidates(folder: Path, stem: str) -> list[Path]:
-    return [path for ending in _ENDINGS if (path := folder / f"{stem}{ending}").is_file()]
+    return files.find(folder, [f"{stem}{ending}" for ending in ENDINGS])
 
 
 def _path(folder: Path, named: str | None, stem: str) -> Path:
     if named:
-        if not named.endswith(_ENDINGS):
-            raise DataError(f"{folder / named} must end in one of {', '.join(_ENDINGS)}")
+        if not named.lower().endswith(ENDINGS):
+            raise DataError(f"{folder / named} must end in one of {EXPECTED}")
         return folder / named
     found = _candidates(folder, stem)
     if len(found) != 1:
         there = ", ".join(path.name for path in found) or "none"
-        raise DataError(f"{folder} must hold one {stem} file ({', '.join(_ENDINGS)}), not {there}")
+        raise DataError(f"{folder} must hold one {stem} file ({EXPECTED}), not {there}")
     return found[0]
-
-
-def _read(path: Path) -> pl.DataFrame:
-    if path.suffix != ".parquet":
-        separator = "\t" if ".tsv" in path.suffixes else ","
-        table = files.delimited(path, files.content(path), separator=separator)
-    else:
-        try:
-            table = pl.read_parquet(path, glob=False)
-        except FileNotFoundError:
-            raise DataError(f"{path} does not exist") from None
-        except (pl.exceptions.PolarsError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise DataError(f"{path} is not a readable Parquet file: {reason}") from None
-    if table.height == 0:
-        raise DataError(f"{path} has no rows")
-    return table
 
 
 readers.register("table", config=DataConfig, build=TableReader)
