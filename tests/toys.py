@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,27 @@ ADAPTERS: dict[str, tuple[str, dict[str, Any]]] = {
 ADAM: dict[str, Any] = {"kind": "adam", "lr": 0.02, "eps": 1e-3}
 """Adam that does not blow rounding up where gradients are tiny."""
 SGD: dict[str, Any] = {"kind": "sgd", "lr": 0.5}
+
+
+NEWTON: dict[str, Any] = {
+    "server_optimizer": {"kind": "newton", "lr": 0.7},
+    "frequency_decay": 0.1,
+    "local_decay": 0.01,
+}
+"""A second-order server, for the adapters of `LINEAR`."""
+LINEAR: dict[str, tuple[str, dict[str, Any]]] = {
+    "full": ADAPTERS["full"],
+    "lora": ("lora", {"rank": 2, "basis": "random"}),
+    "wide lora": ("lora", {"rank": 9, "basis": "random"}),
+    "hash": ADAPTERS["hash"],
+    "rq": ADAPTERS["rq"],
+}
+
+
+def newton(adapter: str, **training: Any) -> Toy:
+    """Return a small run with a second-order server, and merges where there is a base."""
+    merges = {} if adapter == "full" else {"warmup_rounds": 1, "refresh_every": 2}
+    return replace(toy(**{**NEWTON, **merges, **training}), adapter=LINEAR[adapter])
 
 
 def spread(cases: Iterable[tuple[str, ...]], recipes: Sequence[str]) -> list[tuple[str, ...]]:

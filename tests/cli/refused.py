@@ -156,7 +156,7 @@ CONFIGS: list[Row] = [
      "training.local = 'solve' needs loss.kind = 'ials', not 'bpr'; use training.local = "
      "'gradient' with it"),
     ("solve without decay", None, f"{RUN} --set training.local_decay=0",
-     "training: local = 'solve' needs local_decay > 0, got 0"),
+     "training: local = 'solve' needs local_decay or frequency_decay above 0, got 0"),
     ("local parameters never trained", None,
      f"{RUN} --loss bpr --set training.local_steps=0",
      "training.local = 'gradient' with local_steps = 0 never trains clients' local "

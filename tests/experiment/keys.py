@@ -17,6 +17,8 @@ Key = tuple[str, ...]
 
 VALUES: Mapping[str, Any] = {
     "data.source": "nowhere",
+    "training.server_optimizer.population": 7,
+    "training.warmup_optimizer.population": 7,
     "data.reader": "movielens_1m",
     "data.interactions": "interactions.tsv",
     "data.items_file": "items.tsv",

@@ -47,6 +47,7 @@ REFUSED = (
     "has nothing to fit",
     "needs loss.kind = 'ials'",
     "never trains clients",
+    "= 'newton'",
 )
 """What a refusal may say; others would mean that the value here is no good."""
 

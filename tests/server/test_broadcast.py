@@ -33,7 +33,10 @@ def meaning(state: ServerState, message: torch.Tensor) -> ServerState:
 def decoded(server: Server, state: ServerState) -> Tensors:
     """Return what the bytes of the round's broadcast hold."""
     shapes = {name: tensor.shape for name, tensor in state.payload.items()}
-    return server.task.broadcast_codec.decode(server.broadcast(state)[0].payload, shapes)
+    payload = server.broadcast(state)[0].payload
+    if not payload:  # stands for zeros
+        return {name: torch.zeros(shape) for name, shape in shapes.items()}
+    return server.task.broadcast_codec.decode(payload, shapes)
 
 
 def equal(one: Tensors, two: Tensors) -> bool:

@@ -51,9 +51,11 @@ def hash_bytes(hashes: int) -> int:
 )
 def test_sizes_by_hand(adapter: str, mode: str, payload: int, base: int, subspace: int) -> None:
     simulation = toy(adapter, mode=mode).simulation()
+    fresh = 0 if (adapter, mode) in (("hash", "peft"), ("rq", "peft")) else payload
     assert sizes_of(simulation) == MessageSizes(
         upload=payload + UPLOAD,
         download=payload + BROADCAST,
+        fresh=fresh + BROADCAST,
         step=payload + subspace + STEP,
         base=base,
         subspace=subspace,
@@ -63,7 +65,8 @@ def test_sizes_by_hand(adapter: str, mode: str, payload: int, base: int, subspac
     )
     entry = simulation.step().entry
     assert entry.upload == 6 * (payload + UPLOAD)
-    assert entry.download == 6 * (payload + BROADCAST)
+    assert entry.download == 6 * (fresh + BROADCAST)
+    assert simulation.step().entry.download == 6 * (payload + BROADCAST)
     first = base + subspace + SNAPSHOT if base or subspace else 0
     assert entry.initial_download == 6 * first
 
@@ -113,7 +116,9 @@ def test_sizes_are_the_lengths_of_the_messages(adapter: str, encoding: str) -> N
     assert len(state.steps[0].to_bytes()) == sizes.step
     assert len(server.snapshot(state).to_bytes()) == sizes.snapshot
     broadcast = server.broadcast(state)[0].to_bytes()
-    assert len(broadcast) == sizes.download == server.broadcast_size(state)
+    assert len(broadcast) == sizes.fresh == server.broadcast_size(state)
+    simulation.step()
+    assert server.broadcast_size(simulation.state) == sizes.download
     pipeline = simulation.pipeline
     pipeline.begin(2, simulation.replica.backbone)
     payload = pipeline.encode(state.payload, 0, torch.arange(2))

@@ -9,7 +9,7 @@ import pytest
 from fedpeft.data import DataStatistics
 from fedpeft.errors import ConfigError
 from fedpeft.losses import losses
-from fedpeft.training import OptimizerConfig, TrainingConfig, derive
+from fedpeft.training import ServerOptimizerConfig, TrainingConfig, derive
 
 INVERSE: dict[str, Any] = {"local": "gradient", "local_steps": 1, "local_schedule": "inverse"}
 AMAZON = DataStatistics(users=11_041, items=4344, interactions=55_512)
@@ -95,7 +95,7 @@ def test_numbers_stay_when_resolved_again_with_other_data() -> None:
         sparse_eps=3e-3,
         relative_item_decay="auto",
         warmup_rounds=3,
-        warmup_optimizer=OptimizerConfig(lr=0.5),
+        warmup_optimizer=ServerOptimizerConfig(lr=0.5),
         **INVERSE,
     )
     once = settings.resolved(AMAZON)
@@ -108,7 +108,7 @@ def test_numbers_stay_when_resolved_again_with_other_data() -> None:
 def test_what_is_given_is_what_acts() -> None:
     settings = TrainingConfig(
         sparse_eps=3e-3,
-        server_optimizer=OptimizerConfig(eps=1e-8),
+        server_optimizer=ServerOptimizerConfig(eps=1e-8),
         item_decay=0.2,
         local_halving=7.0,
         **INVERSE,
@@ -125,6 +125,6 @@ def test_unresolved_settings_do_not_act() -> None:
         TrainingConfig().server_optimizer_at("adapt")
     with pytest.raises(ConfigError, match="local_halving is not set"):
         TrainingConfig(**INVERSE).local_optimizer_at(0)
-    sgd = OptimizerConfig(kind="sgd")
+    sgd = ServerOptimizerConfig(kind="sgd")
     resolved = TrainingConfig(server_optimizer=sgd).resolved(AMAZON)
     assert resolved.server_optimizer_at("adapt") == sgd

@@ -7,6 +7,7 @@ import struct
 import subprocess
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from fedpeft.graph.matching import MatchingServer
@@ -111,8 +112,8 @@ def serve(
         if every and number and number % every == 0:
             expand(run, wire, number, traffic)
         message, after = server.broadcast(state)
-        total = Partial.empty(state.payload)
         codec = server.uploads(state)
+        total = Partial.empty({name: torch.zeros(shape) for name, shape in codec.shapes.items()})
         for client in cohort:
             if state.phase == "adapt":
                 purpose = "resync" if client in held else "initial_download"

@@ -13,7 +13,7 @@ from fedpeft.items.coded import pack_coded, unpack_coded
 from fedpeft.simulation import RunOptions, Simulation
 from fedpeft.testing import Toy
 from fedpeft.testing.toy import random_base
-from toys import ADAPTERS, toy
+from toys import ADAPTERS, newton, toy
 
 from .server import Near, serve
 
@@ -50,6 +50,13 @@ def test_whole_runs(adapter: str, encoding: str) -> None:
     assert totals.upload > 0 < totals.download
     if phases:
         assert totals.initial_download > 0 < totals.resync
+
+
+@pytest.mark.parametrize("adapter", ["full", "lora", "hash"])
+def test_a_second_order_server(adapter: str) -> None:
+    """Second moments of readers in uploads, and broadcasts of fresh subspaces without a value."""
+    merges = {} if adapter == "full" else {**PHASES, "refresh_every": 1}
+    check(newton(adapter, encoding="int8", **merges))
 
 
 @pytest.mark.parametrize("adapter", ["lora", "hash", "rq"])

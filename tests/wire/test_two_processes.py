@@ -19,7 +19,7 @@ import torch
 
 from fedpeft.testing import Toy
 from fedpeft.testing.toy import random_base
-from toys import ADAPTERS, toy
+from toys import ADAPTERS, newton, toy
 
 from .server import Wire, serve
 
@@ -69,6 +69,15 @@ def test_every_adapter_in_every_encoding(
 ) -> None:
     phases = {} if adapter == "full" else PHASES
     check(toy(adapter, encoding=encoding, **phases), process)
+
+
+@pytest.mark.parametrize("encoding", ["float32", "int8"])
+@pytest.mark.parametrize("adapter", ["full", "lora", "hash", "rq"])
+def test_a_second_order_server(
+    adapter: str, encoding: str, process: subprocess.Popen[bytes]
+) -> None:
+    merges = {} if adapter == "full" else PHASES
+    check(newton(adapter, encoding=encoding, **merges), process)
 
 
 @pytest.mark.parametrize("upload", ["rows", "rank_one"])

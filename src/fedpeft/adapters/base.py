@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedpeft.adapters.config import AdapterConfig
+from fedpeft.adapters.span import Span
 from fedpeft.adapters.subspace import packed_size
 from fedpeft.errors import ArtifactError, InputError
 from fedpeft.files import fingerprint
@@ -34,6 +35,8 @@ class ItemContext:
         float32 of shape (n, k): the item vectors so far.
     seed
         Seeds the new subspace (LoRA's A, the hash functions, the codes); differs at every refresh.
+    turn
+        Which of the subspaces that are drawn together (`AdapterConfig.cycle`) it is.
     semantic_ids
         ``(levels, codes) -> int64 (n, levels)``: codes from item text, where pretraining made some.
     frozen
@@ -49,6 +52,7 @@ class ItemContext:
     semantic_ids: Callable[[int, int], Tensor] | None = None
     frozen: Mapping[str, Tensor] | None = None
     padding_idx: int | None = None
+    turn: int = 0
 
 
 class ItemEmbedding(nn.Module, ABC):
@@ -158,6 +162,15 @@ class ItemEmbedding(nn.Module, ABC):
     def base_rows(self, ids: Tensor) -> Tensor | None:
         """Return the base rows of the items, float (..., k); None when there is no base."""
         return None if self.base is None else F.embedding(ids, self.base)
+
+    @property
+    def starts_at_zero(self) -> bool:
+        """Whether the payload of a new subspace is all zero."""
+        return self.config.keeps_base and self.config.spans
+
+    def span(self) -> Span | None:
+        """Return how item vectors are linear in the payload, where it is one tensor; else None."""
+        return None
 
     def payload(self) -> dict[str, Tensor]:
         """Return a copy of the tensors that travel; never live references."""

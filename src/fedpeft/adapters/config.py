@@ -33,6 +33,11 @@ class AdapterConfig(ConfigModel):
         return False
 
     @property
+    def spans(self) -> bool:
+        """Whether they are linear in a payload of one tensor: `ItemEmbedding.span` says how."""
+        return False
+
+    @property
     def refreshes(self) -> bool:
         """Whether a refresh has a point: whether it opens another subspace."""
         return True
@@ -61,6 +66,10 @@ class AdapterConfig(ConfigModel):
     def reads_text(self) -> bool:
         """Whether the subspace is made from the items' encoded texts."""
         return False
+
+    def cycle(self, dim: int) -> int:
+        """Return how many successive subspaces are drawn together, for item vectors of k = dim."""
+        return 1
 
     @property
     def keeps_base(self) -> bool:

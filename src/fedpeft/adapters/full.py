@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fedpeft.adapters.base import ItemContext, ItemEmbedding, adapters
 from fedpeft.adapters.config import COMPRESS, AdapterConfig
+from fedpeft.adapters.span import Span
 from fedpeft.seeding import torch_rng
 
 
@@ -24,6 +25,10 @@ class FullConfig(AdapterConfig):
 
     @property
     def linear(self) -> bool:
+        return True
+
+    @property
+    def spans(self) -> bool:
         return True
 
     @property
@@ -62,6 +67,9 @@ class FullTable(ItemEmbedding):
 
     def lookups(self, ids: Tensor) -> dict[str, Tensor]:
         return {"weight": ids}
+
+    def span(self) -> Span:
+        return Span("weight")
 
     def compose(
         self, rows: Mapping[str, Tensor], whole: Mapping[str, Tensor], base: Tensor | None

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from fedpeft.adapters.base import ItemContext, ItemEmbedding, adapters
 from fedpeft.adapters.config import COMPRESS, AdapterConfig
+from fedpeft.adapters.span import Span
 from fedpeft.errors import ArtifactError
 from fedpeft.seeding import torch_rng
 
@@ -25,6 +26,7 @@ class HashConfig(AdapterConfig):
     """Settings of hash embeddings."""
 
     acting: ClassVar = {"init_std": COMPRESS}
+    presets: ClassVar = {"newton": {"rows": 1024}}
 
     rows: int = Field(512, ge=1)
     """d, rows of the table; the payload is d * k values (plus the SENet's)."""
@@ -38,6 +40,10 @@ class HashConfig(AdapterConfig):
     @property
     def linear(self) -> bool:
         return self.pooling == "mean"
+
+    @property
+    def spans(self) -> bool:
+        return self.linear
 
     def unpack_subspace(self, data: bytes, n_items: int) -> dict[str, Tensor]:
         found = super().unpack_subspace(data, n_items)
@@ -93,6 +99,12 @@ class HashTable(ItemEmbedding):
     def lookups(self, ids: Tensor) -> dict[str, Tensor]:
         a, b = self.coefficients.unbind(1)
         return {"table": (ids.unsqueeze(-1) * a + b) % PRIME % self.config.rows}
+
+    def span(self) -> Span | None:
+        if self.config.pooling != "mean":
+            return None
+        rows = self.lookups(torch.arange(self.num_embeddings, device=self.device))["table"]
+        return Span("table", rows, 1 / self.config.hashes)
 
     def compose(
         self, rows: Mapping[str, Tensor], whole: Mapping[str, Tensor], base: Tensor | None

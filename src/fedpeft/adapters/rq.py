@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from fedpeft.adapters.base import ItemContext, ItemEmbedding, adapters
 from fedpeft.adapters.config import COMPRESS, AdapterConfig
+from fedpeft.adapters.span import Span
 from fedpeft.errors import ArtifactError, ConfigError
 from fedpeft.items import residual_kmeans
 from fedpeft.packing import pack_bits, unpack_bits
@@ -38,6 +39,10 @@ class RQConfig(AdapterConfig):
 
     @property
     def linear(self) -> bool:
+        return True
+
+    @property
+    def spans(self) -> bool:
         return True
 
     @property
@@ -109,6 +114,9 @@ class RQTable(ItemEmbedding):
 
     def lookups(self, ids: Tensor) -> dict[str, Tensor]:
         return {"codebooks": F.embedding(ids, self.codes)}  # refuses ids out of range, as all do
+
+    def span(self) -> Span:
+        return Span("codebooks", self.codes)
 
     def compose(
         self, rows: Mapping[str, Tensor], whole: Mapping[str, Tensor], base: Tensor | None

@@ -50,6 +50,11 @@ class Backbone(nn.Module, ABC):
     def score(self, vectors: Tensor) -> Tensor:
         """Return scores, float (...), of item vectors, float (..., k)."""
 
+    def reader(self) -> Tensor:
+        """Return r, float (k,), with score(v) = r . v; only where there is a `user_vector`."""
+        assert self.user_vector is not None
+        return self.get_parameter(self.user_vector)
+
     def precompute(self, vectors: Tensor) -> Tensor:
         """Return what scoring needs of item vectors, float (..., k) -> float (..., e).
 

@@ -102,8 +102,11 @@ class HistoryBackbone(Backbone):
 
     def score(self, vectors: Tensor) -> Tensor:
         """Return scores, float (...), of vectors, float (..., k), of items outside the history."""
+        return vectors @ self.reader()
+
+    def reader(self) -> Tensor:
         context = self.context(self.item(self.history_ids), self.history_weight)
-        return vectors @ (self.get_parameter(self.user_vector) + context.whole)
+        return super().reader() + context.whole
 
     def forward(self, ids: Tensor) -> Tensor:
         """Return scores, float (...), of items, int64 (...), each in the context of the others."""

@@ -6,6 +6,8 @@ clients at once, and the tests hold the two together.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -14,9 +16,24 @@ from fedpeft.errors import RunError
 from fedpeft.training.task import Task
 
 
+class Trained(NamedTuple):
+    """What local training found, besides what it changed in the module.
+
+    Attributes
+    ----------
+    loss
+        At the start of the last payload step.
+    reader
+        float (k,): what scored then, where it is asked for.
+    """
+
+    loss: float
+    reader: Tensor | None
+
+
 def train_client(
     task: Task, model: Backbone, items: Tensor, weight: Tensor, round_number: int
-) -> float:
+) -> Trained:
     """Train one client's model in place: the local phase, then the payload steps.
 
     Parameters
@@ -28,10 +45,6 @@ def train_client(
     weight
         float (L,): importance of each train item.
 
-    Returns
-    -------
-    float
-        The loss at the start of the last payload step.
     """
     training = task.training
     local_optimizer = training.local_optimizer_at(round_number)
@@ -50,14 +63,14 @@ def train_client(
     if training.joint:
         optimizers.append(local_optimizer.build(local))
         moving += local
-    loss = torch.zeros(())
+    loss, reader = torch.zeros(()), model.reader().detach() if task.splits else None
     for _ in range(training.payload_steps):
         model.zero_grad()
         loss = client_loss(task, model, items, weight)
-        loss.backward(inputs=moving)
+        (loss + own_items_penalty(task, model, items[:, 0], weight)).backward(inputs=moving)
         for optimizer in optimizers:
             optimizer.step()
-    return float(loss.detach())
+    return Trained(float(loss.detach()), reader)
 
 
 def client_loss(task: Task, model: Backbone, items: Tensor, weight: Tensor) -> Tensor:
@@ -66,14 +79,24 @@ def client_loss(task: Task, model: Backbone, items: Tensor, weight: Tensor) -> T
     total = task.loss(scores[:, 0], scores[:, 1:], weight)
     if task.loss.unobserved_weight:
         # every item counts alike here, as one that is new to the client
-        everything = torch.arange(model.item.num_embeddings, device=items.device)
-        squares = model.score(model.item(everything)).square().sum()
-        total = total + task.loss.unobserved_weight / 2 * squares
-    if task.training.local_decay:  # infinity times zero is no loss
+        table = model.item(torch.arange(model.item.num_embeddings, device=items.device))
+        if task.splits:  # what it does to item vectors follows from the reader's outer product
+            table = table.detach()
+        total = total + task.loss.unobserved_weight / 2 * model.score(table).square().sum()
+    decay = task.local_decay(weight)
+    if decay:  # infinity times zero is no loss
         for name in model.local:
-            penalty = model.get_parameter(name).square().sum()
-            total = total + task.training.local_decay / 2 * penalty
+            total = total + decay / 2 * model.get_parameter(name).square().sum()
     return total
+
+
+def own_items_penalty(task: Task, model: Backbone, positives: Tensor, weight: Tensor) -> Tensor:
+    """Return the client's part of the items' frequency-scaled penalty, a float scalar."""
+    decay = task.frequency_decay
+    if not decay:
+        return weight.new_zeros(())
+    penalty: Tensor = (weight.unsqueeze(-1) * model.item(positives).square()).sum()
+    return decay / 2 * penalty
 
 
 @torch.no_grad()
@@ -89,14 +112,14 @@ def solve_local(task: Task, model: Backbone, positives: Tensor, weight: Tensor) 
     system = (
         seen.T @ (weight.unsqueeze(1) * seen)
         + task.loss.unobserved_weight * table.T @ table
-        + task.training.local_decay * torch.eye(table.shape[1], device=table.device)
+        + task.local_decay(weight) * torch.eye(table.shape[1], device=table.device)
     )
     missing = weight * (1 - model(positives))
     beyond = task.loss.unobserved_weight * model.score(table)
     factor, failed = torch.linalg.cholesky_ex(system)
     if failed:
         if system.isfinite().all():
-            raise no_unique_solution(task.training.local_decay)
+            raise no_unique_solution(float(task.local_decay(weight)))
         user.fill_(torch.nan)  # diverged: the upload will tell
         return
     right = (missing @ seen - beyond @ table).unsqueeze(-1)

@@ -114,7 +114,11 @@ class Replica:
             )
         if broadcast.lineage != self.lineage:
             raise MessageError("Broadcast: it belongs to a base of another origin")
-        found = self.task.broadcast_codec.decode(broadcast.payload, payload_shapes(self.backbone))
+        shapes = payload_shapes(self.backbone)
+        if broadcast.payload:
+            found = self.task.broadcast_codec.decode(broadcast.payload, shapes)
+        else:
+            found = {name: torch.zeros(shape) for name, shape in shapes.items()}
         return {name: tensor.to(self.device) for name, tensor in found.items()}
 
     def hold(self, payload: Tensors) -> None:

@@ -22,6 +22,7 @@ from fedpeft.protocol.messages import (
     Broadcast,
     Upload,
 )
+from fedpeft.protocol.statistics import MOMENT, moments
 from fedpeft.streams import ClientStream
 from fedpeft.tensors import Tensors
 from fedpeft.training.task import Task, payload_parameters
@@ -58,13 +59,15 @@ def client_round(
     weight = ages(task, len(items)).to(replica.device)
     if isinstance(model, HistoryBackbone):
         model.remember(items[:, 0], weight)
-    loss = train_client(task, model, items, weight, message.round)
+    loss, reader = train_client(task, model, items, weight, message.round)
 
     weights = task.weights(torch.tensor([len(state.history)], device=replica.device))
     change = {
         name: (p.detach() - received[name]).unsqueeze(0)
         for name, p in payload_parameters(model).items()
     }
+    if reader is not None:
+        change[MOMENT] = moments(reader).unsqueeze(0)
     ids = torch.tensor([state.id], device=replica.device)
     sent = pipeline.transform(change, ids, weights)
     payload = pipeline.encode({n: t[0] for n, t in sent.items()}, state.id, items.unique())

@@ -208,9 +208,10 @@ def account(
         own = sizes[phase]
         assert own.upload is not None
         spent.upload += own.upload * len(rows)
-        spent.download += own.download * len(rows)
+        broadcast = own.fresh if event or number == 0 else own.download
+        spent.download += broadcast * len(rows)
         if phase == "warmup":
-            spent.warmup += (own.upload + own.download) * len(rows)
+            spent.warmup += (own.upload + broadcast) * len(rows)
             continue
         current = adapt.snapshot if steps else first
         joining, behind = catch_up_bytes(held[rows], first, steps, current)

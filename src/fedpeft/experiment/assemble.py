@@ -93,5 +93,6 @@ def build(
         items.base,
         options or RunOptions(),
         semantic_ids=codes_of_text,
+        texts=items.inputs,
         coded=items.coded,
     )

@@ -31,7 +31,7 @@ class Broadcast(Message):
     lineage
         SHA-256 over everything the base was made from; see `extend`.
     payload
-        The payload, encoded.
+        The payload, encoded; no bytes stand for zeros, as most adapters begin.
     """
 
     kind: ClassVar[int] = 1

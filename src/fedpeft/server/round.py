@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fedpeft.adapters import ItemEmbedding
+from fedpeft.errors import ConfigError
 from fedpeft.protocol.aggregate import Partial, finite
 from fedpeft.protocol.encodings import Blocks
 from fedpeft.protocol.messages import (
@@ -23,12 +24,16 @@ from fedpeft.protocol.messages import (
     extend,
     first_lineage,
 )
+from fedpeft.protocol.statistics import MOMENT
 from fedpeft.protocol.uploads import UploadCodec
 from fedpeft.seeding import torch_rng
+from fedpeft.server.newton import Curvature, newton_step
 from fedpeft.server.optimizer import optimizer_step
 from fedpeft.server.state import ServerState, empty
+from fedpeft.server.text_map import TextMap
 from fedpeft.tensors import Tensors
 from fedpeft.training.config import Event
+from fedpeft.training.optimizer import ServerOptimizerConfig
 from fedpeft.training.task import SemanticIDs, Task, item_payload, payload_parameters
 
 
@@ -41,8 +46,15 @@ class Server:
         What the run has agreed on.
     semantic_ids
         Codes from item text, for adapters that want them.
+    texts
+        float (n, D): the items' encoded texts, for a prior that reads them.
     device
         Where its tensors live.
+
+    Raises
+    ------
+    ConfigError
+        If texts are needed that there are not.
     """
 
     def __init__(
@@ -50,12 +62,25 @@ class Server:
         task: Task,
         *,
         semantic_ids: SemanticIDs | None = None,
+        texts: Tensor | None = None,
         device: torch.device | None = None,
     ) -> None:
         self.task = task
         self.device = device or torch.device("cpu")
-        self._decay = task.training.item_decay
+        assert task.training.item_decay is not None  # settings are resolved
+        unobserved = task.loss.unobserved_weight
+        self._decay = task.training.item_decay + task.frequency_decay * unobserved
         self._semantic_ids = semantic_ids
+        optimizer = task.training.server_optimizer
+        self._keeps_anchor = optimizer.prior > 0 and optimizer.prior_at == "base"
+        self._text_map: TextMap | None = None
+        if optimizer.prior > 0 and optimizer.prior_at == "text_map":
+            if texts is None:
+                raise ConfigError(
+                    "training.server_optimizer.prior_at = 'text_map' needs the items' texts, of "
+                    "which items.base = 'none' reads none; use another base, or prior = 0"
+                )
+            self._text_map = TextMap(texts.to(self.device))
         self._feedback = isinstance(task.broadcast_codec, Blocks)
 
     def start(self, base: Tensor, coded: bytes | None = None) -> ServerState:
@@ -86,6 +111,7 @@ class Server:
             moments={},
             residual={},
             first=first,
+            anchor=base.to(self.device) if self._keeps_anchor else None,
         )
 
     def begin(self, state: ServerState) -> tuple[ServerState, Event | None]:
@@ -100,7 +126,8 @@ class Server:
 
     def broadcast(self, state: ServerState) -> tuple[Broadcast, ServerState]:
         """Return the message of the round, and the state that knows what rounding lost of it."""
-        payload = self.task.broadcast_codec.encode(self._meant(state))
+        meant = self._meant(state)
+        payload = b"" if _at_zero(meant) else self.task.broadcast_codec.encode(meant)
         message = Broadcast(state.round, state.version, state.lineage, payload)
         return message, self.received(state)[1]
 
@@ -125,6 +152,8 @@ class Server:
 
     def broadcast_size(self, state: ServerState) -> int:
         """Return the length of the round's broadcast."""
+        if _at_zero(self._meant(state)):
+            return Broadcast.size(0)
         shapes = {name: tensor.shape for name, tensor in state.payload.items()}
         return Broadcast.size(self.task.broadcast_codec.size(shapes))
 
@@ -143,6 +172,8 @@ class Server:
         """
         if total.weight <= 0 or not finite(total.sum.values()):
             return replace(state, round=state.round + 1)
+        if self.task.splits:
+            return self._newton(state, total)
         gradient = {name: tensor / -total.weight for name, tensor in total.sum.items()}
         if self._decay:
             for name, tensor in self._penalty(state).items():
@@ -154,6 +185,38 @@ class Server:
         if not finite([*payload.values(), *moments.values()]):  # huge, if finite, uploads
             return replace(state, round=state.round + 1)
         return replace(state, round=state.round + 1, payload=payload, moments=moments)
+
+    def _newton(self, state: ServerState, total: Partial) -> ServerState:
+        """Take a step of Newton's method; see `fedpeft.server.newton`."""
+        config = self.task.training.server_optimizer_at(state.phase)
+        means = {name: tensor / total.weight for name, tensor in total.sum.items()}
+        moments = {
+            name: torch.lerp(mean, state.moments[name], config.momentum)
+            if name in state.moments
+            else mean
+            for name, mean in means.items()
+        }
+        (name,) = state.payload
+        table = state.item.merge(item_payload(state.payload))
+        anchor = state.anchor if self._text_map is None else self._text_map(table)
+        curvature = self._curvature(config)
+        step = newton_step(state.item, table, anchor, -moments[name], moments[MOMENT], curvature)
+        lr = config.lr * self._schedule(state.round)
+        payload = {name: state.payload[name] - lr * step}
+        if not finite(payload.values()):
+            return replace(state, round=state.round + 1)
+        kept = moments if config.momentum else {}
+        return replace(state, round=state.round + 1, payload=payload, moments=kept)
+
+    def _curvature(self, config: ServerOptimizerConfig) -> Curvature:
+        assert config.item_weight is not None  # settings are resolved
+        assert config.population is not None
+        return Curvature(
+            unobserved=self.task.loss.unobserved_weight,
+            decay=self.task.frequency_decay,
+            prior=config.prior / config.population,
+            counts=config.item_weight,
+        )
 
     def snapshot(self, state: ServerState) -> Snapshot:
         """Return the current version whole: the first as it was sent, others as float32 rows."""
@@ -270,13 +333,14 @@ class Server:
         """Return the moments of shared tensors, which live on where the optimiser is of a kind."""
         training = self.task.training
         before = training.server_optimizer_at(state.phase)
+        if self.task.splits:  # the others are of the old subspace
+            return {MOMENT: state.moments[MOMENT]} if MOMENT in state.moments else {}
         if before.kind != training.server_optimizer_at("adapt").kind:
             return {}
         return {n: t for n, t in state.moments.items() if n.partition("|")[0] in shared}
 
     def _penalty(self, state: ServerState) -> Tensors:
         """Return the gradient of the L2 penalty on item vectors, for the item tensors."""
-        assert self._decay is not None  # settings are resolved
         leaves = {n: t.clone().requires_grad_() for n, t in item_payload(state.payload).items()}
         ids = torch.arange(state.item.num_embeddings, device=self.device)
         penalty = self._decay / 2 * state.item.embed(leaves, ids).square().sum()
@@ -291,6 +355,11 @@ class Server:
             return 1.0
         progress = round_number / max(1, self.task.training.rounds)
         return 0.1 + 0.45 * (1 + math.cos(math.pi * progress))
+
+
+def _at_zero(payload: Tensors) -> bool:
+    """Return whether a payload is all zero, as most adapters begin: no bytes stand for that."""
+    return not any(bool(tensor.any()) for tensor in payload.values())
 
 
 def needed(first: Snapshot) -> bool:

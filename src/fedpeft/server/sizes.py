@@ -24,6 +24,9 @@ class MessageSizes:
         A client's change; None where that depends on what the client touched.
     download
         The broadcast.
+    fresh
+        The broadcast of a payload that nobody has trained yet; adapters that begin at zero need no
+        values for it.
     step
         A merge: the item tensors that are merged, and a new subspace.
     base
@@ -40,6 +43,7 @@ class MessageSizes:
 
     upload: int | None
     download: int
+    fresh: int
     step: int
     base: int
     subspace: int
@@ -57,10 +61,13 @@ def message_sizes(task: Task, backbone: Backbone) -> MessageSizes:
     codec, shapes, item = task.broadcast_codec, payload_shapes(backbone), backbone.item
     merged = {name: shape for name, shape in shapes.items() if name.startswith("item.")}
     base = {} if item.base is None else {"base": item.base.shape}
+    download = Broadcast.size(codec.size(shapes))
+    at_zero = item.starts_at_zero and not backbone.shared()
     varies = task.training.upload == "rows"
     return MessageSizes(
         upload=None if varies else Upload.size(task.uploads(shapes, item).size(0)),
-        download=Broadcast.size(codec.size(shapes)),
+        download=download,
+        fresh=Broadcast.size(0) if at_zero else download,
         step=Step.size(codec.size(merged) + item.subspace_bytes),
         base=item.base_bytes,
         subspace=item.subspace_bytes,

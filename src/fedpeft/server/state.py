@@ -49,6 +49,8 @@ class ServerState:
         The snapshot that the adapt phase began with.
     steps
         The merges since, in order.
+    anchor
+        float32 (n, k): what a prior pulls item vectors to, where there is one.
     """
 
     round: int
@@ -62,6 +64,7 @@ class ServerState:
     residual: Tensors
     first: Snapshot
     steps: tuple[Step, ...] = ()
+    anchor: Tensor | None = None
 
     def to_tensors(self) -> Tensors:
         """Return all tensors of the state by name; messages are bytes, uint8 (N,)."""
@@ -76,6 +79,8 @@ class ServerState:
             },
         }
         tensors = {f"{group}/{n}": t for group, own in groups.items() for n, t in own.items()}
+        if self.anchor is not None:
+            tensors["anchor"] = self.anchor
         if self.item.base is not None:
             tensors["base"] = self.item.base
         return tensors
@@ -108,6 +113,9 @@ class ServerState:
             base = torch.zeros(1, 1).expand(whole)
         check_tensors({"base": base}, {"base": whole}, "the server's state")
         item = task.item(version, base, frozen=group(tensors, "frozen"))
+        anchor = tensors.get("anchor")
+        if anchor is not None:
+            check_tensors({"anchor": anchor}, {"anchor": whole}, "the server's state")
         payload = group(tensors, "payload")
         check_tensors(payload, payload_shapes(task.make_backbone(item)), "the server's state")
         messages = group(tensors, "message")
@@ -128,6 +136,7 @@ class ServerState:
             {n: t.to(device) for n, t in group(tensors, "residual").items()},
             Snapshot.from_bytes(first),
             tuple(Step.from_bytes(step) for step in steps),
+            None if anchor is None else anchor.to(device),
         )
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedpeft.protocol.aggregate import Partial, finite
+from fedpeft.protocol.statistics import MOMENT, triangle
 from fedpeft.simulation.bucket import Bucket
 from fedpeft.simulation.problem import select, store
 from fedpeft.simulation.work import Work
@@ -34,6 +35,7 @@ def run_fused(work: Work) -> Partial:
     encoder = {name: t.clone().requires_grad_() for name, t in shared.items()}
     table = problem.precompute(encoder, item.embed(item_tensors, rows), stacked=False)
     gram = table.T @ table if over_all else None
+    splits = problem.task.splits  # then the server finds what the gram does
     common = _Common(table.detach(), None if gram is None else gram.detach(), shared, position)
     sums = _Gradients(
         torch.zeros_like(common.table),
@@ -49,7 +51,7 @@ def run_fused(work: Work) -> Partial:
     work.count_uploads()
 
     outputs, grads = [table], [sums.table]
-    if gram is not None and sums.gram is not None:
+    if gram is not None and sums.gram is not None and not splits:
         outputs, grads = [table, gram], [sums.table, sums.gram]
     behind = [*item_tensors.values(), *encoder.values()]
     found = torch.autograd.grad(outputs, behind, grads, allow_unused=True, materialize_grads=True)
@@ -61,6 +63,8 @@ def run_fused(work: Work) -> Partial:
         f"item.{name}": grad.mul_(-lr) for name, grad in zip(item_tensors, item_grad, strict=True)
     }
     change |= {name: grad.mul_(-lr) for name, grad in sums.shared.items()}
+    if splits and sums.gram is not None:
+        change[MOMENT] = triangle(sums.gram)
     loss = float(sums.loss)
     if not (finite(change.values()) and math.isfinite(loss)):
         # finite losses whose gradients are not: whose they are cannot be told from the sum
@@ -90,7 +94,10 @@ class _Common:
 
 @dataclass(frozen=True, eq=False)
 class _Gradients:
-    """Gradients of the weighted sum of losses with respect to what is common, added in place."""
+    """Gradients of the weighted sum of losses with respect to what is common, added in place.
+
+    Where clients split their statistics, `gram` is the sum of their readers' second moments.
+    """
 
     table: Tensor
     gram: Tensor | None
@@ -112,7 +119,9 @@ def _add(work: Work, common: _Common, sums: _Gradients, bucket: Bucket) -> Bucke
     if problem.training.joint:
         moving = {n: own[n].clone().requires_grad_() for n in problem.backbone.local}
         own = own | moving
-    gram_leaf = None if common.gram is None else common.gram.clone().requires_grad_()
+    splits, gram_leaf = problem.task.splits, common.gram
+    if gram_leaf is not None and not splits:
+        gram_leaf = gram_leaf.clone().requires_grad_()
     shared_leaves = {name: t.clone().requires_grad_() for name, t in common.shared.items()}
     context = problem.context(own, shared_leaves, vectors[:, :, 0], bucket.weight, stacked=False)
     scores = problem.scores(own, shared_leaves, vectors, context, stacked=False)
@@ -126,11 +135,17 @@ def _add(work: Work, common: _Common, sums: _Gradients, bucket: Bucket) -> Bucke
     weights = problem.task.weights(bucket.lengths)
     # a client without samples moves nothing but its own parameters, towards zero
     scale = torch.where(weights > 0, weights, 1.0)
-    (losses * scale).sum().backward()
+    total = (losses * scale).sum()
+    if problem.task.frequency_decay:
+        total = total + problem.own_items_penalty(vectors[:, :, 0], bucket.weight)
+    total.backward()
     store(work.population.local, bucket.rows, fitted | problem.step_local(moving, scale))
     assert vectors.grad is not None
     sums.table.index_add_(0, index.flatten(), vectors.grad.flatten(0, -2))
-    if sums.gram is not None and gram_leaf is not None and gram_leaf.grad is not None:
+    if sums.gram is not None and splits:
+        readers = problem.reader(own, context).detach()
+        sums.gram.add_(readers.T @ readers)
+    elif sums.gram is not None and gram_leaf is not None and gram_leaf.grad is not None:
         sums.gram.add_(gram_leaf.grad)
     for name, leaf in shared_leaves.items():
         sums.shared[name] += leaf.grad if leaf.grad is not None else 0

@@ -59,11 +59,22 @@ class LocalProblem(Scoring):
         total: Tensor = self._map_loss(scores[..., 0], scores[..., 1:], weight)
         if squares is not None:
             total = total + self.loss.unobserved_weight / 2 * squares
-        if self.training.local_decay:
+        if self.training.local_decay or self.task.frequency_decay:
             fitted = [local[name] for name in self.backbone.local]
             penalty = sum(p.square().unsqueeze(-1).flatten(1).sum(-1) for p in fitted)
-            total = total + self.training.local_decay / 2 * penalty
+            total = total + self.task.local_decay(weight) / 2 * penalty
         return total
+
+    def own_items_penalty(self, positives: Tensor, weight: Tensor) -> Tensor:
+        """Return the sum over clients of their part of the items' frequency-scaled penalty.
+
+        Parameters
+        ----------
+        positives
+            float (C, L, k): vectors of the train items.
+        """
+        squares = (weight.unsqueeze(-1) * positives.square()).sum()
+        return self.task.frequency_decay / 2 * squares
 
     def squares(
         self, local: Tensors, gram: Tensor | None, context: Contexts | None
@@ -147,12 +158,13 @@ class LocalProblem(Scoring):
         """
         weighted = vectors * weight.unsqueeze(-1)
         identity = torch.eye(gram.shape[-1], device=gram.device)
-        ridge = self.loss.unobserved_weight * gram + self.training.local_decay * identity
+        decay = self.task.local_decay(weight).view(-1, 1, 1)
+        ridge = self.loss.unobserved_weight * gram + decay * identity
         system = ridge + weighted.transpose(1, 2) @ vectors
         factor, failed = torch.linalg.cholesky_ex(system)
         if failed.any():
             if system.isfinite().all():
-                raise no_unique_solution(self.training.local_decay)
+                raise no_unique_solution(float(decay.min()))
             return torch.full_like(weighted[:, 0], torch.nan)  # diverged: the loss will tell
         right = weighted.sum(1)
         if context is not None:

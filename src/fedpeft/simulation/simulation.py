@@ -96,6 +96,8 @@ class Simulation:
         Where and how it executes.
     semantic_ids
         Codes from item text, for adapters that want them.
+    texts
+        float (n, D): the items' encoded texts, for a server that reads them.
     coded
         The base as clients download it, where codes stand for its rows.
 
@@ -113,6 +115,7 @@ class Simulation:
         options: RunOptions,
         *,
         semantic_ids: SemanticIDs | None = None,
+        texts: Tensor | None = None,
         coded: bytes | None = None,
     ) -> None:
         device = options.torch_device()
@@ -141,6 +144,7 @@ class Simulation:
         self.server = Server(
             self.task,
             semantic_ids=semantic_ids,
+            texts=texts,
             device=device,
         )
         self.state: ServerState = self.server.start(base, coded)

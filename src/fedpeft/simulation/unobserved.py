@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from fedpeft.adapters import ItemEmbedding
 from fedpeft.memory import at_once
+from fedpeft.protocol.statistics import MOMENT, moments
 from fedpeft.simulation.bucket import Bucket, stacked_rows
 from fedpeft.simulation.cohort import Cohort
 from fedpeft.simulation.problem import LocalProblem, select
@@ -34,7 +35,7 @@ def applies(problem: LocalProblem) -> bool:
         and training.payload_steps == 1
         and training.payload_optimizer.kind == "sgd"
         and not training.joint
-        and bool(backbone.item.columns)
+        and (problem.task.splits or bool(backbone.item.columns))
         and not backbone.shared()
     )
 
@@ -60,7 +61,7 @@ class AllItems:
         leaves = {name: self._tensors[name].clone().requires_grad_() for name in item.columns}
         table = item.embed(self._tensors | leaves, self._ids)
         self._table = table.detach()
-        pulled = torch.autograd.grad(table, list(leaves.values()), self._table)
+        pulled = torch.autograd.grad(table, list(leaves.values()), self._table) if leaves else ()
         self._pulled = dict(zip(leaves, pulled, strict=True))
         self._others = {name: t for name, t in self._tensors.items() if name not in leaves}
         self.gram = self._table.T @ self._table
@@ -180,11 +181,17 @@ def _step(problem: LocalProblem, catalogue: AllItems, own: Tensors, part: Bucket
     losses = problem.losses(own, problem.leave_out(scores, context), part.weight, squares)
     rate = -problem.training.payload_optimizer.lr
     leaves = [*rows.values(), *whole.values()]
+    total_loss = losses.sum()
+    if problem.task.frequency_decay:
+        total_loss = total_loss + problem.own_items_penalty(vectors[:, :, 0], part.weight)
     moved = torch.autograd.grad(
-        rate * losses.sum(), leaves, allow_unused=True, materialize_grads=True
+        rate * total_loss, leaves, allow_unused=True, materialize_grads=True
     )
     reader = problem.reader(own, context).detach()
-    change = catalogue.squares_gradient(reader, rate * loss.unobserved_weight)
+    if problem.task.splits:
+        change = {n: t.new_zeros(clients, *t.shape) for n, t in tensors.items()}
+    else:
+        change = catalogue.squares_gradient(reader, rate * loss.unobserved_weight)
     for name, delta in zip((*rows, *whole), moved, strict=True):
         total = change[name]
         if name in rows:
@@ -194,4 +201,6 @@ def _step(problem: LocalProblem, catalogue: AllItems, own: Tensors, part: Bucket
         else:
             total += delta
     change = {f"item.{name}": change[name] for name in tensors}
+    if problem.task.splits:
+        change[MOMENT] = moments(reader)
     return Stepped(part, own, losses.detach(), change)

@@ -264,7 +264,11 @@ def _train(
         scores = problem.leave_out(scores, context)
         squares = rated.square().sum(1) if problem.loss.unobserved_weight else None
         losses = problem.losses(local, scores, bucket.weight, squares)
-        losses.sum().backward(inputs=list(leaves.values()))
+        total = losses.sum()
+        if problem.task.frequency_decay:
+            columns = places[:, :, 0].unsqueeze(-1).expand(-1, -1, table.shape[-1])
+            total = total + problem.own_items_penalty(table.gather(1, columns), bucket.weight)
+        total.backward(inputs=list(leaves.values()))
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()

@@ -24,7 +24,7 @@ def _has_open_adam(training: Any) -> bool:
     used = [training.server_optimizer]
     if training.warmup_rounds and training.warmup_optimizer is not None:
         used.append(training.warmup_optimizer)
-    return any(optimizer.open for optimizer in used)
+    return any(optimizer.kind == "adam" and optimizer.open for optimizer in used)
 
 
 _LOCAL = ActsIf("local parameters that move by gradient (local_steps or joint)", _steps_locally)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal, Self
 
+import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from fedpeft.config import ConfigModel
@@ -13,7 +14,7 @@ from fedpeft.errors import ConfigError
 from fedpeft.protocol.uploads import UploadForm
 from fedpeft.training import derive
 from fedpeft.training.acting import ACTING
-from fedpeft.training.optimizer import OptimizerConfig
+from fedpeft.training.optimizer import OptimizerConfig, ServerOptimizerConfig
 from fedpeft.transforms import complete
 
 Phase = Literal["warmup", "adapt"]
@@ -55,15 +56,21 @@ class TrainingConfig(ConfigModel):
     least one."""
     local_decay: float = Field(0.1, ge=0)
     """L2 penalty on local parameters: adds local_decay / 2 * ||p||^2 to a client's loss."""
+    frequency_decay: float | Literal["auto"] = 0.0
+    """lambda: L2 penalty on each vector in proportion to the weights of the loss that it takes part
+    in (Rendle et al. 2022, with nu = 1): a user's to its interactions, an item's to those it is in,
+    and both to `loss.unobserved_weight` times the other side's size.  Nobody has to know a count:
+    each client adds what its own items cost.  For losses that sum over items.  `auto`: 1 / (4 l),
+    with l the mean number of train interactions of a client."""
     payload_steps: int = Field(1, ge=1)
     """Full-batch steps on the client's copy of the payload."""
     payload_optimizer: OptimizerConfig = OptimizerConfig(kind="sgd", lr=1.0)
     """Optimiser of the client's copy of the payload; starts fresh every round."""
     joint: bool = False
     """Whether the local parameters move along in the payload steps."""
-    server_optimizer: OptimizerConfig = OptimizerConfig(lr=0.01)
+    server_optimizer: ServerOptimizerConfig = ServerOptimizerConfig(lr=0.01)
     """Optimiser the server feeds the average update to, as a gradient (Reddi et al. 2021)."""
-    warmup_optimizer: OptimizerConfig | None = None
+    warmup_optimizer: ServerOptimizerConfig | None = None
     """The same in the warm-up, which has few rounds for a whole table: a table of the same keys as
     `server_optimizer`; none: that one."""
     sparse_eps: float = Field(0.0, ge=0)
@@ -114,7 +121,7 @@ class TrainingConfig(ConfigModel):
         """Whether a client fits its local parameters before the payload moves."""
         return self.local == "solve" or self.local_steps > 0
 
-    def server_optimizer_at(self, phase: Phase) -> OptimizerConfig:
+    def server_optimizer_at(self, phase: Phase) -> ServerOptimizerConfig:
         """Return the server's optimiser in a phase.
 
         Raises
@@ -125,8 +132,8 @@ class TrainingConfig(ConfigModel):
         own = (self.warmup_optimizer if phase == "warmup" else None) or self.server_optimizer
         if self.item_decay is None or own.open:
             raise ConfigError(
-                "training.item_decay or an eps of the server is not set; give a number, or resolve "
-                "the settings with data"
+                "training.item_decay or a value of the server's optimiser is not set; give a "
+                "number, or resolve the settings with data"
             )
         return own
 
@@ -154,19 +161,27 @@ class TrainingConfig(ConfigModel):
         What the numbers came from has its default afterwards, so resolving again changes nothing.
         """
         update: dict[str, Any] = {"sparse_eps": 0.0, "relative_item_decay": 0.0}
+        if self.frequency_decay == "auto":
+            update["frequency_decay"] = derive.frequency_decay(statistics.per_user)
         if self.item_decay is None:
             relative = self.relative_item_decay
             if relative == "auto":
                 relative = derive.relative_item_decay(statistics.per_item)
             update["item_decay"] = relative * statistics.density
         eps = derive.server_eps(self.sparse_eps, statistics.density)
+        weight = statistics.density * self._mean_weight(statistics)
         for key in ("server_optimizer", "warmup_optimizer"):
             optimizer = getattr(self, key)
-            if optimizer is not None and optimizer.open:
-                update[key] = optimizer.model_copy(update={"eps": eps})
+            if optimizer is not None:
+                update[key] = optimizer.resolved(eps, weight, statistics.users)
         if self.local_schedule == "inverse" and self.local_halving is None:
             update["local_halving"] = derive.local_halving(statistics.per_item, self.cohort)
         return self.model_copy(update=update)
+
+    def _mean_weight(self, statistics: DataStatistics) -> float:
+        """Return what an interaction counts on average, by its age in a history of mean length."""
+        length = max(1, round(statistics.per_user))
+        return float(self.recency.weights(np.arange(length)).mean())
 
     def event_at(self, round_number: int) -> Event | None:
         """Return what happens before a round: the end of the warm-up, a merge, or nothing."""
@@ -177,7 +192,7 @@ class TrainingConfig(ConfigModel):
             return "refresh"
         return None
 
-    @field_validator("relative_item_decay", mode="before")
+    @field_validator("relative_item_decay", "frequency_decay", mode="before")
     @classmethod
     def _known_decay(cls, value: Any) -> Any:
         number = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
@@ -192,8 +207,8 @@ class TrainingConfig(ConfigModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainingConfig:
-        if self.local == "solve" and self.local_decay <= 0:
-            raise ValueError("local = 'solve' needs local_decay > 0, got 0")
+        if self.local == "solve" and not (self.local_decay or self.frequency_decay):
+            raise ValueError("local = 'solve' needs local_decay or frequency_decay above 0, got 0")
         if self.warmup_rounds >= self.rounds and self.warmup_rounds:
             raise ValueError(
                 f"warmup_rounds ({self.warmup_rounds}) must be below rounds ({self.rounds})"

@@ -14,6 +14,7 @@ from fedpeft.backbones import Backbone, HistoryBackbone
 from fedpeft.errors import ConfigError
 from fedpeft.losses import Loss
 from fedpeft.protocol.encodings import CODECS, Codec, Shapes
+from fedpeft.protocol.statistics import MOMENT, triangle_size
 from fedpeft.protocol.uploads import UploadCodec, check_item_indexed, upload_codec
 from fedpeft.seeding import sequence
 from fedpeft.tensors import Tensors
@@ -113,8 +114,9 @@ class Task:
             If the frozen tensors are not those of such an adapter.
         """
         kind, config = self.adapter_at(version)
-        seed = int(sequence(self.seed, "subspace", version).generate_state(1)[0])
-        context = ItemContext(base, seed, semantic_ids, frozen)
+        drawn, turn = divmod(version, config.cycle(self.dim))
+        seed = int(sequence(self.seed, "subspace", drawn).generate_state(1)[0])
+        context = ItemContext(base, seed, semantic_ids, frozen, turn=turn)
         item = adapters.get(kind).build(config, context)
         if frozen is not None:
             item.load_frozen(frozen)
@@ -127,6 +129,8 @@ class Task:
     def uploads(self, shapes: Shapes, item: ItemEmbedding) -> UploadCodec:
         """Return how the change of a payload of these shapes is sent."""
         indexed = {f"item.{name}" for name in item.item_indexed}
+        if self.splits:
+            shapes = {**shapes, MOMENT: torch.Size((triangle_size(self.dim),))}
         return upload_codec(self.training.upload, self.update_codec, shapes, indexed)
 
     @property
@@ -138,6 +142,29 @@ class Task:
         """Return the weights of clients with so many train items, float32 (C,) of int64 (C,)."""
         counts = lengths.float()
         return counts if self.weighs_samples else torch.ones_like(counts)
+
+    @property
+    def splits(self) -> bool:
+        """Whether clients send the second moment of their reader beside the change of their own
+        items, from which the server finds what all other items do; see `fedpeft.server.newton`."""
+        return self.training.server_optimizer.kind == "newton"
+
+    @property
+    def frequency_decay(self) -> float:
+        """lambda of the frequency-scaled penalty; raises `ConfigError` where it is still open."""
+        found = self.training.frequency_decay
+        if found == "auto":
+            raise ConfigError(
+                "training.frequency_decay is not set; give a number, or resolve the settings with "
+                "data"
+            )
+        return found
+
+    def local_decay(self, weight: Tensor) -> Tensor:
+        """Return the L2 penalty of local parameters, float (...), for item weights (..., L)."""
+        training = self.training
+        everything = self.loss.unobserved_weight * self.n_items
+        return training.local_decay + self.frequency_decay * (weight.sum(-1) + everything)
 
     def check(self, backbone: Backbone, transforms: list[UpdateTransform]) -> None:
         """Raise `ConfigError` where the parts and the settings do not go together."""
@@ -154,8 +181,49 @@ class Task:
                 f"training.refresh_every = {training.refresh_every} merges adapters into a base, "
                 "which adapter.mode = 'compress' does not have; set it to 0 or use mode 'peft'"
             )
+        if self.splits or self.frequency_decay:
+            _check_least_squares(self, backbone)
         if training.upload != "dense":
             _check_upload(self, backbone, transforms)
+
+
+def _check_least_squares(task: Task, backbone: Backbone) -> None:
+    """Raise `ConfigError` where settings for least squares cannot be used."""
+    training = task.training
+    if not task.loss.least_squares:
+        raise ConfigError(
+            "training.server_optimizer.kind = 'newton' and training.frequency_decay need a loss "
+            "that sums squares over a client's items: loss.kind = 'ials'"
+        )
+    if not task.splits:
+        return
+    if not task.adapter.spans:
+        raise ConfigError(
+            "training.server_optimizer.kind = 'newton' needs an adapter that is linear in one "
+            f"tensor, which {task.adapter.label()} is not; LoRA is with adapter.basis = 'random', "
+            "and hash with adapter.pooling = 'mean'"
+        )
+    if backbone.shared():
+        raise ConfigError(
+            f"training.server_optimizer.kind = 'newton' moves item tensors only, and "
+            f"{type(backbone).__name__} shares others"
+        )
+    if training.item_decay:
+        raise ConfigError(
+            "training.server_optimizer.kind = 'newton' has no item_decay; use frequency_decay, or "
+            "server_optimizer.prior"
+        )
+    one_step = training.payload_steps == 1 and training.payload_optimizer.kind == "sgd"
+    if not one_step or training.payload_optimizer.lr != 1 or training.joint:
+        raise ConfigError(
+            "training.server_optimizer.kind = 'newton' asks clients for a gradient: it needs "
+            "payload_steps = 1, an SGD step of rate 1 on the payload, and joint = false"
+        )
+    if training.warmup_rounds and training.warmup_optimizer is not None:
+        raise ConfigError(
+            "training.server_optimizer.kind = 'newton' holds in the warm-up too, as clients send "
+            "the same in both phases; leave training.warmup_optimizer out"
+        )
 
 
 def _check_upload(task: Task, backbone: Backbone, transforms: list[UpdateTransform]) -> None:

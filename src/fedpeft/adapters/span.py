@@ -1,0 +1,50 @@
+"""How an adapter spans item tables: item vectors as a linear map of one payload tensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Span:
+    """Item table = base + P C B, with one payload tensor C.
+
+    Attributes
+    ----------
+    name
+        The payload tensor C, float (R, r).
+    rows
+        int64 (n, h): the rows of C that an item adds up; None: one of its own (P is the identity).
+    share
+        What each of them counts: the entries of P.
+    columns
+        float (r, k): B; None: the identity.
+    """
+
+    name: str
+    rows: Tensor | None = None
+    share: float = 1.0
+    columns: Tensor | None = None
+
+    def pull(self, table: Tensor, size: int) -> Tensor:
+        """Return P' X B', float (size, r), of a table X, float (n, k): the gradient with C."""
+        right = table if self.columns is None else table @ self.columns.T
+        if self.rows is None:
+            return right
+        pulled = right.new_zeros(size, right.shape[1])
+        for column in self.rows.unbind(1):
+            pulled.index_add_(0, column, right)
+        return pulled.mul_(self.share)
+
+    def normal(self, weights: Tensor, size: int) -> Tensor:
+        """Return P' diag(w) P, float64 (size, size), for weights w, float (n,)."""
+        assert self.rows is not None  # else it is diagonal
+        found = torch.zeros(size * size, dtype=torch.float64, device=weights.device)
+        scaled = weights.double() * self.share**2
+        for one in self.rows.unbind(1):
+            for other in self.rows.unbind(1):
+                found.index_add_(0, one * size + other, scaled)
+        return found.view(size, size)
