@@ -158,7 +158,7 @@ class ItemEmbedding(StandIn):
 
     def embed(self, tensors: Mapping[str, Tensor], ids: Tensor) -> Tensor:
         """Return item vectors computed from the given payload tensors instead of our own."""
-        if self.base is None:  # then no table of n rows refuses an id that is none
+        if self.base is None and not self.item_indexed:  # no table of n rows refuses other ids
             nothing = torch.zeros(1, 1, dtype=torch.int64, device=ids.device)
             ids = ids + F.embedding(ids, nothing.expand(self.num_embeddings, 1)).squeeze(-1)
         indices = self.lookups(ids)

@@ -66,6 +66,9 @@ class HashConfig(AdapterConfig):
     def random_rows(self) -> bool:
         return True
 
+    def drawn(self, items: int, rng: torch.Generator) -> dict[str, Tensor]:
+        return {"coefficients": _draw(self, rng)}
+
     def label(self) -> str:
         pooling = "-SENet" if self.pooling == "senet" else ""
         return f"Hash{pooling} {self.rows} x {self.hashes}"
