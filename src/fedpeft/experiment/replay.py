@@ -112,14 +112,13 @@ def replay_upload(
     options = _options(folder, prepared)
     simulation = build(config, prepared.split, prepared.items, options)
     _require_part(simulation, row, user, round_number, config.training.rounds)
+    kept = None
     if folder.checkpoint.exists():
         # it says whether data or settings have changed since, even where it is of a later round
         load_checkpoint(simulation, folder, prepared)
         kept = simulation.state
         if simulation.round > round_number:
             simulation = build(config, prepared.split, prepared.items, options)
-    else:
-        kept = None
     begun = simulation.round
     while simulation.round < round_number:
         simulation.step()
