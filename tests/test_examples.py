@@ -55,6 +55,17 @@ def test_plain_torch_model_differs_by_three_lines() -> None:
     assert all(f"# line {number}" in line for number, line in enumerate(ours, 1))
 
 
+def test_send_payloads(tmp_path: Path) -> None:
+    said = run(tmp_path, str(EXAMPLES / "send_payloads.py"))
+    rest = 4 * (2 * 32 + 32 + 1)
+    table, payload = 4 * 2000 * 32, 4 * 4 * (2000 + 32)
+    assert numbers(r"([\d,]+) bytes", said) == [
+        table + rest,
+        table + payload + rest,
+        payload + rest,
+    ]
+
+
 def test_own_backbone(tmp_path: Path) -> None:
     said = run(tmp_path, str(EXAMPLES / "own_backbone.py"))
     baseline = max(numbers(r"popularity ([\d.]+)", said))

@@ -126,7 +126,8 @@ def test_program_runs(work: Path) -> None:
     """The blocks that are not files are one program."""
     program = [text for text in blocks("python") if not re.match(r"# \S+\.py\n", text)]
     said = run(work, "-c", "\n".join(program))
-    assert "'A': (500, 4), 'B': (4, 32)" in said
+    assert re.search(r"'items\.A@\w{16}': \(500, 4\), 'items\.B@\w{16}': \(4, 32\)", said)
+    assert "(500, 32)" not in said
     assert "True Embedding(500, 32, padding_idx=0)" in said
 
 

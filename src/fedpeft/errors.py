@@ -51,3 +51,7 @@ class RunError(FedpeftError):
 
 class RenamedWarning(FutureWarning):
     """Something has another name now; the old one works for one release."""
+
+
+class PayloadWarning(UserWarning):
+    """Something wrote into an adapter's payload before its first use, such as an init loop."""

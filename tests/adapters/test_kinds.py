@@ -10,15 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedpeft.adapters import ItemContext, ItemEmbedding, adapters, build
-from fedpeft.adapters.hash import PRIME, HashTable
+from fedpeft.adapters.hash import PRIME, HashTable, _draw
 from fedpeft.config import parse
 from fedpeft.errors import ConfigError
+from fedpeft.seeding import torch_rng
 from fedpeft.testing.toy import random_base
 
 
 def made(kind: str, n: int = 30, k: int = 6, seed: int = 0, **config: Any) -> ItemEmbedding:
     settings = parse(adapters.get(kind).config, config, "adapter")
     return build(kind, settings, ItemContext(random_base(n, k), seed))  # type: ignore[arg-type]
+
+
+def alone(index: torch.Tensor) -> float:
+    """Return the share of items whose set of rows no other item has."""
+    _, counts = torch.unique(index.sort(dim=1).values, dim=0, return_counts=True)
+    return float((counts == 1).sum()) / len(index)
 
 
 @pytest.mark.parametrize(
@@ -40,17 +47,6 @@ def made(kind: str, n: int = 30, k: int = 6, seed: int = 0, **config: Any) -> It
 def test_bad_settings_are_named(kind: str, config: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=rf"adapter\.{next(iter(config))}"):
         made(kind, **config)
-
-
-@pytest.mark.parametrize(
-    ("kind", "mode"),
-    [(k, m) for k in ("full", "lora", "rq") for m in ("peft", "compress")] + [("hash", "peft")],
-)
-@pytest.mark.parametrize("item", [-1, 30])
-def test_ids_out_of_range_are_refused_as_by_an_embedding(kind: str, mode: str, item: int) -> None:
-    config = {"codes": 4} if kind == "rq" else {}
-    with pytest.raises(IndexError):
-        made(kind, mode=mode, **config)(torch.tensor([item]))
 
 
 class TestFull:
@@ -110,6 +106,54 @@ class TestHash:
         # rows are pooled, so their order is lost: an item is alone with about 1 - 2 n / d^2
         assert isinstance(adapter, HashTable)
         assert adapter.distinct_fraction() > 0.95
+
+    @pytest.mark.parametrize(
+        ("n", "rows", "hashes", "seeds"),
+        [(1682, 512, 2, 300), (3706, 512, 2, 300), (3706, 500, 2, 200), (3706, 256, 2, 200),
+         (3706, 64, 4, 100), (60, 16, 2, 300), (100_000, 512, 2, 20)],
+    )  # fmt: skip
+    def test_no_draw_is_far_below_a_random_choice(
+        self, n: int, rows: int, hashes: int, seeds: int
+    ) -> None:
+        """Some functions give consecutive ids the same rows in pairs, or worse."""
+        rng = torch.Generator().manual_seed(0)
+        ideal = sum(alone(torch.randint(rows, (n, hashes), generator=rng)) for _ in range(5)) / 5
+        config = adapters.get("hash").config(rows=rows, hashes=hashes)
+        base = torch.zeros(1, 1).expand(n, 1)
+        for seed in range(seeds):
+            adapter = build("hash", config, ItemContext(base, seed))
+            found = alone(adapter.lookups(torch.arange(n))["table"])
+            assert found == adapter.distinct_fraction()
+            assert found >= (0.9 if n > 1000 else 0.85) * ideal, seed
+
+    def test_a_draw_that_collides_is_not_taken(self) -> None:
+        """Of the first draws of 300 seeds some collide; those that do not are kept."""
+        taken = [made("hash", 3706, 1, s).get_buffer("coefficients") for s in range(300)]
+        config = adapters.get("hash").config()
+        first = [_draw(config, torch_rng(seed, "hash")) for seed in range(300)]
+        kept = [torch.equal(one, other) for one, other in zip(taken, first, strict=True)]
+        assert 0 < kept.count(False) < 30
+        rows = [
+            alone((torch.arange(3706)[:, None] * c[:, 0] + c[:, 1]) % PRIME % 512) for c in first
+        ]
+        assert min(rows) < 0.5
+        assert all(share > 0.9 for share, well in zip(rows, kept, strict=True) if well)
+
+    def test_more_items_than_sets_of_rows(self) -> None:
+        """Then nobody is alone, and the items are spread evenly."""
+        for seed in range(20):
+            adapter = made("hash", 5000, 1, seed, rows=32)
+            index = adapter.lookups(torch.arange(5000))["table"].sort(dim=1).values
+            _, counts = torch.unique(index, dim=0, return_counts=True)
+            pairs = float((counts * (counts - 1) / 2).sum())
+            assert pairs < 1.15 * 5000 * 4999 / 2 * 2 / 32**2, seed
+
+    def test_functions_that_are_given_are_not_drawn_again(self) -> None:
+        """A saved adapter's, a server's: whatever they are, and whatever drew them."""
+        bad = torch.tensor([[1, 0], [1, 0]])
+        context = ItemContext(random_base(30, 6), 0, frozen={"coefficients": bad})
+        adapter = build("hash", adapters.get("hash").config(), context)
+        assert torch.equal(adapter.get_buffer("coefficients"), bad)
 
     def test_distinct_fraction_by_hand(self) -> None:
         adapter = made("hash", n=4, rows=1)

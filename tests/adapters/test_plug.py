@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 import fedpeft
 from fedpeft.adapters import ItemContext, ItemEmbedding, build, load, save
@@ -151,6 +152,92 @@ def test_several_embeddings_are_saved_by_name(tmp_path: Path) -> None:
     assert str(other) == str(model)
 
 
+def test_several_names_at_once() -> None:
+    model = nn.ModuleDict({"users": nn.Embedding(9, 4), "goods": nn.Embedding(5, 4)})
+    before = str(model)
+    with pytest.raises(InputError, match="'shops' is missing"):
+        fedpeft.replace_embedding(model, ["users", "shops"], rank=2)
+    assert str(model) == before
+    users, items = fedpeft.replace_embedding(model, ("users", "goods"), rank=2)
+    assert model["users"] is users
+    assert model["goods"] is items
+
+
+def test_only_what_was_saved_last_is_loaded(tmp_path: Path) -> None:
+    def fresh() -> nn.ModuleDict:
+        torch.manual_seed(0)
+        return nn.ModuleDict({"users": nn.Embedding(9, 4), "goods": nn.Embedding(5, 4)})
+
+    for names in (["users", "goods"], ["goods"], ["users"]):
+        model = fresh()
+        for adapter in fedpeft.replace_embedding(model, names, rank=2):
+            with torch.no_grad():
+                adapter(torch.tensor(0))
+                adapter.get_parameter("B").add_(len(names))
+        (tmp_path / "users").mkdir(exist_ok=True)
+        (tmp_path / "users" / "notes.txt").write_text("mine")
+        fedpeft.save_pretrained(model, tmp_path)
+        again = fedpeft.from_pretrained(fresh(), tmp_path)
+        for name in ("users", "goods"):
+            assert isinstance(again[name], ItemEmbedding) == (name in names)
+            assert torch.equal(again[name].weight, model[name].weight)
+        assert (tmp_path / "users" / "notes.txt").read_text() == "mine"
+    assert not (tmp_path / "goods").exists()
+
+    alone = nn.Embedding(9, 4)
+    adapter = fedpeft.replace_embedding(alone, "", rank=2)
+    fedpeft.save_pretrained(adapter, tmp_path)
+    assert isinstance(fedpeft.from_pretrained(alone, tmp_path), ItemEmbedding)
+    assert not (tmp_path / "users" / "adapter.json").exists()
+
+
+@pytest.mark.parametrize("key", ["a/b", "/tmp/x", "50%", "ü ö", "..x".replace(".", "_")])
+def test_names_of_any_kind_stay_in_the_folder(key: str, tmp_path: Path) -> None:
+    model, plain = (nn.ModuleDict({key: nn.Embedding(9, 4)}) for _ in range(2))
+    plain[key].load_state_dict(model[key].state_dict())
+    fedpeft.replace_embedding(model, key, rank=2)
+    fedpeft.save_pretrained(model, tmp_path / "out")
+    assert [path.parent for path in (tmp_path / "out").iterdir()] == [tmp_path / "out"]
+    fedpeft.from_pretrained(plain, tmp_path / "out")
+    assert isinstance(plain[key], ItemEmbedding)
+
+
+def test_folders_may_be_text(model: Recommender, tmp_path: Path) -> None:
+    plain = copy.deepcopy(model)
+    adapter = fedpeft.replace_embedding(model, "items", rank=2)
+    fedpeft.save_pretrained(model, str(tmp_path))
+    fedpeft.from_pretrained(plain, str(tmp_path))
+    assert torch.equal(plain.items.weight, model.items.weight)
+    save(adapter, f"{tmp_path}/one")
+    assert adapter.base is not None
+    assert torch.equal(load(f"{tmp_path}/one", adapter.base).merge(), adapter.merge())
+
+
+def test_saved_adapters_meet_the_same_checks_as_new_ones(
+    model: Recommender, tmp_path: Path
+) -> None:
+    plain = copy.deepcopy(model)
+    fedpeft.replace_embedding(model, "items", rank=2)
+    fedpeft.save_pretrained(model, tmp_path)
+    plain.items.max_norm = 1.0
+    with pytest.raises(InputError, match="max_norm"):
+        fedpeft.from_pretrained(plain, tmp_path)
+    plain.items.max_norm, plain.items.padding_idx = None, None
+    with pytest.raises(ArtifactError, match=r"made for padding_idx = 0; .* has None"):
+        fedpeft.from_pretrained(plain, tmp_path)
+
+
+def test_trainable_parameters_are_told(
+    model: Recommender, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fedpeft.replace_embedding(model, "items", rank=2)
+    model.mix.requires_grad_(False)
+    found = fedpeft.print_trainable_parameters(model)
+    assert found == (2 * (40 + 8), 2 * (40 + 8) + 40 * 8 + 8 * 8 + 8)
+    said = capsys.readouterr().out
+    assert said == "trainable params: 96 || all params: 488 || trainable%: 19.6721\n"
+
+
 def test_an_embedding_alone(tmp_path: Path) -> None:
     table = nn.Embedding(9, 4)
     adapter = fedpeft.replace_embedding(table, "", rank=2)
@@ -184,14 +271,22 @@ class Normed(nn.Embedding):
 
 
 SPOILERS: dict[str, Callable[[Recommender], object]] = {
-    "tied to out.weight": tied,
-    "is a EmbeddingBag": bag,
-    "max_norm": lambda model: setattr(model.items, "max_norm", 1.0),
-    "scale_grad_by_freq": lambda model: setattr(model.items, "scale_grad_by_freq", True),
+    r"tied to out\.weight; .*functional\.linear\(x, items\.weight\)": tied,
+    r"pool what it returns, such as embedding\(ids\)\.mean": bag,
+    "set it to None, and shorten the vectors": lambda model: setattr(model.items, "max_norm", 1.0),
     "NaN": lambda model: model.items.weight.data[3].fill_(torch.nan),
-    "padding vector is not zero": lambda model: model.items.weight.data[0].fill_(1),
+    "padding vector is not zero .* set row 0 of the table to zero first": lambda model: (
+        model.items.weight.data[0].fill_(1)
+    ),
     "its own forward": lambda model: setattr(model, "items", Normed(40, 8)),
     "is missing": lambda model: delattr(model, "items"),
+    "is of class Linear": lambda model: setattr(model, "items", nn.Linear(8, 40)),
+    "is an adapter already": lambda model: fedpeft.replace_embedding(model, "items"),
+    "has hooks": lambda model: model.items.register_forward_hook(lambda *_: None),
+    "remove_parametrizations": lambda model: parametrizations.weight_norm(model.items),
+    "not of floating-point": lambda model: setattr(
+        model, "items", nn.Embedding(40, 8, dtype=torch.complex64)
+    ),
 }
 
 
@@ -225,6 +320,7 @@ def test_nothing_to_save_or_merge(model: Recommender, tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_broken_table_is_not_merged(model: Recommender, value: float) -> None:
     adapter = fedpeft.replace_embedding(model, "items", rank=2)
+    model(SEQUENCES)
     with torch.no_grad():
         next(adapter.parameters())[3, 0] = value
         adapter.get_parameter("B").fill_(1)

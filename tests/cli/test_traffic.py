@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 import pytest
 
+from fedpeft.errors import ArtifactError
 from fedpeft.experiment import Schedule, configure, reopen, start
 from fedpeft.experiment.replay import replay_upload
 from fedpeft.protocol.messages import (
@@ -21,7 +22,11 @@ SETTINGS = ["training.warmup_rounds=2", "training.refresh_every=2", "training.en
 
 
 def recorded(
-    folder: Path, *settings: str, backend: str = "sequential", every: int = 100
+    folder: Path,
+    *settings: str,
+    adapter: str = "rq",
+    backend: str = "sequential",
+    every: int = 100,
 ) -> list[bytes]:
     """Make a run; return the bytes of all uploads that were really encoded, in order."""
     sent: list[bytes] = []
@@ -32,7 +37,7 @@ def recorded(
         return sent[-1]
 
     asked = [*SMALL[1::2], "evaluation.test=false", *SETTINGS, *settings]
-    config = configure(adapter="rq", rounds=8, seed=3, settings=asked)
+    config = configure(adapter=adapter, rounds=8, seed=3, settings=asked)
     options = RunOptions(device="cpu", backend=backend)  # type: ignore[arg-type]
     with patch.object(Upload, "to_bytes", noted):
         start(config, folder, options, Silent(), Schedule(checkpoint_every=every))
@@ -63,6 +68,19 @@ def test_the_bytes_are_those_that_were_sent(
     users = [prepared.dataset.user_ids[row] for row in simulation.sampler.rows(round_number)]
     again = [replay_upload(folder, user, round_number).data for user in users]
     assert again == [data for data in sent if Upload.from_bytes(data).round == round_number]
+
+
+def test_a_run_with_hash_functions_of_before_is_not_replayed(tmp_path: Path) -> None:
+    """Earlier versions took the first functions that came; the warm-up has none."""
+    with patch("fedpeft.adapters.hash._good", lambda config, context, drawn: drawn.flip(0)):
+        sent = recorded(tmp_path / "run", adapter="hash")
+    prepared, simulation = reopen(tmp_path / "run")  # the functions of its checkpoint are its own
+    users = {
+        number: prepared.dataset.user_ids[simulation.sampler.rows(number)[0]] for number in (1, 3)
+    }
+    assert replay_upload(tmp_path / "run", users[1], 1).data in sent
+    with pytest.raises(ArtifactError, match="drew other hash functions"):
+        replay_upload(tmp_path / "run", users[3], 3)
 
 
 def test_what_is_in_it_and_the_file(run: tuple[Path, list[bytes]], tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_expected_draws() -> None:
 
 @pytest.mark.parametrize("pooling", ["mean", "senet"])
 def test_hash_functions_spread_as_expected(pooling: str) -> None:
-    """About as many distinct choices as random rows would give; a trap gives one per row, 64."""
+    """At least as many distinct choices as random rows would give; a trap gives one per row, 64."""
     config = adapter_config("hash", {"rows": 64, "hashes": 2, "pooling": pooling})
     scale = Scale(2000, 2, 1, 1)
     (cost,) = costs([strategy("hash", config)], scale, measured=False)
@@ -146,7 +146,7 @@ def test_hash_functions_spread_as_expected(pooling: str) -> None:
         item = adapters.get("hash").build(config, ItemContext(torch.zeros(2000, 2), seed))
         found.append(choices(item).distinct)
     mean = sum(found) / 30
-    assert cost.capacity.expected_distinct == pytest.approx(mean, rel=0.05)
+    assert 0.97 * cost.capacity.expected_distinct < mean < 1.25 * cost.capacity.expected_distinct
 
 
 def test_choices_by_hand() -> None:

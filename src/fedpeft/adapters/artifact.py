@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 
 from fedpeft import __version__
-from fedpeft.adapters.base import ItemContext, ItemEmbedding, adapters, check_tensors
+from fedpeft.adapters.base import ItemContext, ItemEmbedding, adapters
+from fedpeft.adapters.checks import check_tensors
 from fedpeft.adapters.config import AdapterConfig
 from fedpeft.config import parse
 from fedpeft.errors import ArtifactError
 from fedpeft.files import fingerprint, read_json, read_tensors, write_json, write_tensors
 
 SCHEMA = 1
+FILES = ("adapter.json", "adapter.safetensors")
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype
     for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -26,8 +28,10 @@ def build(kind: str, config: AdapterConfig, context: ItemContext) -> ItemEmbeddi
     return adapters.get(kind).build(config, context)
 
 
-def save(adapter: ItemEmbedding, folder: Path) -> None:
+def save(adapter: ItemEmbedding, folder: str | Path) -> None:
     """Write ``adapter.json`` and ``adapter.safetensors``; the base is not part of the artifact."""
+    folder = Path(folder)
+    adapter.used()
     tensors = {**adapter.payload(), **adapter.frozen()}
     if adapter.dtype == torch.bfloat16:  # unknown to numpy, so to fingerprints; float32 is exact
         tensors = {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}
@@ -48,7 +52,7 @@ def save(adapter: ItemEmbedding, folder: Path) -> None:
     )
 
 
-def load(folder: Path, base: Tensor) -> ItemEmbedding:
+def load(folder: str | Path, base: Tensor) -> ItemEmbedding:
     """Load an adapter onto its base, bit for bit as saved.
 
     Parameters
@@ -61,6 +65,7 @@ def load(folder: Path, base: Tensor) -> ItemEmbedding:
     ArtifactError
         If files are missing or corrupt, or the base is not the one the adapter was made for.
     """
+    folder = Path(folder)
     path = folder / "adapter.json"
     meta = read_json(path)
     if not isinstance(meta, dict):

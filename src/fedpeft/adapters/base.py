@@ -8,19 +8,20 @@ the tensors without another implementation of the adapter.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from fedpeft.adapters.checks import check_padding, check_tensors
 from fedpeft.adapters.config import AdapterConfig
 from fedpeft.adapters.span import Span
+from fedpeft.adapters.stand_in import StandIn
 from fedpeft.adapters.subspace import packed_size
-from fedpeft.errors import ArtifactError, InputError
 from fedpeft.files import fingerprint
 from fedpeft.registry import Registry
 
@@ -55,11 +56,11 @@ class ItemContext:
     turn: int = 0
 
 
-class ItemEmbedding(nn.Module, ABC):
+class ItemEmbedding(StandIn):
     """Item vectors of one client: a frozen base plus a small trainable correction.
 
     Wherever a model looks items up, it takes the place of a `torch.nn.Embedding`: the same call,
-    `num_embeddings`, `embedding_dim`, `padding_idx` and (to read) `weight`.
+    the same attributes, and (to read) `weight`.
 
     Parameters
     ----------
@@ -97,7 +98,7 @@ class ItemEmbedding(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.num_embeddings, self.embedding_dim = context.base.shape
-        self.padding_idx = _checked_padding(context.padding_idx, self.num_embeddings)
+        self.padding_idx = check_padding(context.padding_idx, self.num_embeddings)
         kept = context.base.detach().float().clone() if self.uses_base else None
         self.register_buffer("base", kept)
 
@@ -146,11 +147,24 @@ class ItemEmbedding(nn.Module, ABC):
         """Return item vectors, float of shape (..., k), for int64 or int32 ids of shape (...).
 
         The vector of `padding_idx` is zero and has no gradient.
+
+        Raises
+        ------
+        IndexError
+            If an id is not that of an item (on a GPU, what CUDA makes of it).
         """
-        return self.embed(dict(self.named_parameters()), ids)
+        self.used()
+        if not self.scale_grad_by_freq:
+            return self.embed(self.tensors(), ids)
+        items, places = torch.unique(ids, return_inverse=True)
+        vectors = self.embed(self.tensors(), items)
+        return F.embedding(places, vectors, scale_grad_by_freq=True)
 
     def embed(self, tensors: Mapping[str, Tensor], ids: Tensor) -> Tensor:
         """Return item vectors computed from the given payload tensors instead of our own."""
+        if self.base is None and not self.item_indexed:  # no table of n rows refuses other ids
+            nothing = torch.zeros(1, 1, dtype=torch.int64, device=ids.device)
+            ids = ids + F.embedding(ids, nothing.expand(self.num_embeddings, 1)).squeeze(-1)
         indices = self.lookups(ids)
         rows = {name: F.embedding(index, tensors[name]) for name, index in indices.items()}
         whole = {name: tensor for name, tensor in tensors.items() if name not in indices}
@@ -173,7 +187,11 @@ class ItemEmbedding(nn.Module, ABC):
         return None
 
     def payload(self) -> dict[str, Tensor]:
-        """Return a copy of the tensors that travel; never live references."""
+        """Return a copy of the tensors that travel; never live references.
+
+        It does not say what it belongs to; `payload_state_dict` does.
+        """
+        self.used()
         return {name: tensor.detach().clone() for name, tensor in self.named_parameters()}
 
     def load_payload(self, payload: Mapping[str, Tensor]) -> None:
@@ -185,11 +203,18 @@ class ItemEmbedding(nn.Module, ABC):
             If a tensor is missing, unknown, of another shape, or not finite in our own precision.
         """
         own = dict(self.named_parameters())
-        cast = {name: tensor.to(self.dtype) for name, tensor in payload.items()}
-        check_tensors(cast, {name: tensor.shape for name, tensor in own.items()}, self.kind)
+        cast = self.checked(payload)
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(cast[name])
+        self.untouched = False
+
+    def checked(self, payload: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return a payload in our own precision; raises as `load_payload` does, loads nothing."""
+        cast = {name: tensor.to(self.dtype) for name, tensor in payload.items()}
+        shapes = {name: tensor.shape for name, tensor in self.named_parameters()}
+        check_tensors(cast, shapes, self.kind)
+        return cast
 
     def frozen(self) -> dict[str, Tensor]:
         """Return copies of the frozen tensors that define the subspace (codes, hash seeds)."""
@@ -218,29 +243,9 @@ class ItemEmbedding(nn.Module, ABC):
         Tensor
             float32 of shape (n, k).
         """
-        tensors = dict(self.named_parameters()) if payload is None else payload
+        tensors = self.tensors() if payload is None else payload
         ids = torch.arange(self.num_embeddings, device=self.device)
         return torch.cat([self.embed(tensors, part).float() for part in torch.split(ids, 1 << 18)])
-
-    @property
-    def weight(self) -> Tensor:
-        """The full item table as `torch.nn.Embedding` has it, float of shape (n, k), read-only.
-
-        Computed at each access, with its gradient: an output layer tied to the embedding trains the
-        adapter.  Writing into the result changes nothing.
-        """
-        table: Tensor = self(torch.arange(self.num_embeddings, device=self.device))
-        return table
-
-    @property
-    def device(self) -> torch.device:
-        """Where the tensors live."""
-        return next(self.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Precision of the tensors; float32 unless the module was cast."""
-        return next(self.parameters()).dtype
 
     @property
     def payload_values(self) -> int:
@@ -267,32 +272,18 @@ class ItemEmbedding(nn.Module, ABC):
             return fingerprint(f"no base {self.num_embeddings}x{self.embedding_dim}")
         return fingerprint(self.base.float())  # exact; a rounded base is another base
 
+    @property
+    def mark(self) -> str:
+        """What a payload belongs to, as 16 hex digits: adapter, base and subspace.
+
+        Computed from the tensors: it changes when they do.  A base in another precision is another.
+        """
+        subspace = self.config.pack_subspace(self.frozen())
+        return fingerprint(self.kind, self.base_fingerprint, subspace)[:16]
+
     def extra_repr(self) -> str:
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
         return f"{self.num_embeddings}, {self.embedding_dim}{padding}, {self.config!r}"
-
-
-def _checked_padding(index: int | None, items: int) -> int | None:
-    """Return a padding index counted from the start; negative ones count from the end."""
-    if index is not None and not -items <= index < items:
-        raise InputError(f"padding_idx = {index} must be an id of the {items} items")
-    return index if index is None or index >= 0 else items + index
-
-
-def check_tensors(
-    tensors: Mapping[str, Tensor], shapes: Mapping[str, Any], what: str, *, finite: bool = True
-) -> None:
-    """Raise `ArtifactError` unless `tensors` are just the named, shaped, finite ones expected."""
-    if set(tensors) != set(shapes):
-        raise ArtifactError(f"{what}: tensors must be {sorted(shapes)}, got {sorted(tensors)}")
-    for name, shape in shapes.items():
-        if tuple(tensors[name].shape) != tuple(shape):
-            raise ArtifactError(
-                f"{what}: tensor {name!r} must have shape {tuple(shape)}, "
-                f"got {tuple(tensors[name].shape)}"
-            )
-        if finite and tensors[name].is_floating_point() and not tensors[name].isfinite().all():
-            raise ArtifactError(f"{what}: tensor {name!r} holds NaN or infinity")
 
 
 adapters: Registry[ItemEmbedding] = Registry(

@@ -57,9 +57,11 @@ class FullTable(ItemEmbedding):
 
     @property
     def weight(self) -> Tensor:
-        """The table itself, float of shape (n, k); its padding row, if any, read as zero."""
-        table = self._parameters["weight"]
-        return table if table is not None and self.padding_idx is None else super().weight
+        """The table itself, float of shape (n, k), to write too; with padding, as elsewhere."""
+        return self.tensors()["weight"] if self.padding_idx is None else super().weight
+
+    def _table(self) -> Tensor:
+        return self.tensors()["weight"]
 
     @property
     def uses_base(self) -> bool:

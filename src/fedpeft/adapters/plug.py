@@ -6,20 +6,36 @@ adapters are put into it, only they are saved, and `merge_and_unload` leaves a p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
+from urllib.parse import quote, unquote
 
 from torch import nn
 
-from fedpeft.adapters.artifact import load, save
+from fedpeft.adapters.artifact import FILES, load, save
 from fedpeft.adapters.base import ItemContext, ItemEmbedding, adapters
+from fedpeft.adapters.swap import adapters_of, put, replaceable
 from fedpeft.config import parse
 from fedpeft.errors import ArtifactError, InputError
 
 
+@overload
 def replace_embedding(
     model: nn.Module, name: str, *, kind: str = "lora", seed: int = 0, **settings: Any
-) -> ItemEmbedding:
+) -> ItemEmbedding: ...
+@overload
+def replace_embedding(
+    model: nn.Module, name: Sequence[str], *, kind: str = "lora", seed: int = 0, **settings: Any
+) -> list[ItemEmbedding]: ...
+def replace_embedding(
+    model: nn.Module,
+    name: str | Sequence[str],
+    *,
+    kind: str = "lora",
+    seed: int = 0,
+    **settings: Any,
+) -> ItemEmbedding | list[ItemEmbedding]:
     """Put an adapter in the place of an embedding, in place, on top of the embedding's own table.
 
     Parameters
@@ -27,8 +43,8 @@ def replace_embedding(
     model
         Any module; its weights are those all clients start from.
     name
-        Dotted name of a `torch.nn.Embedding` in it.  Registered under several names, it is replaced
-        under all of them.
+        Dotted name of a `torch.nn.Embedding` in it, or several.  An embedding that stands in
+        several places, or shares its table with another, gets one adapter for all of them.
     kind
         Registered name of the adapter.
     seed
@@ -40,31 +56,35 @@ def replace_embedding(
     -------
     ItemEmbedding
         The adapter: on the table's device, in its precision (a float64 table is rounded to
-        float32).  Its parameters are what trains and travels.
+        float32).  Its parameters are what trains and travels.  For several names, a list.
 
     Raises
     ------
     InputError
-        If there is no such embedding, or it does what an adapter cannot: its table is tied to
-        another parameter or not finite, its padding vector is not zero, it renormalises (max_norm),
-        scales gradients by frequency, or has a forward of its own.
+        If there is no such embedding, or it does what an adapter cannot; the message says what to
+        do.  Nothing is replaced then.
     ConfigError
         If the adapter or a setting is unknown.
 
     Notes
     -----
     Nothing else changes: whether the rest of the model trains, and whether it travels, is up to the
-    caller.  Optimisers made before hold the old table; make them afterwards.
+    caller.  Optimisers made before hold the old table; make them afterwards.  Loops that initialise
+    parameters run before, too: the first use of a payload they wrote into gives a
+    `PayloadWarning`.
     """
-    old = _embedding(model, name)
-    _check_replaceable(model, old, name)
     part = adapters.get(kind)
     config = parse(part.config, settings, kind)
-    table = old.weight.detach()
-    context = ItemContext(table.cpu(), seed, padding_idx=old.padding_idx)
-    adapter = part.build(config, context).to(table.device, table.dtype)
-    _put(model, old, adapter.train(old.training))
-    return adapter
+    made: dict[nn.Embedding, ItemEmbedding] = {}
+    names = [name] if isinstance(name, str) else list(name)
+    found = [replaceable(model, one) for one in names]
+    for old in found:
+        shared = (adapter for other, adapter in made.items() if other.weight is old.weight)
+        made[old] = next(shared, None) or _on(old, part.build, config, seed)
+    for old, adapter in made.items():
+        put(model, old, adapter)
+    several = [made[old] for old in found]
+    return several[0] if isinstance(name, str) else several
 
 
 def merge_and_unload(model: nn.Module) -> nn.Module:
@@ -79,33 +99,48 @@ def merge_and_unload(model: nn.Module) -> nn.Module:
         If the model has no adapter, or a merged table holds NaN or infinity.  Nothing changed then.
     """
     plain: dict[ItemEmbedding, nn.Embedding] = {}
-    for name, adapter in _adapters(model).items():
+    for name, adapter in adapters_of(model).items():
+        adapter.used()
         table = adapter.merge().to(adapter.dtype)
         if not table.isfinite().all():
             raise InputError(
                 f"{name or 'the adapter'} does not merge: its table holds NaN or infinity"
             )
         plain[adapter] = nn.Embedding.from_pretrained(
-            table, freeze=False, padding_idx=adapter.padding_idx
+            table,
+            freeze=False,
+            padding_idx=adapter.padding_idx,
+            scale_grad_by_freq=adapter.scale_grad_by_freq,
         ).train(adapter.training)
     for adapter, embedding in plain.items():
-        model = _put(model, adapter, embedding)
+        model = put(model, adapter, embedding)
     return model
 
 
-def save_pretrained(model: nn.Module, folder: Path) -> None:
+def save_pretrained(model: nn.Module, folder: str | Path) -> None:
     """Save the adapters of a model, one folder each by its name in the model; never the base.
+
+    Adapters that an earlier call left in the folder, and this model has not, are removed from it.
 
     Raises
     ------
     InputError
         If the model has no adapter.
     """
-    for name, adapter in _adapters(model).items():
-        save(adapter, folder / name)
+    folder = Path(folder)
+    saved = set()
+    for name, adapter in adapters_of(model).items():
+        place = folder / quote(name, safe="")  # a key of a `ModuleDict` may be any text
+        save(adapter, place)
+        saved.add(place)
+    for place in set(_saved(folder)) - saved:
+        for file in FILES:
+            (place / file).unlink(missing_ok=True)
+        if place != folder and not any(place.iterdir()):
+            place.rmdir()
 
 
-def from_pretrained(model: nn.Module, folder: Path) -> nn.Module:
+def from_pretrained(model: nn.Module, folder: str | Path) -> nn.Module:
     """Put saved adapters into a plain model, in place, bit for bit as saved; return the model.
 
     Parameters
@@ -118,74 +153,55 @@ def from_pretrained(model: nn.Module, folder: Path) -> nn.Module:
     ArtifactError
         If there is no saved adapter, it is corrupt, or it was made for another table.  The model
         is as it was then.
+    InputError
+        If the model has no such embedding, or the embedding does what an adapter cannot.
     """
-    found = sorted(
-        path.parent for path in [*folder.glob("adapter.json"), *folder.glob("*/adapter.json")]
-    )
+    folder = Path(folder)
+    found = _saved(folder)
     if not found:
         raise ArtifactError(f"{folder} holds no saved adapter (adapter.json)")
     loaded = {}
     for place in found:
-        old = _embedding(model, "" if place == folder else place.name)
-        loaded[old] = load(place, old.weight.detach()).to(old.weight.device).train(old.training)
+        old = replaceable(model, "" if place == folder else unquote(place.name))
+        adapter = load(place, old.weight.detach())
+        if adapter.padding_idx != old.padding_idx:
+            raise ArtifactError(
+                f"{place} was made for padding_idx = {adapter.padding_idx}; "
+                f"the model's embedding has {old.padding_idx}"
+            )
+        loaded[old] = _like(old, adapter)
     for old, adapter in loaded.items():
-        model = _put(model, old, adapter)
+        model = put(model, old, adapter)
     return model
 
 
-def _embedding(model: nn.Module, name: str) -> nn.Embedding:
-    """Return the `torch.nn.Embedding` called `name`."""
-    modules = dict(model.named_modules(remove_duplicate=False))
-    found = modules.get(name)
-    if isinstance(found, nn.Embedding):
-        return found
-    known = ", ".join(repr(n) for n, m in modules.items() if isinstance(m, nn.Embedding)) or "none"
-    said = "is missing" if found is None else f"is a {type(found).__name__}"
-    raise InputError(f"{name!r} {said}, not a torch.nn.Embedding; the model's are: {known}")
+def print_trainable_parameters(model: nn.Module) -> tuple[int, int]:
+    """Print and return how many values of a model train, and how many there are with the bases."""
+    own = list(model.parameters())
+    trained = sum(parameter.numel() for parameter in own if parameter.requires_grad)
+    bases = [a.base for a in adapters_of(model).values() if a.base is not None]
+    total = sum(tensor.numel() for tensor in (*own, *bases))
+    share = 100 * trained / max(1, total)
+    print(f"trainable params: {trained:,} || all params: {total:,} || trainable%: {share:.4f}")
+    return trained, total
 
 
-def _check_replaceable(model: nn.Module, old: nn.Embedding, name: str) -> None:
-    """Raise `InputError` if an adapter could not do what the embedding does."""
-    own = {f"{place}.weight".strip(".") for place in _places(model, old)}
-    tied = [
-        parameter
-        for parameter, tensor in model.named_parameters(remove_duplicate=False)
-        if tensor is old.weight and parameter not in own
-    ]
-    padding = None if old.padding_idx is None else old.weight[old.padding_idx]
-    obstacles = (
-        (
-            type(old).forward is not nn.Embedding.forward,
-            f"{type(old).__name__} has its own forward",
-        ),
-        (bool(tied), f"its table is tied to {', '.join(tied)}; use the adapter's weight there"),
-        (old.max_norm is not None, "max_norm changes the table at each look-up"),
-        (old.scale_grad_by_freq, "scale_grad_by_freq is not supported"),
-        (not bool(old.weight.isfinite().all()), "its table holds NaN or infinity"),
-        (padding is not None and bool(padding.any()), "its padding vector is not zero"),
+def _on(old: nn.Embedding, build: Any, config: Any, seed: int) -> ItemEmbedding:
+    """Return a new adapter on the table of an embedding."""
+    context = ItemContext(old.weight.detach().cpu(), seed, padding_idx=old.padding_idx)
+    adapter: ItemEmbedding = build(config, context).to(old.weight.dtype)
+    adapter.untouched = adapter.base is not None
+    return _like(old, adapter)
+
+
+def _like(old: nn.Embedding, adapter: ItemEmbedding) -> ItemEmbedding:
+    """Return an adapter with the ways of an embedding, on its device."""
+    adapter.scale_grad_by_freq = old.scale_grad_by_freq
+    return adapter.to(old.weight.device).train(old.training)
+
+
+def _saved(folder: Path) -> list[Path]:
+    """Return the folders of the saved adapters in a folder, itself among them."""
+    return sorted(
+        path.parent for pattern in ("", "*/") for path in folder.glob(f"{pattern}{FILES[0]}")
     )
-    for holds, reason in obstacles:
-        if holds:
-            raise InputError(f"{name!r} cannot be replaced: {reason}")
-
-
-def _adapters(model: nn.Module) -> dict[str, ItemEmbedding]:
-    """Return the adapters of a model by name."""
-    found = {n: m for n, m in model.named_modules() if isinstance(m, ItemEmbedding)}
-    if not found:
-        raise InputError(f"{type(model).__name__} holds no adapter; see replace_embedding")
-    return found
-
-
-def _places(model: nn.Module, module: nn.Module) -> list[str]:
-    """Return every name under which `module` stands in `model`; "" is the model itself."""
-    return [n for n, m in model.named_modules(remove_duplicate=False) if m is module]
-
-
-def _put(model: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
-    """Put `new` wherever `old` stands; return the model, which is `new` if it was `old`."""
-    for name in _places(model, old):
-        parent, _, attribute = name.rpartition(".")
-        if name:
-            setattr(model.get_submodule(parent), attribute, new)
-    return new if model is old else model

@@ -23,6 +23,7 @@ from fedpeft.protocol.messages import (
 )
 from fedpeft.protocol.uploads import UploadCodec
 from fedpeft.records import Checkpoint
+from fedpeft.server import ServerState
 from fedpeft.simulation import RunOptions, Simulation
 from fedpeft.simulation.backend import Backend
 
@@ -111,9 +112,11 @@ def replay_upload(
     options = _options(folder, prepared)
     simulation = build(config, prepared.split, prepared.items, options)
     _require_part(simulation, row, user, round_number, config.training.rounds)
+    kept = None
     if folder.checkpoint.exists():
         # it says whether data or settings have changed since, even where it is of a later round
         load_checkpoint(simulation, folder, prepared)
+        kept = simulation.state
         if simulation.round > round_number:
             simulation = build(config, prepared.split, prepared.items, options)
     begun = simulation.round
@@ -121,6 +124,8 @@ def replay_upload(
         simulation.step()
         progress(simulation.round - begun, round_number - begun)
     data = simulation.upload_of(row).to_bytes()
+    if kept is not None and simulation.task.adapter.random_rows:
+        _require_draws(folder, kept, simulation.state)
     return _read(data, simulation)
 
 
@@ -141,6 +146,23 @@ def _options(folder: RunFolder, prepared: Prepared) -> RunOptions:
             "cannot be made again"
         )
     return RunOptions(device="cpu", backend=cast(Backend, extra.get("backend", "auto")))
+
+
+def _require_draws(folder: RunFolder, kept: ServerState, replayed: ServerState) -> None:
+    """Raise `ArtifactError` if the run drew other subspaces than a replay does.
+
+    An earlier version of fedpeft took any hash functions that came, also ones that collide often.
+    """
+    drawn, again = (
+        {state.first.version: state.first.subspace}
+        | {step.version: step.subspace for step in state.steps}
+        for state in (kept, replayed)
+    )
+    if any(drawn.get(version, subspace) != subspace for version, subspace in again.items()):
+        raise ArtifactError(
+            f"{folder.path} drew other hash functions than this version does from its seed, so its "
+            "uploads cannot be made again; use the version that made it"
+        )
 
 
 def _require_part(

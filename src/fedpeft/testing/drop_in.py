@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import pickle
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -23,6 +24,7 @@ from fedpeft.adapters import (
     replace_embedding,
 )
 from fedpeft.config import parse
+from fedpeft.errors import InputError
 from fedpeft.testing.toy import random_base
 
 MODES: tuple[Mode, ...] = ("peft", "compress")
@@ -84,6 +86,73 @@ class DropInContract:
         (torch.ones(2, 6) @ adapter(torch.arange(23)).T).square().sum().backward()
         for name, tensor in adapter.named_parameters():
             torch.testing.assert_close(tied[name], tensor.grad)
+
+    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize("item", [-1, 23, 10**6])
+    def test_ids_that_are_no_item_are_refused_as_by_an_embedding(
+        self, mode: Mode, item: int
+    ) -> None:
+        with pytest.raises(IndexError):
+            self.trained(mode)(torch.tensor([3, item]))
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_writing_into_weight_acts_or_is_refused(self, mode: Mode) -> None:
+        adapter = self.trained(mode)
+        wanted = random_base(23, 6, seed=5)
+        try:
+            with torch.no_grad():
+                adapter.weight.copy_(wanted)
+        except InputError:
+            assert not torch.equal(adapter.merge(), wanted)
+        else:
+            assert torch.equal(adapter.merge(), wanted)
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_attributes_are_those_of_an_embedding(self, mode: Mode) -> None:
+        adapter, plain = self.make(mode, padding_idx=-1), nn.Embedding(23, 6, padding_idx=-1)
+        for name in ("num_embeddings", "embedding_dim", "padding_idx", "max_norm", "norm_type"):
+            assert getattr(adapter, name) == getattr(plain, name), name
+        assert (adapter.scale_grad_by_freq, adapter.sparse) == (False, False)
+        weight = adapter.weight
+        assert (len(weight), weight.shape, weight.dtype) == (23, (23, 6), torch.float32)
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_gradients_scaled_by_frequency(self, mode: Mode) -> None:
+        """The gradient of an item's vector is divided by how often the call names the item."""
+        adapter, plain = self.trained(mode), self.trained(mode)
+        adapter.scale_grad_by_freq = True
+        assert torch.equal(adapter(IDS), plain(IDS))
+        adapter(IDS).square().sum().backward()
+        counts = torch.bincount(IDS.flatten())[IDS]
+        (plain(IDS).square().sum(-1) / counts).sum().backward()
+        for one, other in zip(adapter.parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(one.grad, other.grad)
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_replica_of_data_parallel_trains_the_original(self, mode: Mode) -> None:
+        """As `torch.nn.parallel.replicate` makes one on each GPU: copies that are no parameters."""
+        adapter, alone = self.trained(mode, padding_idx=0), self.trained(mode, padding_idx=0)
+        replica = adapter._replicate_for_data_parallel()  # type: ignore[no-untyped-call]
+        copies = {name: tensor * 1 for name, tensor in adapter.named_parameters()}
+        replica._former_parameters = copies
+        for name, tensor in copies.items():
+            setattr(replica, name, tensor)
+        for name, buffer in adapter.named_buffers():
+            setattr(replica, name, buffer.clone())
+        found = replica(IDS)
+        assert torch.equal(found, alone(IDS))
+        assert torch.equal(replica.weight, alone.weight)
+        found.square().sum().backward()
+        alone(IDS).square().sum().backward()
+        for one, other in zip(adapter.parameters(), alone.parameters(), strict=True):
+            torch.testing.assert_close(one.grad, other.grad)
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_pickle_round_trip(self, mode: Mode) -> None:
+        adapter = self.trained(mode, padding_idx=0)
+        again = pickle.loads(pickle.dumps(adapter))
+        assert torch.equal(again(IDS), adapter(IDS))
+        assert again.mark == adapter.mark
 
     @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.parametrize("padding", [0, 5, -1])
@@ -184,5 +253,5 @@ class DropInContract:
         expected = model(IDS)
         merged = merge_and_unload(model)
         assert merged is model
-        assert isinstance(model[0], nn.Embedding)
+        assert isinstance(model.get_submodule("0"), nn.Embedding)
         torch.testing.assert_close(model(IDS), expected)
