@@ -1,4 +1,4 @@
-"""Any pair of CSV, TSV or Parquet files: ``interactions.*`` and ``items.*``."""
+"""Any CSV, TSV or Parquet files: one of interactions, and mostly one of items."""
 
 from __future__ import annotations
 
@@ -7,99 +7,104 @@ from typing import ClassVar
 
 import polars as pl
 
+from fedpeft.data.columns import interactions_of, items_of
 from fedpeft.data.config import DataConfig
 from fedpeft.data.raw import RawTables
 from fedpeft.data.readers import files, readers
-from fedpeft.errors import DataError
+from fedpeft.errors import ConfigError, DataError
 
 _ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 
 
 class TableReader:
-    """Reads tables whose columns are named in `DataConfig.columns`."""
+    """Reads tables whose columns have usual names, or those of `DataConfig.columns`.
 
-    expects: ClassVar[str] = f"interactions and items, each as {', '.join(_ENDINGS)}"
+    The interactions are ``interactions.*`` or the only table besides ``items.*``; a single file is
+    the interactions.  Without a table of items the catalogue is made of their ids.
+    """
+
+    expects: ClassVar[str] = (
+        f"interactions, and items if there are any, each as {', '.join(_ENDINGS)}"
+    )
     settings: ClassVar[frozenset[str]] = frozenset({"columns", "interactions", "items_file"})
 
     def __init__(self, config: DataConfig) -> None:
         self._config = config
 
     def recognises(self, folder: Path) -> bool:
-        """Return whether both files are there, or were named in the configuration."""
-        return all(
-            named or _candidates(folder, stem)
-            for named, stem in (
-                (self._config.interactions, "interactions"),
-                (self._config.items_file, "items"),
-            )
-        )
+        """Return whether a table of interactions is there, or was named in the configuration."""
+        return bool(self._config.interactions or _interactions(folder))
 
-    def read(self, folder: Path) -> RawTables:
-        """Read both tables."""
-        names = self._config.columns
-        timestamp = names.timestamp if self._config.order == "time" else None
-        interactions_path = _path(folder, self._config.interactions, "interactions")
-        table = _read(interactions_path)
-        used = [names.user, names.item, timestamp, names.position, names.rating]
-        files.require(table, filter(None, used), interactions_path)
-        interactions = pl.DataFrame(
-            {
-                "user": table[names.user].cast(pl.String),
-                "item": table[names.item].cast(pl.String),
-            }
-        )
-        if timestamp:
-            times = files.numbers(table, timestamp, interactions_path)
-            interactions = interactions.with_columns(timestamp=times)
-        if names.position:
-            positions = files.numbers(table, names.position, interactions_path)
-            interactions = interactions.with_columns(position=positions)
-        if names.rating:
-            rating = files.numbers(table, names.rating, interactions_path, optional=True)
-            interactions = interactions.with_columns(rating=rating.cast(pl.Float64))
-        items_path = _path(folder, self._config.items_file, "items")
+    def has_items(self, source: Path) -> bool:
+        """Return whether there is a table of items."""
+        return self._places(source)[1] is not None
+
+    def read(self, source: Path) -> RawTables:
+        """Read the tables of a folder, or a file of interactions."""
+        path, items_path = self._places(source)
+        interactions, notes = interactions_of(_read(path), self._config, path)
+        items = None
+        if items_path is not None:
+            items = items_of(_read(items_path), self._config, items_path)
+        elif source.is_dir() and len(others := _tables(source)) > 1:
+            unread = ", ".join(other.name for other in others if other != path)
+            notes += (f"not read: {unread}; data.items_file names a file of items",)
         return RawTables(
-            name=folder.name,
+            name=source.name if source.is_dir() else source.name.partition(".")[0],
             interactions=interactions,
-            items=self._items(items_path),
-            interactions_path=interactions_path,
-            items_path=items_path,
+            items=items,
+            interactions_path=path,
+            items_path=items_path or path,
+            notes=notes,
         )
 
-    def _items(self, path: Path) -> pl.DataFrame:
-        names = self._config.columns
-        table = _read(path)
-        files.require(table, (names.item, names.title, *names.text), path)
-        text = names.text or [
-            name
-            for name, dtype in table.schema.items()
-            if name != names.item and isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
-        ]
-        ids = table[names.item].cast(pl.String)
-        title = table[names.title].cast(pl.String)
-        return pl.DataFrame(
-            {
-                "id": ids,
-                "title": pl.select(pl.coalesce(title, ids)).to_series(),
-                "text": files.joined(table, text),
-            }
-        )
+    def _places(self, source: Path) -> tuple[Path, Path | None]:
+        """Return the files of interactions and of items."""
+        named, named_items = self._config.interactions, self._config.items_file
+        if source.is_dir():
+            path = _named(source, named) if named else _one(source, "interactions")
+            items = _candidates(source, "items")
+            if named_items or not items:
+                return path, _named(source, named_items) if named_items else None
+            return path, _one(source, "items")
+        if named:
+            raise ConfigError(
+                f"data.interactions = {named!r} would not act: data.source is a file, {source}"
+            )
+        path = _named(source.parent, source.name)
+        return path, _named(source.parent, named_items) if named_items else None
+
+
+def _tables(folder: Path) -> list[Path]:
+    """Return all tables of a folder."""
+    return sorted(p for p in folder.iterdir() if p.name.endswith(_ENDINGS) and p.is_file())
 
 
 def _candidates(folder: Path, stem: str) -> list[Path]:
     return [path for ending in _ENDINGS if (path := folder / f"{stem}{ending}").is_file()]
 
 
-def _path(folder: Path, named: str | None, stem: str) -> Path:
-    if named:
-        if not named.endswith(_ENDINGS):
-            raise DataError(f"{folder / named} must end in one of {', '.join(_ENDINGS)}")
-        return folder / named
-    found = _candidates(folder, stem)
+def _interactions(folder: Path) -> list[Path]:
+    """Return the tables of a folder that may be the interactions."""
+    if found := _candidates(folder, "interactions"):
+        return found
+    items = _candidates(folder, "items")
+    others = [path for path in _tables(folder) if path not in items]
+    return others if len(others) == 1 else []
+
+
+def _one(folder: Path, stem: str) -> Path:
+    found = _interactions(folder) if stem == "interactions" else _candidates(folder, stem)
     if len(found) != 1:
         there = ", ".join(path.name for path in found) or "none"
         raise DataError(f"{folder} must hold one {stem} file ({', '.join(_ENDINGS)}), not {there}")
     return found[0]
+
+
+def _named(folder: Path, name: str) -> Path:
+    if not name.endswith(_ENDINGS):
+        raise DataError(f"{folder / name} must end in one of {', '.join(_ENDINGS)}")
+    return folder / name
 
 
 def _read(path: Path) -> pl.DataFrame:
