@@ -67,6 +67,10 @@ def across(run: RunConfig) -> dict[str, ActsIf]:
     starts = backbone.starts if isinstance(backbone, BackboneConfig) else frozenset()
     base = "an adapter with a base to merge into (mode 'peft', not the full table)"
     return {
+        "training.recency": ActsIf(
+            "data in an order (data.order other than 'none')",
+            lambda run: run.data.order != "none",
+        ),
         "training.warmup_rounds": ActsIf(base, lambda run: _adapter(run).keeps_base),
         "training.refresh_every": ActsIf(
             f"{base} and with a subspace to renew (no codes from text)",
