@@ -63,7 +63,7 @@ def pretrain(
     catalogue: Catalogue,
     config: ItemsConfig,
     *,
-    cache: Path | None = None,
+    cache: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Items:
     """Encode item texts and derive the base embedding.
@@ -120,7 +120,7 @@ def semantic_ids(
     levels: int,
     codes: int,
     *,
-    cache: Path | None = None,
+    cache: Path | str | None = None,
     progress: Progress | None = None,
 ) -> SemanticIDs:
     """Train the RQ-VAE on the input vectors of pretrained items, or find its result in the cache.
@@ -170,7 +170,7 @@ _CODER = "coder."
 
 
 def _encode(
-    catalogue: Catalogue, config: ItemsConfig, cache: Path | None, progress: Progress
+    catalogue: Catalogue, config: ItemsConfig, cache: Path | str | None, progress: Progress
 ) -> tuple[FittedEncoder, Tensor]:
     """Return the fitted encoder and the input vectors, float32 of shape (n, D)."""
     encoder = build_encoder(config.encoder, config.options)
@@ -194,7 +194,7 @@ def _encode(
 
 
 def _reduce(
-    inputs: Tensor, config: ItemsConfig, cache: Path | None, progress: Progress
+    inputs: Tensor, config: ItemsConfig, cache: Path | str | None, progress: Progress
 ) -> tuple[Reduction, Tensor, dict[str, Any]]:
     """Return the reduction, the base (n, k) and its report; items without text get zero rows."""
     used = {"base", "dim", "scale"}
