@@ -36,14 +36,14 @@ def log() -> dict[str, list[Any]]:
 def test_ratings_alone_start_without_texts(tmp_path: Path) -> None:
     pl.DataFrame(log()).write_csv("ratings.csv")
     run = fedpeft.configure(data="ratings.csv", **SMALL)
-    assert (run.items.base, run.adapter.config.mode) == ("none", "compress")  # type: ignore[attr-defined]
+    assert run.items.base == "random"
     assert run.data.source == str((tmp_path / "ratings.csv").resolve())
     told = Recorder()
     result = start(run, "runs/one", RunOptions(), told, Schedule())
     assert any("no file of items" in str(line) for line in told.told)
     assert result["dataset"]["order"] == "time"
     again = fedpeft.configure("runs/one/config.toml")
-    assert again.items.base == "none"
+    assert again.items.base == "random"
     prepared, simulation = reopen("runs/one")
     assert len(recommend(prepared, simulation, "3", 4)) == 4
 
@@ -70,4 +70,4 @@ def test_tables_in_memory_run_and_resume(tmp_path: Path) -> None:
     (tmp_path / "run" / "result.json").unlink()
     resume(tmp_path / "run", RunOptions(), Recorder(), Schedule(), config=run)
     bare = fedpeft.from_tables(log())
-    assert fedpeft.configure(data=bare).items.base == "none"
+    assert fedpeft.configure(data=bare).items.base == "random"

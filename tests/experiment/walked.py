@@ -77,6 +77,7 @@ RUNS: dict[str, dict[str, Any]] = {
             "autoencoder": {"epochs": 3, "batch_size": 64},
         }
     },
+    "random base": {"items": {"base": "random"}},
     "coded base": {"items": {"base_codes": {"levels": 2, "codes": 4}}, **LESS},
     "fedncf": {"backbone": {"kind": "fedncf", "hidden": [4]}},
     "pfedrec": {"backbone": {"kind": "pfedrec", "hidden": [4]}},
@@ -117,6 +118,7 @@ OWN: dict[str, tuple[str, ...]] = {
     "full": ("adapter", "training"),
     "rq of texts": ("adapter", "items"),
     "autoencoder": ("items",),
+    "random base": ("items",),
     "coded base": ("items",),
     "fedncf": ("backbone", "training.inference", "training.joint"),
     "pfedrec": ("backbone", "training.inference"),
@@ -133,7 +135,8 @@ def tables(name: str) -> dict[str, Any]:
     """Return the settings of a run."""
     own = RUNS[name]
     small = merge(SMALL, {} if "source" in own.get("data", {}) else SPARSE)
-    if own.get("items", {}).get("encoder"):
+    items = own.get("items", {})
+    if items.get("encoder") or items.get("base") == "random":
         small["items"] = {key: value for key, value in small["items"].items() if key != "options"}
     return merge(small, own)
 

@@ -81,8 +81,12 @@ def across(run: RunConfig) -> dict[str, ActsIf]:
         ),
         "items.hidden": ActsIf("an autoencoder or an RQ-VAE", _trains_network),
         "items.seed": ActsIf(
-            "an autoencoder, an RQ-VAE or base_codes",
-            lambda run: _trains_network(run) or run.items.base_codes is not None,
+            "an autoencoder, an RQ-VAE, base_codes or a random base",
+            lambda run: (
+                _trains_network(run)
+                or run.items.base_codes is not None
+                or run.items.base == "random"
+            ),
         ),
         **dict.fromkeys(
             (f"backbone.{key}" for key in starts),

@@ -16,8 +16,8 @@ from fedpeft.experiment.config import TABLES, RunConfig
 from fedpeft.experiment.renames import rename, upgrade, written_earlier
 from fedpeft.experiment.resolution import resolve
 
-TEXTLESS: Mapping[str, Any] = {"items": {"base": "none"}, "adapter": {"mode": "compress"}}
-"""Settings of a run whose items have no texts, where it sets no others: vectors start at random."""
+TEXTLESS: Mapping[str, Any] = {"items": {"base": "random"}}
+"""Settings of a run whose items have no texts, where it sets no others."""
 
 
 def configure(

@@ -18,7 +18,7 @@ from fedpeft.errors import ConfigError, DataError
 from fedpeft.files import fingerprint
 from fedpeft.items.cache import cached
 from fedpeft.items.coded import pack_coded
-from fedpeft.items.config import ItemsConfig
+from fedpeft.items.config import TEXTLESS, ItemsConfig
 from fedpeft.items.fitted import FittedEncoder, build_encoder
 from fedpeft.items.model import ItemModel
 from fedpeft.items.networks import Progress
@@ -26,6 +26,7 @@ from fedpeft.items.quantise import fit_codebooks
 from fedpeft.items.reduction import Reduction, fit_reduction
 from fedpeft.items.rqvae import SemanticCoder, SemanticIDs, train_rqvae
 from fedpeft.items.state import State
+from fedpeft.seeding import torch_rng
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,8 @@ class Items:
     Attributes
     ----------
     inputs
-        Input vectors, float32 of shape (n, D); None when the base is 'none', or to save memory.
+        Input vectors, float32 of shape (n, D); None when the base is made of no texts, or to save
+        memory.
     base
         Base embedding, float32 of shape (n, k); rows of items without text are zero, or nearly so
         where codes stand for them.
@@ -48,7 +50,7 @@ class Items:
         `fedpeft.items.autoencoder.LatentReport`, and where the base is coded the share of its sum
         of squares that this loses.
     model
-        What was fitted, and makes rows for other items; None when the base is 'none'.
+        What was fitted, and makes rows for other items; None when the base is made of no texts.
     """
 
     inputs: Tensor | None
@@ -85,9 +87,11 @@ def pretrain(
     n = len(catalogue)
     if n == 0:
         raise DataError("the catalogue has no items to pretrain on")
-    if config.base == "none":
+    if config.base in TEXTLESS:
         base = torch.zeros(n, config.dim)
-        return Items(None, base, fingerprint(base), {"base": "none"})
+        if config.base == "random":
+            base.normal_(std=config.scale, generator=torch_rng(config.seed, "items", "random base"))
+        return Items(None, base, fingerprint(base), {"base": config.base})
     report = progress or _silent
     encoder, inputs = _encode(catalogue, config, cache, report)
     reduction, base, told = _reduce(inputs, config, cache, report)
