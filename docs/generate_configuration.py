@@ -31,7 +31,7 @@ from options import parser
 
 PAGE = "configuration.md"
 
-EMPTY = {"options": "the encoder's", "transforms": "none"}
+EMPTY = {"events": "none", "options": "the encoder's", "transforms": "none"}
 """What an empty table stands for, by its key."""
 
 ACROSS = acting.across(resolve({}))

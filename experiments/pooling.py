@@ -33,7 +33,11 @@ def validation(data: Path, backbone: str, pooling: str, rounds: int, seed: int) 
         loss="bpr",
         rounds=rounds,
         seed=seed,
-        settings=[f"adapter.pooling={pooling}"],
+        settings=[
+            f"adapter.pooling={pooling}",
+            "data.ties=file",  # as the committed file was made, and so the next
+            "training.recency.half_life=5.0",
+        ],
     )
     prepared = prepare(config)
     options = RunOptions(device="cpu")

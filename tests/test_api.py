@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +84,15 @@ def test_reports_go_without_torch() -> None:
     code = "import sys, fedpeft.records, fedpeft.report.html; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("package", ["data", "experiment", "items", "report", "sweep"])
+def test_public_functions_take_paths_as_strings(package: str) -> None:
+    module = import_module(f"fedpeft.{package}")
+    for name in module.__all__:
+        function = getattr(module, name)
+        if not inspect.isfunction(function):
+            continue
+        for parameter in inspect.signature(function).parameters.values():
+            kinds = str(parameter.annotation)
+            assert "Path" not in kinds or "str" in kinds, f"{name}({parameter})"

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         save_pretrained,
     )
     from fedpeft.backbones import Backbone
-    from fedpeft.data import Dataset, Split, load, split
+    from fedpeft.data import Dataset, Split, from_tables, load, split
     from fedpeft.evaluation import baselines, evaluate
     from fedpeft.experiment import RunConfig, build, configure, prepare, resolve
     from fedpeft.items import Items, pretrain
@@ -61,7 +61,7 @@ _HOMES = {
         "save_pretrained",
     ),
     "fedpeft.backbones": ("Backbone",),
-    "fedpeft.data": ("Dataset", "Split", "load", "split"),
+    "fedpeft.data": ("Dataset", "Split", "from_tables", "load", "split"),
     "fedpeft.evaluation": ("baselines", "evaluate"),
     "fedpeft.experiment": ("RunConfig", "build", "configure", "prepare", "resolve"),
     "fedpeft.simulation": ("RunOptions", "Simulation"),
@@ -87,6 +87,7 @@ __all__ = [
     "configure",
     "evaluate",
     "from_pretrained",
+    "from_tables",
     "load",
     "load_payload_state_dict",
     "merge_and_unload",

@@ -23,9 +23,12 @@ Row = tuple[str, Edit | None, str, str]
 FILES: list[Row] = [
     ("row too short", data("u0,i1,1", "u0,1"), DATA,
      "{here}/data/interactions.csv, line 3 has 2 fields; 3 fields separated by ',' are expected"),
-    ("missing column", data("user_id", "user"), DATA,
-     "{here}/data/interactions.csv has no column 'user_id'; its columns are user, item_id, "
-     "timestamp"),
+    ("missing column", data("user_id", "who"), DATA,
+     "{here}/data/interactions.csv has no column 'user_id', nor another usual name of the user; "
+     "its columns are who, item_id, timestamp; name one in data.columns.user"),
+    ("one of two columns", data("item_id,timestamp", "asin,product"), DATA,
+     "{here}/data/interactions.csv has several columns that may be the item: asin, product; name "
+     "one in data.columns.item"),
     ("wrong encoding", data("Film 1,", "Caf\xe9,", "items.csv"), DATA,
      "{here}/data/items.csv, line 3 is not valid UTF-8; save it as UTF-8"),
     ("truncated gzip", spoilt.truncated_gzip, DATA,
@@ -59,15 +62,16 @@ FILES: list[Row] = [
      "min_rating needs ratings, but none were read from {here}/data/interactions.csv; name their "
      "column in columns.rating"),
     ("no data set", written("data/notes.txt", "x"), DATA,
-     "{here}/data holds no data set known here (amazon_2018: …; table: interactions …)"),
+     "{here}/data holds no data set known here (amazon_2018: …; table: interactions, and items if "
+     "there are any, …)"),
     ("data is a file", written("data", "x"), DATA,
-     "{here}/data is not a folder; source is \"synthetic\" or a folder of data"),
+     "{here}/data must end in one of .csv, .csv.gz, .tsv, .tsv.gz, .parquet"),
     ("no data", None, DATA,
-     "data.source = 'data' is neither 'synthetic' nor a folder that exists; `fedpeft data list` "
-     "names what can be downloaded"),
+     "data.source = 'data' is neither 'synthetic' nor a folder or a file that exists; `fedpeft "
+     "data list` names what can be downloaded"),
     ("no data to describe", None, "data describe data",
-     "data.source = 'data' is neither 'synthetic' nor a folder that exists; `fedpeft data list` "
-     "names what can be downloaded"),
+     "data.source = 'data' is neither 'synthetic' nor a folder or a file that exists; `fedpeft "
+     "data list` names what can be downloaded"),
     ("vectors with NaN", spoilt.array(np.where(np.arange(36) == 9, np.nan, 1.0).reshape(12, 3)),
      ARRAY, "{here}/vectors.npy row 3 holds NaN, an infinity or a value beyond float32"),
     ("vectors of another catalogue", spoilt.array(np.ones((11, 3))), ARRAY,

@@ -202,7 +202,7 @@ def test_alternatives_of_a_full_table_have_its_coded_base(here: Path) -> None:
         (["--set", "loras.rank=3"], "unknown key 'loras'; known keys here are …"),
         (["--set", "rank"], "override 'rank' must look like table.key=value"),
         (["--set", "data.source=nowhere"],
-         "data.source = 'nowhere' is neither 'synthetic' nor a folder that exists; …"),
+         "data.source = 'nowhere' is neither 'synthetic' nor a folder or a file that exists; …"),
         (["--set", "adapter.mode=compress", "--set", "training.refresh_every=5"],
          "training.refresh_every = 5 would not act: it needs an adapter with a base …"),
     ],

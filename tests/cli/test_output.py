@@ -53,7 +53,8 @@ def test_json_result_is_the_file(here: Path) -> None:
 
 def test_progress_in_lines(here: Path) -> None:
     lines = fedpeft(*VERBS["run"]).err.splitlines()
-    assert lines[2] == "training on cpu with the vmap backend, 6 of 60 clients a round"
+    assert lines[2] == "synthetic: 631 interactions, of 60 users with 80 items"
+    assert lines[3] == "training on cpu with the vmap backend, 6 of 60 clients a round"
     assert [line.split()[1] for line in lines if line.startswith("round ")] == ["5/6", "6/6"]
     assert lines[-1] == "report: new/report.html"
 

@@ -130,9 +130,9 @@ def test_config_is_complete(finished: Path, result: dict[str, Any]) -> None:
     assert json.loads(json.dumps(asked.to_dict())) == result["asked"]
     assert asked == configure(rounds=ROUNDS, seed=3, settings=SMALL[1::2])
     assert (asked.preset, config.preset, result["preset"]) == ("fedpeft",) * 3
-    statistics = prepare(asked).split.statistics
-    assert config == asked.resolved(statistics) != asked
-    assert config.training.item_decay == 0.5 * statistics.density
+    split = prepare(asked).split
+    assert config == asked.resolved(split) != asked
+    assert config.training.item_decay == 0.5 * split.statistics.density
 
 
 def test_config_reproduces_the_run(finished: Path, here: Path) -> None:
@@ -297,7 +297,7 @@ def test_data_that_moved(here: Path) -> None:
     (here / "data").rename(here / "moved")
     done = fedpeft("evaluate", "new")
     assert done.code == 2
-    assert f"{here}/data is not a folder" in done.err
+    assert f"{here}/data does not exist" in done.err
     spoilt.replaced("new/config.toml", b'/data"', b'/moved"')(here)
     assert fedpeft("evaluate", "new").code == 0
 

@@ -79,7 +79,7 @@ CASES = [
      "line 4 is blank"),
     ("table", change("interactions.csv", "8,1,5,10", "8,99,5,10"), "interactions.csv",
      "row 2: item '99' is not in"),
-    ("table", change("interactions.csv", "user_id", "user"), "interactions.csv",
+    ("table", change("interactions.csv", "user_id", "who"), "interactions.csv",
      "no column 'user_id'"),
     ("table", write("interactions.csv", HEADER.encode()), "interactions.csv", "has no rows"),
     ("table", write("items.csv", b"item_id,title\n1,\"x\n"), "items.csv",
@@ -173,7 +173,6 @@ def test_parquet_without_times(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"min_rating": 3.0}, "name their column in columns.rating"),
         ({"interactions": "other.csv"}, r"other.csv does not exist"),
         ({"interactions": "other.txt"}, r"other.txt must end in one of"),
         ({"columns": {"text": ["plots"]}}, "has no column 'plots'"),
@@ -183,6 +182,12 @@ def test_settings_that_do_not_fit(settings: dict[str, Any], sentence: str, tmp_p
     config = DataConfig.model_validate({"source": str(table(tmp_path))} | settings)
     with pytest.raises(DataError, match=sentence):
         load(config)
+
+
+def test_ratings_that_are_nowhere(tmp_path: Path) -> None:
+    change("interactions.csv", "rating", "mood")(table(tmp_path))
+    with pytest.raises(DataError, match=r"name their column in columns\.rating"):
+        load(DataConfig(source=str(tmp_path), min_rating=3.0))
 
 
 def test_rating_absent(tmp_path: Path) -> None:

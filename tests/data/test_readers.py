@@ -41,7 +41,7 @@ def test_every_builtin_reader_is_tested() -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_histories_and_counts(name: str, tmp_path: Path) -> None:
-    data = load(DataConfig(source=str(FORMATS[name](tmp_path / "made"))))
+    data = load(DataConfig(source=str(FORMATS[name](tmp_path / "made")), ties="file"))
     assert data.name == "made"
     assert named(data) == BY_TIME
     assert list(data.catalogue.ids) == ["1", "2", "3", "4"]
@@ -54,6 +54,8 @@ def test_histories_and_counts(name: str, tmp_path: Path) -> None:
         "unknown_items_dropped": 0,
         "items_without_interaction_dropped": 2,
         "items_without_text": 0,
+        "users_with_test_by_tie": 1,
+        "users_with_validation_by_tie": 1,
         "users": 2,
         "items": 4,
         "interactions": 7,
@@ -81,8 +83,13 @@ def test_file_order(tmp_path: Path) -> None:
 def test_file_order_without_a_time_column(tmp_path: Path) -> None:
     source = str(table(tmp_path))
     for none in (None, ""):
-        config = DataConfig.model_validate({"source": source, "columns": {"timestamp": none}})
-        assert named(load(config)) == BY_FILE
+        values = {"source": source, "columns": {"timestamp": none}}
+        assert named(load(DataConfig.model_validate({**values, "order": "file"}))) == BY_FILE
+        drawn = load(DataConfig.model_validate(values))
+        assert drawn.order == "none"
+        assert {user: sorted(items) for user, items in named(drawn).items()} == {
+            user: sorted(items) for user, items in BY_FILE.items()
+        }
 
 
 def test_file_order_by_a_column(tmp_path: Path) -> None:
@@ -102,14 +109,15 @@ def test_file_order_by_a_column(tmp_path: Path) -> None:
 
 
 def test_min_rating(tmp_path: Path) -> None:
-    data = load(DataConfig(source=str(movielens_1m(tmp_path)), min_rating=3))
+    data = load(DataConfig(source=str(movielens_1m(tmp_path)), min_rating=3, ties="file"))
     # user 7 keeps 3, 2 and the second view of 1; user 8 loses item 2
     assert named(data) == {"7": ["2", "3", "1"], "8": ["3", "1", "4"]}
     assert data.counts["low_rated_dropped"] == 3
 
 
 def test_min_interactions(tmp_path: Path) -> None:
-    data = load(DataConfig(source=str(movielens_1m(tmp_path)), min_interactions=4))
+    source = str(movielens_1m(tmp_path))
+    data = load(DataConfig(source=source, min_interactions=4, ties="file"))
     assert named(data) == {"8": BY_TIME["8"]}
     with pytest.raises(DataError, match=r"no user of .* has 5 or more items"):
         load(DataConfig(source=str(tmp_path), min_interactions=5))
@@ -323,7 +331,8 @@ def test_a_reader_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(readers, "_parts", dict(readers._parts))
     readers.register("homemade", config=DataConfig, build=Homemade)
     (tmp_path / "log.txt").touch()
-    assert named(load(DataConfig(source=str(tmp_path)))) == {"u": ["c", "a", "b"]}
+    found = load(DataConfig(source=str(tmp_path), order="file"))
+    assert named(found) == {"u": ["c", "a", "b"]}
 
 
 def test_none_fits(tmp_path: Path) -> None:
@@ -339,7 +348,8 @@ def test_several_fit(tmp_path: Path) -> None:
     movielens_1m(tmp_path)
     with pytest.raises(DataError, match=r"several readers \(movielens_100k, movielens_1m\)"):
         load(DataConfig(source=str(tmp_path)))
-    assert named(load(DataConfig(source=str(tmp_path), reader="movielens_1m"))) == BY_TIME
+    config = DataConfig(source=str(tmp_path), reader="movielens_1m", ties="file")
+    assert named(load(config)) == BY_TIME
 
 
 def test_unknown_reader(tmp_path: Path) -> None:
@@ -348,5 +358,5 @@ def test_unknown_reader(tmp_path: Path) -> None:
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nowhere is not a folder"):
+    with pytest.raises(DataError, match="nowhere does not exist"):
         load(DataConfig(source=str(tmp_path / "nowhere")))

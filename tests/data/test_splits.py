@@ -118,6 +118,8 @@ def test_fields_stay_in_the_fingerprint() -> None:
     result = split(dataset([[0, 1, 2]], 5), SplitConfig(negatives=1))
     assert {field.name for field in dataclasses.fields(result)} == {
         "n_items", "train", "validation", "test", "eval_users", "negatives", "fingerprint",
+        "validation_weights",
+        "ordered",  # what is in no order stands in another one than what is
     }  # fmt: skip
 
 

@@ -157,7 +157,7 @@ def test_sources_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     assert configure(data="data").data.source == str(tmp_path / "data")
     assert configure(data="synthetic").data.source == "synthetic"
-    with pytest.raises(DataError, match="neither 'synthetic' nor a folder that exists"):
+    with pytest.raises(DataError, match="neither 'synthetic' nor a folder or a file that exists"):
         configure(data="other")
 
 

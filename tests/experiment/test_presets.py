@@ -110,7 +110,7 @@ def test_a_written_configuration_gives_the_same_bytes(tmp_path: Path) -> None:
     start(asked, folders[0], RunOptions(), Recorder(), Schedule())
     written = RunFolder.open(folders[0])
     assert written.asked() == asked
-    assert written.config() == asked.resolved(prepare(asked).split.statistics)
+    assert written.config() == asked.resolved(prepare(asked).split)
     file = read_toml(folders[0] / "config.toml")
     assert (file["preset"], file["from_preset"]) == ("none", "fedpeft")
     start(resolve(file), folders[1], RunOptions(), Recorder(), Schedule())
@@ -134,9 +134,9 @@ def test_a_preset_over_settings_that_are_complete_is_refused(tmp_path: Path) -> 
 def test_eps_that_is_set_acts_on_sparse_data() -> None:
     small = merge(SMALL, SPARSE)
     run = resolve(merge(small, {"training": {"server_optimizer": {"eps": 1e-8}}}))
-    used = run.resolved(prepare(run).split.statistics).training
+    used = run.resolved(prepare(run).split).training
     assert used.server_optimizer_at("adapt").eps == 1e-8
-    usual = resolve(small).resolved(prepare(run).split.statistics).training
+    usual = resolve(small).resolved(prepare(run).split).training
     sparse = usual.server_optimizer_at("adapt").eps
     assert sparse is not None
     assert sparse > 1e-4

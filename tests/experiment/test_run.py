@@ -102,6 +102,7 @@ def test_watcher_is_told_everything(tmp_path: Path) -> None:
     assert watcher.told == [
         "reading synthetic",
         "pretraining 40 items",
+        "synthetic: 247 interactions, of 30 users with 40 items",
         ("started", 0, "vmap"),
         0,
         1,
@@ -175,7 +176,7 @@ def test_reopened_run_is_the_simulation(tmp_path: Path) -> None:
 
 def test_a_device_scores_from_the_artifact_alone(tmp_path: Path) -> None:
     """The adapter folder and a user's own history give the scores that `recommend` shows."""
-    config = small()
+    config = small(training__recency__half_life="5.0")
     start(config, tmp_path / "new", RunOptions(), Recorder(), Schedule())
     prepared, simulation = reopen(tmp_path / "new")
     folder = tmp_path / "new" / "adapter"
@@ -183,7 +184,7 @@ def test_a_device_scores_from_the_artifact_alone(tmp_path: Path) -> None:
     user = 3
     history = prepared.dataset.histories.of(user)
     recency = config.training.recency
-    assert recency.half_life > 0
+    assert recency.half_life == 5.0
     later = torch.arange(len(history) - 1, -1, -1).double()
     weight = recency.floor + (1 - recency.floor) * 2 ** (-later / recency.half_life)
     vectors, all_vectors = table[torch.from_numpy(history)].double(), table.double()

@@ -13,7 +13,13 @@ SMALL: dict[str, Any] = {
     "preset": "fedpeft",
     "items": {"base": "svd", "dim": 4, "options": {"text_dim": 8, "sample": 40}},
     "evaluation": {"negatives": 5},
-    "training": {"rounds": 5, "cohort": 0.5, "warmup_rounds": 2, "refresh_every": 2},
+    "training": {
+        "rounds": 5,
+        "cohort": 0.5,
+        "warmup_rounds": 2,
+        "refresh_every": 2,
+        "recency": {"half_life": 5.0},
+    },
 }
 SPARSE: dict[str, Any] = {
     "data": {"synthetic": {"users": 20, "items": 640, "interactions_per_user": 7.0, "topics": 8}}
@@ -80,6 +86,7 @@ RUNS: dict[str, dict[str, Any]] = {
             "autoencoder": {"epochs": 3, "batch_size": 64},
         }
     },
+    "random base": {"items": {"base": "random"}},
     "coded base": {"items": {"base_codes": {"levels": 2, "codes": 4}}, **LESS},
     "fedncf": {"backbone": {"kind": "fedncf", "hidden": [4]}},
     "pfedrec": {"backbone": {"kind": "pfedrec", "hidden": [4]}},
@@ -95,9 +102,10 @@ RUNS: dict[str, dict[str, Any]] = {
         "data": {
             **TEXTS,
             "min_rating": 2.0,
+            "events": {"buy": 1.0, "view": 0.5},
             "empty_text": "keep",
             "unknown_items": "drop",
-            "columns": {"rating": "rating"},
+            "columns": {"rating": "rating", "event": "kind"},
         },
     },
     "table in its order": {
@@ -121,6 +129,7 @@ OWN: dict[str, tuple[str, ...]] = {
     "full": ("adapter", "training"),
     "rq of texts": ("adapter", "items"),
     "autoencoder": ("items",),
+    "random base": ("items",),
     "coded base": ("items",),
     "fedncf": ("backbone", "training.inference", "training.joint"),
     "pfedrec": ("backbone", "training.inference"),
@@ -137,7 +146,8 @@ def tables(name: str) -> dict[str, Any]:
     """Return the settings of a run."""
     own = RUNS[name]
     small = merge(SMALL, {} if "source" in own.get("data", {}) else SPARSE)
-    if own.get("items", {}).get("encoder"):
+    items = own.get("items", {})
+    if items.get("encoder") or items.get("base") == "random":
         small["items"] = {key: value for key, value in small["items"].items() if key != "options"}
     return merge(small, own)
 
@@ -148,13 +158,14 @@ def write_files(folder: Path) -> None:
     texts, plain = folder / "texts", folder / "plain"
     texts.mkdir()
     plain.mkdir()
-    header = "user_id,item_id,timestamp,rating,session,other"
+    header = "user_id,item_id,timestamp,rating,session,kind,other"
     rows = []
     for user in range(12):
         for place, item in enumerate(rng.permutation(20)[: 5 + user % 4]):
             rating = (place * 7 + user) % 5 + 1 + place / 100
-            rows.append(f"u{user},i{item},{100 - place},{rating},s{user // 2},i{(item + 1) % 20}")
-    rows.append("u0,unknown,1,5,s0,unknown")
+            more = f"s{user // 2},{('buy', 'view')[place % 2]},i{(item + 1) % 20}"
+            rows.append(f"u{user},i{item},{100 - place // 2},{rating},{more}")
+    rows.append("u0,unknown,1,5,s0,buy,unknown")
     words = ("kite", "moss", "lantern", "canal", "thief")
     items = [
         f"i{n},{words[n % 5]} {words[n % 3]},{words[n % 4]} {words[n % 2]},i{n}" for n in range(24)

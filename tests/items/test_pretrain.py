@@ -242,3 +242,12 @@ def test_default_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert default_cache() == tmp_path / "fedpeft"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     assert default_cache() == Path.home() / ".cache" / "fedpeft"
+
+
+def test_a_random_base_reads_no_text() -> None:
+    bare = Catalogue(["a", "b", "c"], ["a", "b", "c"], ["", "", ""])
+    found = pretrain(bare, ItemsConfig(base="random", dim=400, scale=0.5))
+    assert (found.inputs, found.model, found.report) == (None, None, {"base": "random"})
+    assert float(found.base.std()) == pytest.approx(0.5, rel=0.1)
+    again = pretrain(bare, ItemsConfig(base="random", dim=400, scale=0.5, seed=1))
+    assert again.fingerprint != found.fingerprint

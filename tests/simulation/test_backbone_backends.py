@@ -97,7 +97,7 @@ def test_personalised_inference_is_what_each_client_would_do(
     for position, user in enumerate(cohort.rows):
         model = device(simulation, user)
         items = torch.from_numpy(cohort.of(position))
-        weight = torch.from_numpy(cohort.weights(slice(position, position + 1))[0])[: len(items)]
+        weight = torch.from_numpy(cohort.weights(position, position + 1)[0])[: len(items)]
         train_client(simulation.task, model, items, weight, simulation.round)
         place = users.tolist().index(user)
         torch.testing.assert_close(scores[place], model(torch.arange(15)), rtol=1e-4, atol=1e-5)

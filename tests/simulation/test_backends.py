@@ -278,3 +278,30 @@ def test_fedavg_of_one_step_is_the_weighted_mean_gradient() -> None:
                 expected[drawn] += 0.25 * share * slope * users[user]
         simulation.step()
         np.testing.assert_allclose(simulation.item_vectors().numpy(), expected, atol=1e-6)
+
+
+def weighted(run: Toy) -> Toy:
+    """Return the same run on histories whose items count more or less."""
+    train = run.split.train
+    weights = np.random.default_rng(0).uniform(0.1, 3, len(train.items)).astype(np.float32)
+    return replace(run, split=replace(run.split, train=replace(train, weights=weights)))
+
+
+@pytest.mark.parametrize(("loss", "training"), [("ials", {}), ("bpr", GRADIENT), ("bce", PAPER)])
+def test_weights_of_items_count_alike_in_every_backend(loss: str, training: dict[str, Any]) -> None:
+    run = toy("lora", loss, **{**training, **(SOFT if training else {})})
+    assert_backends_agree(weighted(run))
+    assert_backends_agree(weighted(run.with_training(recency={"half_life": 2.0, "floor": 0.1})))
+
+
+def test_items_of_little_weight_move_little() -> None:
+    run = toy("full", "ials")
+
+    def moved(weight: float) -> float:
+        train = run.split.train
+        weights = np.full(len(train.items), weight, np.float32)
+        light = replace(run, split=replace(run.split, train=replace(train, weights=weights)))
+        upload = light.simulation().upload_of(0)
+        return float(np.linalg.norm(np.frombuffer(upload.payload, "<f4")))
+
+    assert 0 < moved(1e-3) < moved(1.0) / 10

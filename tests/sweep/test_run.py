@@ -103,7 +103,7 @@ def test_killed_run_ends_like_one_that_was_not(swept: Path, tmp_path: Path) -> N
     config = RunFolder.open(swept / "out" / row["folder"]).config()
 
     class Silent(Watch):
-        stage = started = round = evaluated = lambda *_: None
+        stage = started = round = evaluated = note = lambda *_: None
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as a sweep's processes have; sums over several differ in last bits

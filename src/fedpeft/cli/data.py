@@ -49,7 +49,10 @@ def get(
 
 @app.command()
 def describe(
-    source: Annotated[str, typer.Argument(help="'synthetic' or a folder.")] = "synthetic",
+    source: Annotated[
+        str | None, typer.Argument(help="'synthetic', a folder, or a file of interactions.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file, as for `fedpeft run`.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Set any key.")
     ] = None,
@@ -59,14 +62,17 @@ def describe(
     from fedpeft.data import load
     from fedpeft.data.describe import describe as facts
 
-    found = facts(load(configure(None, data=source, settings=settings).data))
+    found = facts(load(configure(config, data=source, settings=settings).data))
     if as_json:
         print_json(found)
         return
+    notes = found.pop("notes")
     table = Table("fact", "value")
     for key, value in _flat(found):
         table.add_row(key, escape(value))
     print_table(table)
+    for note in notes:
+        print(note)
 
 
 def _flat(values: dict[str, object], prefix: str = "") -> list[tuple[str, str]]:

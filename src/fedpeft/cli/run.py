@@ -53,7 +53,8 @@ def register(app: typer.Typer) -> None:
 def run(
     config: Annotated[Path | None, typer.Argument(help="TOML file; all keys are optional.")] = None,
     data: Annotated[
-        str | None, typer.Option(help="'synthetic' or the folder of a data set.")
+        str | None,
+        typer.Option(help="'synthetic', the folder of a data set, or a file of interactions."),
     ] = None,
     backbone: Annotated[str | None, typer.Option(help=_known(backbones))] = None,
     adapter: Annotated[str | None, typer.Option(help=_known(adapters))] = None,

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from fedpeft.backbones import Backbone, HistoryBackbone
 from fedpeft.client.local import train_client
@@ -56,7 +55,7 @@ def client_round(
             parameter.data = received[name].clone()
         _set_local(model, state.local)
     items = sample(task, state, message.round).to(replica.device)
-    weight = ages(task, len(items)).to(replica.device)
+    weight = importance(task, state).to(replica.device)
     if isinstance(model, HistoryBackbone):
         model.remember(items[:, 0], weight)
     loss, reader = train_client(task, model, items, weight, message.round)
@@ -92,10 +91,11 @@ def sample(task: Task, state: ClientState, round_number: int) -> torch.Tensor:
     return torch.from_numpy(items)
 
 
-def ages(task: Task, length: int) -> torch.Tensor:
-    """Return how much each train item counts by its age, float32 (L,)."""
-    weights: NDArray[np.float64] = task.training.recency.weights(np.arange(length)[::-1])
-    return torch.from_numpy(weights.astype(np.float32))
+def importance(task: Task, state: ClientState) -> torch.Tensor:
+    """Return how much each train item counts, by its age and by what it was, float32 (L,)."""
+    ages = np.arange(len(state.history))[::-1]
+    weights = task.training.recency.weights(ages).astype(np.float32)
+    return torch.from_numpy(weights if state.weights is None else weights * state.weights)
 
 
 def _alone(history: Ints) -> Histories:

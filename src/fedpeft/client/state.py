@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fedpeft.data.dataset import Ints
+from fedpeft.data.dataset import Floats, Ints
 from fedpeft.tensors import Tensors
 
 NO_VERSION = -1
@@ -25,9 +25,12 @@ class ClientState:
         name -> float32 (...): its local parameters, and buffers of its own.
     version
         The version of the base it holds; `NO_VERSION` before its first download.
+    weights
+        float32 (L,): how much each train item counts, whatever its age; None: all count 1.
     """
 
     id: int
     history: Ints
     local: Tensors
     version: int = NO_VERSION
+    weights: Floats | None = None

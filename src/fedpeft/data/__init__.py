@@ -9,6 +9,7 @@ from fedpeft.data.negatives import TrainNegatives
 from fedpeft.data.readers import RawTables, Reader, readers
 from fedpeft.data.splits import split
 from fedpeft.data.statistics import DataStatistics
+from fedpeft.data.tables import from_tables
 
 __all__ = [
     "SOURCES",
@@ -26,6 +27,7 @@ __all__ = [
     "SyntheticConfig",
     "TrainNegatives",
     "describe",
+    "from_tables",
     "get",
     "load",
     "readers",

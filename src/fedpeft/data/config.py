@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fedpeft.config import ActsIf, ConfigModel
 
 
 class ColumnsConfig(ConfigModel):
-    """Column names of a table of the user's own; the MovieLens and Amazon readers know theirs."""
+    """Column names of a table of the user's own; the MovieLens and Amazon readers know theirs.
+
+    A name that is left at its default also stands for usual names of that column, in any spelling
+    (`fedpeft.data.columns`).  A table in which several may be meant is refused."""
 
     user: str = Field("user_id", min_length=1)
     """User column of the interactions."""
@@ -19,18 +22,23 @@ class ColumnsConfig(ConfigModel):
     """Item column, in the interactions and in the items file."""
 
     timestamp: str | None = "timestamp"
-    """Number (or Parquet date) by which a user's interactions are ordered; "" or None: the file is
-    in time order already."""
+    """Number (or Parquet date) by which a user's interactions are ordered; "" or None: there are no
+    times, and `data.order` says what that means."""
 
     position: str | None = None
     """Number by which `data.order = "file"` orders a user's interactions, where the rows are no
     longer in the order of the file that they come from; None: by row."""
 
     rating: str | None = None
-    """Rating column of the interactions; needed for `min_rating` only."""
+    """Rating column of the interactions, needed for `min_rating` only; None: a usual name, such as
+    ``rating`` or ``stars``, where there is one."""
+
+    event: str | None = None
+    """Column with the kind of each interaction, needed for `data.events` only; None: a usual name,
+    such as ``event`` or ``action``, where there is one."""
 
     title: str = Field("title", min_length=1)
-    """Title column of the items file."""
+    """Title column of the items file; where it has none, an item's title is its id."""
 
     text: tuple[str, ...] = ()
     """Columns of the items file that make the text; empty: every text column but the id (every
@@ -81,6 +89,15 @@ class SyntheticConfig(ConfigModel):
         return self
 
 
+BUILT = ("synthetic", "memory")
+"""Sources that are no files: the generator, and tables given in Python."""
+
+
+def _draws(table: DataConfig) -> bool:
+    """Return whether the place of any interaction is drawn."""
+    return table.order == "none" or (table.order == "time" and table.ties == "seeded")
+
+
 class DataConfig(ConfigModel):
     """What is read and how it is cleaned."""
 
@@ -91,6 +108,7 @@ class DataConfig(ConfigModel):
                 "order",
                 "min_interactions",
                 "min_rating",
+                "events",
                 "items",
                 "empty_text",
                 "unknown_items",
@@ -98,30 +116,55 @@ class DataConfig(ConfigModel):
                 "items_file",
                 "columns",
             ),
-            ActsIf("a folder as source", lambda table: table.source != "synthetic"),
+            ActsIf("a folder or a file as source", lambda table: table.source not in BUILT),
+        ),
+        "ties": ActsIf(
+            "a folder or a file as source, and order = 'time'",
+            lambda table: table.source not in BUILT and table.order == "time",
+        ),
+        "order_seed": ActsIf(
+            "a folder or a file as source, and order = 'none', or 'time' with ties = 'seeded'",
+            lambda table: table.source not in BUILT and _draws(table),
         ),
         "columns.timestamp": ActsIf("order = 'time'", lambda table: table.order == "time"),
         "columns.position": ActsIf("order = 'file'", lambda table: table.order == "file"),
         "columns.rating": ActsIf("min_rating", lambda table: table.min_rating is not None),
+        "columns.event": ActsIf("data.events", lambda table: bool(table.events)),
         "synthetic": ActsIf("source = 'synthetic'", lambda table: table.source == "synthetic"),
     }
 
     source: str = Field("synthetic", min_length=1)
-    """The word "synthetic", or the folder of a data set."""
+    """The word "synthetic", the folder of a data set, or a single file of interactions.  A run on
+    tables that were given in Python has the word "memory"."""
 
     reader: str = "auto"
     """Registered name of a reader; "auto" finds the one whose files are present."""
 
-    order: Literal["time", "file"] = "time"
-    """Order of a user's interactions: by time (ties by file order), or by row of the interactions
-    file (or by `columns.position`), which reproduces the paper but puts arbitrary items into the
-    test part."""
+    order: Literal["time", "file", "none"] = "time"
+    """Order of a user's interactions.  `time`: by time; data without times have no order then.
+    `file`: by row of the interactions file (or by `columns.position`), for files that are in time
+    order, and for the paper's split, whose test items are arbitrary.  `none`: no order; which items
+    are held out is drawn, and nothing is weighted by its age."""
+
+    ties: Literal["seeded", "file"] = "seeded"
+    """Order among a user's interactions of one time: drawn, by a hash of `order_seed`, the user id
+    and the item id, or by row of the file.  Many files are sorted by item, and the last row is then
+    the newest item."""
+
+    order_seed: int = Field(default=0, ge=0)
+    """Seed of what is drawn where there is no order or a tie; the same in every run to be
+    compared."""
 
     min_interactions: int = Field(default=3, ge=3)
     """Users with fewer distinct items are dropped; train, validation and test need one each."""
 
     min_rating: float | None = None
     """Interactions with a lower rating are dropped; None keeps all."""
+
+    events: dict[str, float] = Field(default_factory=dict)
+    """Kinds of interactions that count, each with its weight in the loss, such as ``buy = 1.0`` and
+    ``cart = 0.5``; others are dropped.  Of several interactions with an item the strongest stays.
+    Empty: all count alike, whatever their kind."""
 
     items: Literal["interacted", "all"] = "interacted"
     """Catalogue: items with an interaction left after cleaning, or all of the items file."""
@@ -134,16 +177,29 @@ class DataConfig(ConfigModel):
     reader (error, except Amazon, whose metadata has gaps: drop)."""
 
     interactions: str | None = None
-    """File of the interactions inside `source`, for the table reader; None: ``interactions.*``."""
+    """File of the interactions inside `source`, for the table reader; None: ``interactions.*``, or
+    the only table besides ``items.*``."""
 
     items_file: str | None = None
-    """File of the items inside `source`, for the table reader; None: ``items.*``."""
+    """File of the items inside `source`, or beside it where that is a file, for the table reader;
+    None: ``items.*`` in a folder.  Without a file of items the catalogue is made of the ids."""
 
     columns: ColumnsConfig = ColumnsConfig()
-    """Column names, for the table reader."""
+    """Column names, for the table reader.  A name that is left at its default also stands for usual
+    ones, such as ``userId`` or ``customer`` for `user`, where the table has one of them."""
 
     synthetic: SyntheticConfig = SyntheticConfig()
     """Settings of the generator, for `source` "synthetic"."""
+
+    @field_validator("events")
+    @classmethod
+    def _above_zero(cls, events: dict[str, float]) -> dict[str, float]:
+        for name, weight in events.items():
+            if not weight > 0:
+                raise ValueError(
+                    f"{name} = {weight:g} must be above 0; leave out what is not to count"
+                )
+        return events
 
 
 class SplitConfig(ConfigModel):

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from fedpeft.data.statistics import DataStatistics
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
+Order = Literal["time", "file", "none"]
+"""What histories are ordered by; `none`: nothing, they stand in a random order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +49,13 @@ class Histories:
         int64 of shape (users + 1,); user u owns ``items[indptr[u]:indptr[u + 1]]``.
     items
         int64 of shape (interactions,), each in [0, n); no item twice within a user.
+    weights
+        float32 of shape (interactions,), above 0: how much each counts; None: all count 1.
     """
 
     indptr: Ints
     items: Ints
+    weights: Floats | None = None
 
     @property
     def n_users(self) -> int:
@@ -63,6 +69,12 @@ class Histories:
         """Return one user's items, oldest first."""
         return self.items[self.indptr[user] : self.indptr[user + 1]]
 
+    def weights_of(self, user: int) -> Floats | None:
+        """Return the weights of one user's items; None: all count 1."""
+        if self.weights is None:
+            return None
+        return self.weights[self.indptr[user] : self.indptr[user + 1]]
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
@@ -73,6 +85,10 @@ class Dataset:
     counts
         What reading found and did: interactions read, duplicates dropped, unknown items dropped,
         users dropped, and so on.
+    order
+        What the histories are ordered by.
+    notes
+        Sentences on what reading found that its user should know.
     """
 
     name: str
@@ -80,6 +96,13 @@ class Dataset:
     user_ids: Sequence[str]
     histories: Histories
     counts: Mapping[str, int] = field(default_factory=dict)
+    order: Order = "time"
+    notes: Sequence[str] = ()
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether any item of the catalogue has a text."""
+        return any(text.strip() for text in self.catalogue.texts)
 
     @property
     def n_users(self) -> int:
@@ -94,6 +117,8 @@ class Dataset:
 class Split:
     """Leave-one-out: the last item of each user is test, the second last validation.
 
+    Where histories are in no order, these are any two of the user's items.
+
     Attributes
     ----------
     train
@@ -107,7 +132,11 @@ class Split:
         int64 of shape (e, c): for each evaluated user, c distinct items the user never interacted
         with in any part; -1 pads rows of users for whom fewer than c exist.
     fingerprint
-        SHA-256 over everything above.
+        SHA-256 over everything above, and over weights where there are any.
+    validation_weights
+        float32 of shape (users,): how much each validation item counts once it is known; None: 1.
+    ordered
+        Whether histories are in an order, so that an interaction has an age.
     """
 
     n_items: int
@@ -117,6 +146,8 @@ class Split:
     eval_users: Ints
     negatives: Ints
     fingerprint: str
+    validation_weights: Floats | None = None
+    ordered: bool = True
 
     @property
     def n_users(self) -> int:
@@ -137,4 +168,7 @@ class Split:
             return self.train
         ends = self.train.indptr[1:]
         items = np.insert(self.train.items, ends, self.validation)
-        return Histories(self.train.indptr + np.arange(len(self.train.indptr)), items)
+        weights = self.train.weights
+        if weights is not None and self.validation_weights is not None:
+            weights = np.insert(weights, ends, self.validation_weights)
+        return Histories(self.train.indptr + np.arange(len(self.train.indptr)), items, weights)

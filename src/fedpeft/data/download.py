@@ -89,7 +89,9 @@ SOURCES = MappingProxyType(
 """Data sets that `get` knows."""
 
 
-def get(name: str, folder: Path, *, url: str | None = None, progress: bool | None = None) -> Path:
+def get(
+    name: str, folder: Path | str, *, url: str | None = None, progress: bool | None = None
+) -> Path:
     """Download a data set, unless it is there, and return its folder ``folder / name``.
 
     An interrupted download is kept as ``*.part`` and resumed by the next call.  The folder of the
@@ -117,6 +119,7 @@ def get(name: str, folder: Path, *, url: str | None = None, progress: bool | Non
         raise ConfigError(f"unknown data set {name!r}; known are {', '.join(sorted(SOURCES))}")
     if url is not None and not url.startswith(("http://", "https://")):
         raise ConfigError(f"url = {url!r} must start with http:// or https://")
+    folder = Path(folder)
     target = folder / name
     if target.is_dir():
         return target

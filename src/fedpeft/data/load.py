@@ -18,42 +18,60 @@ def load(config: DataConfig) -> Dataset:
     Raises
     ------
     DataError
-        If the folder is missing, no reader or more than one fits, or its files are malformed.
+        If the folder or file is missing, no reader or more than one fits, or files are malformed.
     ConfigError
         If the reader is not registered, or a setting is of no use to it.
     """
     if config.source == "synthetic":
         return generate(config.synthetic)
-    folder = Path(config.source).expanduser()
-    if not folder.is_dir():
-        raise DataError(f'{folder} is not a folder; source is "synthetic" or a folder of data')
-    reader = _reader(folder, config)
-    _check_used(reader, folder, config)
-    return clean(reader.read(folder.resolve()), config)
+    if config.source == "memory":
+        raise DataError(
+            'the data of this run were given in Python (data.source = "memory"), so they are not '
+            "here to be read again; hand them in again, as configure(file, data=dataset)"
+        )
+    source = Path(config.source).expanduser()
+    if not source.exists():
+        raise DataError(
+            f'{source} does not exist; source is "synthetic", a folder of data, or a file of '
+            "interactions"
+        )
+    reader = _reader(source, config)
+    _check_used(reader, source, config)
+    return clean(reader.read(source.resolve()), config)
 
 
-def _check_used(reader: Reader, folder: Path, config: DataConfig) -> None:
+def has_items(config: DataConfig) -> bool:
+    """Return whether the data set of a source that exists comes with items, which are not read."""
+    source = Path(config.source).expanduser()
+    found = getattr(_reader(source, config), "has_items", None)
+    return found is None or bool(found(source.resolve()))
+
+
+def _check_used(reader: Reader, source: Path, config: DataConfig) -> None:
     """Raise `ConfigError` for a setting of readers that this one does not read."""
     usual = DataConfig()
     keys = ("columns", "interactions", "items_file")
     for key in set(keys) - set(getattr(reader, "settings", keys)):
         if getattr(config, key) != getattr(usual, key):
             raise ConfigError(
-                f"data.{key} would not act: the files in {folder} are read by a reader that knows "
+                f"data.{key} would not act: the files in {source} are read by a reader that knows "
                 "its own names; leave it out, or set data.reader = 'table'"
             )
 
 
-def _reader(folder: Path, config: DataConfig) -> Reader:
+def _reader(source: Path, config: DataConfig) -> Reader:
     if config.reader != "auto":
         return readers.get(config.reader).build(config)
-    if config.interactions or config.items_file:
+    if config.interactions or config.items_file or source.is_file():
         return readers.get("table").build(config)
     known = {name: readers.get(name).build(config) for name in readers.names()}
-    fitting = [name for name, reader in known.items() if reader.recognises(folder)]
+    fitting = [name for name, reader in known.items() if reader.recognises(source)]
+    if len(fitting) > 1 and not any(source.glob("interactions.*")):
+        # some table that lies beside the files of a known format
+        fitting = [name for name in fitting if name != "table"]
     if len(fitting) > 1:
-        raise DataError(f"{folder} fits several readers ({', '.join(fitting)}); set reader to one")
+        raise DataError(f"{source} fits several readers ({', '.join(fitting)}); set reader to one")
     if not fitting:
         expected = "; ".join(f"{name}: {reader.expects}" for name, reader in known.items())
-        raise DataError(f"{folder} holds no data set known here ({expected})")
+        raise DataError(f"{source} holds no data set known here ({expected})")
     return known[fitting[0]]

@@ -25,11 +25,12 @@ def take(histories: Histories, users: Ints) -> Histories:
     lengths = histories.indptr[users + 1] - starts
     indptr = indptr_of(lengths)
     places = np.arange(indptr[-1], dtype=np.int64) + np.repeat(starts - indptr[:-1], lengths)
-    return Histories(indptr, histories.items[places])
+    weights = histories.weights
+    return Histories(indptr, histories.items[places], None if weights is None else weights[places])
 
 
 def sort_rows(histories: Histories, n_items: int) -> Histories:
-    """Return the same histories with each user's items in ascending order."""
+    """Return the same histories, without weights, with each user's items in ascending order."""
     row = row_of(histories.lengths())
     keys = row * n_items + histories.items
     keys.sort()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -19,26 +19,30 @@ class RawTables:
     name
         What the data set is called in reports.
     interactions
-        Columns ``user`` and ``item`` (String); ``timestamp`` (integer or float), absent if the file
-        is in time order; ``position`` (the same), absent if the rows are in file order; ``rating``
-        (Float64), absent if there is none.
+        Columns ``user`` and ``item`` (String); ``timestamp`` (integer or float), absent if there
+        are no times; ``position`` (the same), absent if the rows are in file order; ``rating``
+        (Float64) and ``event`` (String), absent if there is none.
     items
-        Columns ``id``, ``title``, ``text`` (String).  In file order.
+        Columns ``id``, ``title``, ``text`` (String).  In file order.  None: there is no file of
+        items, and nothing but their ids is known.
     interactions_path, items_path
         Where they were read, for messages.
     unknown_items
         What the format calls for when an interaction's item is not among the items.
     counts
         What the reader itself dropped.
+    notes
+        Sentences on what was found that whoever uses the data should know.
     """
 
     name: str
     interactions: pl.DataFrame
-    items: pl.DataFrame
+    items: pl.DataFrame | None
     interactions_path: Path
     items_path: Path
     unknown_items: Literal["error", "drop"] = "error"
     counts: Mapping[str, int] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 def first_row(mask: pl.Series) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fedpeft.data.config import SplitConfig
-from fedpeft.data.dataset import Dataset, Histories, Ints, Split
+from fedpeft.data.dataset import Dataset, Floats, Histories, Ints, Split
 from fedpeft.data.ragged import Complement, indptr_of, sort_rows, take
 from fedpeft.errors import DataError
 from fedpeft.files import fingerprint
@@ -16,6 +16,8 @@ _CHUNK = 8192  # users per block: keeps the distinctness checks of a block in th
 
 def split(dataset: Dataset, config: SplitConfig) -> Split:
     """Split every user's history: last item test, second last validation, the rest train.
+
+    Histories without an order stand in a random one, so these are two random items then.
 
     Parameters
     ----------
@@ -42,11 +44,20 @@ def split(dataset: Dataset, config: SplitConfig) -> Split:
     ends = histories.indptr[1:]
     held_out = np.zeros(len(histories.items), bool)
     held_out[ends - 1] = held_out[ends - 2] = True
-    train = Histories(indptr_of(lengths - 2), histories.items[~held_out])
+    weights = histories.weights
+    train = Histories(
+        indptr_of(lengths - 2),
+        histories.items[~held_out],
+        None if weights is None else weights[~held_out],
+    )
+    known = None if weights is None else weights[ends - 2]
     validation, test = histories.items[ends - 2], histories.items[ends - 1]
     eval_users = _sample_users(len(lengths), config)
     negatives = evaluation_negatives(histories, dataset.n_items, eval_users, config)
-    parts = (train.indptr, train.items, validation, test, eval_users, negatives)
+    parts: list[Ints | Floats] = [train.indptr, train.items, validation, test, eval_users]
+    parts.append(negatives)
+    if train.weights is not None and known is not None:
+        parts += [train.weights, known]
     return Split(
         n_items=dataset.n_items,
         train=train,
@@ -55,6 +66,8 @@ def split(dataset: Dataset, config: SplitConfig) -> Split:
         eval_users=eval_users,
         negatives=negatives,
         fingerprint=fingerprint(str(dataset.n_items), *parts),
+        validation_weights=known,
+        ordered=dataset.order != "none",
     )
 
 

@@ -14,6 +14,7 @@ from fedpeft.evaluation.protocol import (
     Scorer,
     evaluate,
     evaluate_sampled,
+    rank_sampled,
     rank_users,
     report_of,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "evaluate_sampled",
     "matrix_factorisation",
     "popularity",
+    "rank_sampled",
     "rank_users",
     "report_of",
 ]

@@ -4,8 +4,8 @@ Minimises, over user vectors u and item vectors v,
 
     sum over observed w (u.v - 1)^2 + a0 * sum over all (u.v)^2 + reg * (sum |u|^2 + sum |v|^2)
 
-with w the weight of the interaction by its age, 1 by default (Hu, Koren and Volinsky 2008,
-"Collaborative filtering for implicit feedback datasets", in the form of Rendle et al. 2022,
+with w the weight of the interaction by its age and event, 1 by default (Hu, Koren and Volinsky
+2008, "Collaborative filtering for implicit feedback datasets", in the form of Rendle et al. 2022,
 "Revisiting the performance of iALS").  With one side fixed every row of the other has a closed
 form, a dim x dim ridge system; the rows are solved in batches of like length.
 """
@@ -93,9 +93,10 @@ def solve_users(items: Tensor, histories: Histories, config: ALSConfig) -> Tenso
 
 
 def _weights(histories: Histories, config: ALSConfig) -> NDArray[np.float32]:
-    """Return the weight of every interaction, float32, by its age in its history."""
+    """Return the weight of every interaction, float32, by its age and by what it was."""
     last = np.repeat(histories.indptr[1:], histories.lengths()) - 1
-    return config.recency.weights(last - np.arange(len(last))).astype(np.float32)
+    weights = config.recency.weights(last - np.arange(len(last))).astype(np.float32)
+    return weights if histories.weights is None else weights * histories.weights
 
 
 def _solve(

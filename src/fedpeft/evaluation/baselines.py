@@ -23,8 +23,13 @@ _REGULARISATIONS = (0.5, 5.0)  # tried beside the default, at the best weight
 
 
 def popularity(split: Split) -> Scorer:
-    """Return the scorer that gives every user the items' training counts."""
-    counts = torch.bincount(torch.from_numpy(split.train.items), minlength=split.n_items)
+    """Return the scorer that gives every user the items' training counts, weighted by event."""
+    weights = split.train.weights
+    counts = torch.bincount(
+        torch.from_numpy(split.train.items),
+        None if weights is None else torch.from_numpy(weights),
+        minlength=split.n_items,
+    )
     scores = counts.to(torch.float32)
     return lambda users: scores.expand(len(users), -1)
 

@@ -122,6 +122,15 @@ def report_of(ranks: Ranks, split: Split, part: Holdout) -> Report:
 def evaluate_sampled(scorer: ListScorer, split: Split, part: Holdout = "validation") -> Report:
     """Rank the held-out items against the sampled negatives alone, as `evaluate` does it.
 
+    Parameters and errors are those of `rank_sampled`.
+    """
+    return _report(split, part, sampled=rank_sampled(scorer, split, part))
+
+
+@torch.inference_mode()
+def rank_sampled(scorer: ListScorer, split: Split, part: Holdout = "validation") -> Ints:
+    """Return each evaluated user's rank of the held-out item among the sampled negatives, int64.
+
     Where a score is a network's, a catalogue of thousands costs as many times what a hundred
     negatives cost, so this is for looking at a run that goes on.
 
@@ -151,7 +160,7 @@ def evaluate_sampled(scorer: ListScorer, split: Split, part: Holdout = "validati
         places = places.masked_fill(negatives < 0, -1).to(scores.device)
         ranks = rank_in_list(scores, places.new_zeros(len(users)), places)
         found[chunk] = ranks.cpu().numpy()
-    return _report(split, part, sampled=found)
+    return found
 
 
 def _report(split: Split, part: Holdout, **ranks: Ints) -> Report:

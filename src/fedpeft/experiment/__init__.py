@@ -6,7 +6,7 @@ from fedpeft.experiment.folder import RunFolder
 from fedpeft.experiment.recommend import Recommendation, evaluate_run, recommend, reopen
 from fedpeft.experiment.resolution import Settled, resolve, settle
 from fedpeft.experiment.run import Schedule, Watcher, resume, start
-from fedpeft.experiment.settings import configure
+from fedpeft.experiment.settings import configure, over_textless
 
 __all__ = [
     "Choice",
@@ -21,6 +21,7 @@ __all__ = [
     "build",
     "configure",
     "evaluate_run",
+    "over_textless",
     "prepare",
     "recommend",
     "reopen",

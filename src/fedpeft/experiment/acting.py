@@ -67,6 +67,10 @@ def across(run: RunConfig) -> dict[str, ActsIf]:
     starts = backbone.starts if isinstance(backbone, BackboneConfig) else frozenset()
     base = "an adapter with a base to merge into (mode 'peft', not the full table)"
     return {
+        "training.recency": ActsIf(
+            "data in an order (data.order other than 'none')",
+            lambda run: run.data.order != "none",
+        ),
         "training.warmup_rounds": ActsIf(base, lambda run: _adapter(run).keeps_base),
         "training.refresh_every": ActsIf(
             f"{base} and with a subspace to renew (no codes from text)",
@@ -77,8 +81,12 @@ def across(run: RunConfig) -> dict[str, ActsIf]:
         ),
         "items.hidden": ActsIf("an autoencoder or an RQ-VAE", _trains_network),
         "items.seed": ActsIf(
-            "an autoencoder, an RQ-VAE or base_codes",
-            lambda run: _trains_network(run) or run.items.base_codes is not None,
+            "an autoencoder, an RQ-VAE, base_codes or a random base",
+            lambda run: (
+                _trains_network(run)
+                or run.items.base_codes is not None
+                or run.items.base == "random"
+            ),
         ),
         **dict.fromkeys(
             (f"backbone.{key}" for key in starts),

@@ -30,7 +30,7 @@ class Prepared:
 
 
 def prepare(
-    config: RunConfig, *, cache: Path | None = None, stage: Stage = lambda _: None
+    config: RunConfig, *, cache: Path | str | None = None, stage: Stage = lambda _: None
 ) -> Prepared:
     """Load the data set, split it, pretrain its items (cached).
 
@@ -40,7 +40,7 @@ def prepare(
         Told what begins, in a few words.
     """
     stage(f"reading {config.data.source}")
-    dataset = load(config.data)
+    dataset = config.dataset or load(config.data)
     parts = split(dataset, config.evaluation)
     stage(f"pretraining {dataset.n_items:,} items")
     items = pretrain(dataset.catalogue, config.items, cache=cache or default_cache())
@@ -53,7 +53,7 @@ def build(
     items: Items,
     options: RunOptions | None = None,
     *,
-    cache: Path | None = None,
+    cache: Path | str | None = None,
 ) -> Simulation:
     """Build the simulation of a configuration.
 
@@ -67,7 +67,7 @@ def build(
     ConfigError
         If loss, backbone and training settings do not go together.
     """
-    config = config.resolved(data.statistics)
+    config = config.resolved(data)
     assert isinstance(config.adapter.config, AdapterConfig)
     backbone, loss = backbones.get(config.backbone.kind), losses.get(config.loss.kind)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fedpeft.adapters import AdapterConfig
 from fedpeft.errors import ConfigError
 from fedpeft.experiment.config import RunConfig
+from fedpeft.items.config import TEXTLESS
 
 
 def check_start(run: RunConfig) -> None:
@@ -23,9 +24,9 @@ def _check_base(run: RunConfig) -> None:
     """Refuse a zero base that nothing can be learnt or made from."""
     adapter = run.adapter.config
     assert isinstance(adapter, AdapterConfig)
-    if run.items.base != "none":
+    if run.items.base not in TEXTLESS:
         return
-    if run.training.local == "solve" and adapter.mode == "peft":
+    if run.items.base == "none" and run.training.local == "solve" and adapter.mode == "peft":
         # zero item vectors give zero user vectors, and those give zero gradients
         raise ConfigError(
             "items.base = 'none' starts every item vector at zero, where training.local = "
@@ -35,7 +36,8 @@ def _check_base(run: RunConfig) -> None:
     if adapter.reads_text:
         raise ConfigError(
             "adapter.source = 'text' makes codes from the items' encoded texts, of which "
-            "items.base = 'none' has none; use another base, or adapter.source = 'table'"
+            f"items.base = {run.items.base!r} has none; use another base, or adapter.source = "
+            "'table'"
         )
 
 
@@ -45,10 +47,10 @@ def _check_base_codes(run: RunConfig) -> None:
     assert isinstance(adapter, AdapterConfig)
     if run.items.base_codes is None:
         return
-    if run.items.base == "none":
+    if run.items.base in TEXTLESS:
         raise ConfigError(
-            "items.base_codes need a base to stand for, which items.base = 'none' is not; use "
-            "another base, or leave them out"
+            f"items.base_codes need a base to stand for, which items.base = {run.items.base!r} is "
+            "not; use another base, or leave them out"
         )
     if adapter.mode == "compress":
         raise ConfigError(

@@ -9,8 +9,9 @@ from pydantic import Field
 
 from fedpeft.adapters import AdapterConfig
 from fedpeft.config import ActsIf, ConfigModel
-from fedpeft.data import DataConfig, DataStatistics, SplitConfig
+from fedpeft.data import DataConfig, Dataset, Split, SplitConfig
 from fedpeft.experiment import presets
+from fedpeft.experiment.recency import resolve_recency
 from fedpeft.items import ItemsConfig
 from fedpeft.losses import LossConfig
 from fedpeft.training import TrainingConfig
@@ -57,6 +58,8 @@ class RunConfig:
     training: TrainingConfig
     preset: str = field(default=presets.NONE, compare=False)
     """Where settings came from.  It is a note: all that it has set stands in the tables."""
+    dataset: Dataset | None = field(default=None, compare=False, repr=False)
+    """The data themselves, where they were given in Python (``data.source = "memory"``)."""
 
     def to_dict(self, *, sparse: bool = False) -> dict[str, Any]:
         """Return all tables, every key settled; `resolve` of the result gives `self`.
@@ -84,11 +87,19 @@ class RunConfig:
         tables = self.to_dict()
         return {"seed": tables.pop("seed"), "from_preset": self.preset, **tables}
 
-    def resolved(self, statistics: DataStatistics) -> RunConfig:
-        """Return the configuration with every value that depends on the data as a number."""
+    def resolved(self, split: Split) -> RunConfig:
+        """Return the configuration with every value that depends on the data as a number.
+
+        Raises
+        ------
+        ConfigError
+            If interactions are to be weighted by their age, and the data are in no order.
+        """
         assert isinstance(self.loss.config, LossConfig)
-        loss = replace(self.loss, config=self.loss.config.resolved(statistics))
-        return replace(self, loss=loss, training=self.training.resolved(statistics))
+        loss = replace(self.loss, config=self.loss.config.resolved(split.statistics))
+        training = self.training.resolved(split.statistics)
+        recency = resolve_recency(training.recency, split)
+        return replace(self, loss=loss, training=training.model_copy(update={"recency": recency}))
 
     @property
     def label(self) -> str:

@@ -29,13 +29,15 @@ class RunFolder:
         The logs.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path | str) -> None:
+        self.path = path = Path(path)
         self.metrics = Log(Evaluation, path)
         self.traffic = Log(TrafficRound, path)
 
     @classmethod
-    def create(cls, path: Path, config: RunConfig, asked: RunConfig | None = None) -> RunFolder:
+    def create(
+        cls, path: Path | str, config: RunConfig, asked: RunConfig | None = None
+    ) -> RunFolder:
         """Start a new run folder; raises `ConfigError` as `require_new` does.
 
         Parameters
@@ -51,8 +53,9 @@ class RunFolder:
         return folder
 
     @staticmethod
-    def require_new(path: Path) -> None:
+    def require_new(path: Path | str) -> None:
         """Raise `ConfigError` when `path` holds something already or cannot be made."""
+        path = Path(path)
         if path.is_dir() and any(there.name != LOCK for there in path.iterdir()):
             raise ConfigError(
                 f"{path} exists and is not empty; choose another --out, or --resume {path}"
@@ -64,9 +67,9 @@ class RunFolder:
             raise ConfigError(f"{path} cannot be a run folder because {there} cannot be written to")
 
     @classmethod
-    def open(cls, path: Path) -> RunFolder:
+    def open(cls, path: Path | str) -> RunFolder:
         """Open an existing run folder; raises `ArtifactError` when it is none."""
-        ConfigFile.require(path)
+        ConfigFile.require(Path(path))
         return cls(path)
 
     @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fedpeft import __version__, adapters
+from fedpeft.data.describe import told
 from fedpeft.evaluation import Holdout, Ranks, report_of
 from fedpeft.experiment.assemble import Prepared
 from fedpeft.experiment.baselines import cached_baselines
@@ -50,6 +51,8 @@ def result_of(
             "items": dataset.n_items,
             "interactions": len(dataset.histories.items),
             "counts": dict(dataset.counts),
+            "order": dataset.order,
+            "notes": told(dataset)[1:],
         },
         "items": prepared.items.report,
         "metrics": {part: report_of(found, split, part).to_dict() for part, found in ranks.items()},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -27,9 +27,18 @@ class Recommendation:
 
 
 def reopen(
-    path: Path, device: str = "auto", stage: Stage = lambda _: None
+    path: Path | str,
+    device: str = "auto",
+    stage: Stage = lambda _: None,
+    *,
+    data: Dataset | None = None,
 ) -> tuple[Prepared, Simulation]:
     """Load a run folder's data and bring its model to the checkpoint.
+
+    Parameters
+    ----------
+    data
+        The data, where they were given to the run in Python.
 
     Raises
     ------
@@ -39,7 +48,7 @@ def reopen(
     folder = RunFolder.open(path)
     if not folder.checkpoint.exists():
         raise ArtifactError(f"{path} has no checkpoint yet; resume it with --resume {path}")
-    config = folder.config()
+    config = replace(folder.config(), dataset=data)
     prepared = prepare(config, stage=stage)
     options = RunOptions(device=device)
     simulation = build(config, prepared.split, prepared.items, options)

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from fedpeft.data.dataset import Split
+from fedpeft.data import Dataset, Split
+from fedpeft.data.describe import told
 from fedpeft.errors import ArtifactError, Interrupted
 from fedpeft.evaluation import (
     Holdout,
@@ -61,7 +62,11 @@ class Schedule:
 
 
 def start(
-    config: RunConfig, out: Path, options: RunOptions, watcher: Watcher, schedule: Schedule
+    config: RunConfig,
+    out: Path | str,
+    options: RunOptions,
+    watcher: Watcher,
+    schedule: Schedule,
 ) -> dict[str, Any]:
     """Run a configuration into a new run folder; return the result.
 
@@ -78,8 +83,10 @@ def start(
     RunFolder.require_new(out)
     options.torch_device()
     prepared = prepare(config, stage=watcher.stage)
-    asked, config = config, config.resolved(prepared.split.statistics)
+    asked, config = config, config.resolved(prepared.split)
     simulation = build(config, prepared.split, prepared.items, options)
+    for sentence in told(prepared.dataset):
+        watcher.note(sentence)
     # only now: what cannot run leaves nothing behind
     with RunFolder(out).locked():
         folder = RunFolder.create(out, config, asked)
@@ -87,7 +94,7 @@ def start(
 
 
 def resume(
-    path: Path,
+    path: Path | str,
     options: RunOptions,
     watcher: Watcher,
     schedule: Schedule,
@@ -99,8 +106,8 @@ def resume(
     Parameters
     ----------
     config
-        The configuration as it was asked for, where the data lie elsewhere now; by default as in
-        the folder.
+        The configuration as it was asked for, where the data lie elsewhere now or were given in
+        Python; by default as in the folder.
 
     Raises
     ------
@@ -115,16 +122,21 @@ def resume(
             )
         if config is not None and folder.asked() != config:
             folder.configure(replace(folder.config(), data=config.data), config)
-        return _resume(folder, options, watcher, schedule)
+        dataset = None if config is None else config.dataset
+        return _resume(folder, dataset, options, watcher, schedule)
 
 
 def _resume(
-    folder: RunFolder, options: RunOptions, watcher: Watcher, schedule: Schedule
+    folder: RunFolder,
+    dataset: Dataset | None,
+    options: RunOptions,
+    watcher: Watcher,
+    schedule: Schedule,
 ) -> dict[str, Any]:
-    config = folder.config()
+    config = replace(folder.config(), dataset=dataset)
     options.torch_device()
     prepared = prepare(config, stage=watcher.stage)
-    config = config.resolved(prepared.split.statistics)  # an earlier version left values open
+    config = config.resolved(prepared.split)  # an earlier version left values open
     simulation = build(config, prepared.split, prepared.items, options)
     seconds = 0.0
     if folder.checkpoint.exists():  # else it was killed before its first one: begin again

@@ -25,7 +25,7 @@ def default_cache() -> Path:
     return (shared if shared.is_absolute() else Path.home() / ".cache") / "fedpeft"
 
 
-def cached(folder: Path | None, kind: str, key: str, compute: Callable[[], State]) -> State:
+def cached(folder: Path | str | None, kind: str, key: str, compute: Callable[[], State]) -> State:
     """Return the entry `kind`-`key` of the cache folder; compute and keep it when it is not there.
 
     An entry is a safetensors file and a JSON file, written last, that describes it.
@@ -42,7 +42,7 @@ def cached(folder: Path | None, kind: str, key: str, compute: Callable[[], State
     """
     if folder is None:
         return compute()
-    stem = f"{kind}-{key[:32]}"
+    folder, stem = Path(folder), f"{kind}-{key[:32]}"
     tensor_file, report_file = folder / f"{stem}.safetensors", folder / f"{stem}.json"
     if report_file.exists():
         try:

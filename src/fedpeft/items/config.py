@@ -49,14 +49,19 @@ class BaseCodesConfig(ConfigModel):
     """d, rows of each codebook."""
 
 
+TEXTLESS = ("random", "none")
+"""Bases that no text is read for."""
+
+
 class ItemsConfig(ConfigModel):
     """How item texts become input vectors, a base embedding and semantic codes."""
 
     acting: ClassVar = {
         **dict.fromkeys(
-            ("encoder", "options", "scale"),
-            ActsIf("a base other than 'none'", lambda table: table.base != "none"),
+            ("encoder", "options"),
+            ActsIf("a base that is made of texts", lambda table: table.base not in TEXTLESS),
         ),
+        "scale": ActsIf("a base other than 'none'", lambda table: table.base != "none"),
         "autoencoder": ActsIf("base = 'autoencoder'", lambda table: table.base == "autoencoder"),
     }
 
@@ -64,8 +69,9 @@ class ItemsConfig(ConfigModel):
     """Item encoder: tfidf, sentence_transformers, array, or one that another package registers."""
     options: dict[str, Any] = Field(default_factory=dict, validate_default=True)
     """Options of that encoder; checked against its own configuration class and completed."""
-    base: Literal["autoencoder", "svd", "none"] = "autoencoder"
-    """What makes the base embedding; none: zeros, and no text is read."""
+    base: Literal["autoencoder", "svd", "random", "none"] = "autoencoder"
+    """What makes the base embedding; random: nothing, it is drawn; none: zeros.  With these two no
+    text is read."""
     dim: int = Field(default=32, ge=1)
     """k, the columns of the base embedding."""
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = (512, 256, 128)
@@ -80,7 +86,7 @@ class ItemsConfig(ConfigModel):
     rqvae: RQVAEConfig = RQVAEConfig()
     """Training of the RQ-VAE."""
     seed: int = Field(default=0, ge=0)
-    """Seed of the networks and of the order of their batches."""
+    """Seed of the networks, of the order of their batches, and of a random base."""
 
     @field_validator("encoder")
     @classmethod

@@ -18,7 +18,7 @@ from fedpeft.errors import ConfigError, DataError
 from fedpeft.files import fingerprint
 from fedpeft.items.cache import cached
 from fedpeft.items.coded import pack_coded
-from fedpeft.items.config import ItemsConfig
+from fedpeft.items.config import TEXTLESS, ItemsConfig
 from fedpeft.items.fitted import FittedEncoder, build_encoder
 from fedpeft.items.model import ItemModel
 from fedpeft.items.networks import Progress
@@ -26,6 +26,7 @@ from fedpeft.items.quantise import fit_codebooks
 from fedpeft.items.reduction import Reduction, fit_reduction
 from fedpeft.items.rqvae import SemanticCoder, SemanticIDs, train_rqvae
 from fedpeft.items.state import State
+from fedpeft.seeding import torch_rng
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,8 @@ class Items:
     Attributes
     ----------
     inputs
-        Input vectors, float32 of shape (n, D); None when the base is 'none', or to save memory.
+        Input vectors, float32 of shape (n, D); None when the base is made of no texts, or to save
+        memory.
     base
         Base embedding, float32 of shape (n, k); rows of items without text are zero, or nearly so
         where codes stand for them.
@@ -48,7 +50,7 @@ class Items:
         `fedpeft.items.autoencoder.LatentReport`, and where the base is coded the share of its sum
         of squares that this loses.
     model
-        What was fitted, and makes rows for other items; None when the base is 'none'.
+        What was fitted, and makes rows for other items; None when the base is made of no texts.
     """
 
     inputs: Tensor | None
@@ -63,7 +65,7 @@ def pretrain(
     catalogue: Catalogue,
     config: ItemsConfig,
     *,
-    cache: Path | None = None,
+    cache: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Items:
     """Encode item texts and derive the base embedding.
@@ -85,9 +87,11 @@ def pretrain(
     n = len(catalogue)
     if n == 0:
         raise DataError("the catalogue has no items to pretrain on")
-    if config.base == "none":
+    if config.base in TEXTLESS:
         base = torch.zeros(n, config.dim)
-        return Items(None, base, fingerprint(base), {"base": "none"})
+        if config.base == "random":
+            base.normal_(std=config.scale, generator=torch_rng(config.seed, "items", "random base"))
+        return Items(None, base, fingerprint(base), {"base": config.base})
     report = progress or _silent
     encoder, inputs = _encode(catalogue, config, cache, report)
     reduction, base, told = _reduce(inputs, config, cache, report)
@@ -120,7 +124,7 @@ def semantic_ids(
     levels: int,
     codes: int,
     *,
-    cache: Path | None = None,
+    cache: Path | str | None = None,
     progress: Progress | None = None,
 ) -> SemanticIDs:
     """Train the RQ-VAE on the input vectors of pretrained items, or find its result in the cache.
@@ -170,7 +174,7 @@ _CODER = "coder."
 
 
 def _encode(
-    catalogue: Catalogue, config: ItemsConfig, cache: Path | None, progress: Progress
+    catalogue: Catalogue, config: ItemsConfig, cache: Path | str | None, progress: Progress
 ) -> tuple[FittedEncoder, Tensor]:
     """Return the fitted encoder and the input vectors, float32 of shape (n, D)."""
     encoder = build_encoder(config.encoder, config.options)
@@ -194,7 +198,7 @@ def _encode(
 
 
 def _reduce(
-    inputs: Tensor, config: ItemsConfig, cache: Path | None, progress: Progress
+    inputs: Tensor, config: ItemsConfig, cache: Path | str | None, progress: Progress
 ) -> tuple[Reduction, Tensor, dict[str, Any]]:
     """Return the reduction, the base (n, k) and its report; items without text get zero rows."""
     used = {"base", "dim", "scale"}

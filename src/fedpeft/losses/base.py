@@ -52,7 +52,7 @@ class Loss(ABC):
         negative
             float (L, m): scores of the m negatives drawn for each.
         weight
-            float (L,): importance of each train item, in (0, 1]; 0 for padding.
+            float (L,): importance of each train item, above 0; 0 for padding.
 
         Returns
         -------

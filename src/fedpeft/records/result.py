@@ -60,6 +60,10 @@ class DatasetFacts(Record):
     interactions: int
     counts: dict[str, int] | None = None
     """What cleaning left out."""
+    order: Literal["time", "file", "none"] | None = None
+    """What interactions are ordered by; earlier versions did not tell."""
+    notes: list[str] | None = None
+    """Sentences on what reading found; earlier versions told none."""
 
 
 class ClientBytes(Record):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,16 +14,21 @@ def to_toml(values: Mapping[str, Any], prefix: str = "") -> str:
     TOML has no null, so keys whose value is None are left out: they are what the default is.
     """
     lines = [
-        f"{key} = {_value(value)}"
+        f"{_key(key)} = {_value(value)}"
         for key, value in values.items()
         if not isinstance(value, Mapping) and value is not None
     ]
     text = "".join(line + "\n" for line in lines)
     for key, value in values.items():
         if isinstance(value, Mapping):
-            name = f"{prefix}{key}"
+            name = f"{prefix}{_key(key)}"
             text += f"\n[{name}]\n{to_toml(value, name + '.')}"
     return text
+
+
+def _key(key: str) -> str:
+    """Return a key, quoted where its signs ask for it."""
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _value(key)
 
 
 def _value(value: Any) -> str:

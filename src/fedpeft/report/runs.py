@@ -52,7 +52,7 @@ class Run:
         return isinstance(adapter, dict) and adapter.get("kind") == "full"
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path | str) -> Run:
     """Read a run folder.
 
     Raises
@@ -61,6 +61,7 @@ def read_run(path: Path) -> Run:
         If the folder or one of ``result.json``, ``metrics.jsonl`` and ``traffic.jsonl`` is missing,
         is not JSON, lacks a key or holds a value out of range.
     """
+    path = Path(path)
     if not path.is_dir():
         raise ArtifactError(f"{path} is not a run folder: there is no such folder")
     return Run(

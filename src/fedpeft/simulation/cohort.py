@@ -8,10 +8,9 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from fedpeft.data.dataset import Histories, Ints
+from fedpeft.data.dataset import Floats, Histories, Ints
 from fedpeft.data.negatives import TrainNegatives
 from fedpeft.data.ragged import take
 from fedpeft.data.recency import RecencyConfig
@@ -38,6 +37,8 @@ class Cohort:
         oldest first.
     recency
         How the age of a train item weighs it.
+    counting
+        float32 (sum of lengths,): how much each train item counts, whatever its age; None: 1.
     """
 
     rows: Ints
@@ -45,6 +46,7 @@ class Cohort:
     lengths: Ints
     items: Ints
     recency: RecencyConfig
+    counting: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -66,13 +68,17 @@ class Cohort:
         keys = np.unique(client * n_items + self.items.ravel())
         return np.bincount(keys // n_items, minlength=len(self))
 
-    def weights(self, positions: slice) -> NDArray[np.float32]:
+    def weights(self, start: int, end: int) -> Floats:
         """Return the weights of neighbouring clients' items, float32 (C, L), padded with 0."""
-        lengths = self.lengths[positions, None]
+        lengths = self.lengths[start:end, None]
         places = np.arange(max(1, lengths.max()))
+        inside = places < lengths
         # ages count interactions, so they mean the same for the eager and the occasional user
-        weight = self.recency.weights(lengths - 1 - places)
-        return np.where(places < lengths, weight, 0).astype(np.float32)
+        weight = np.where(inside, self.recency.weights(lengths - 1 - places), 0).astype(np.float32)
+        if self.counting is not None:
+            first = self.starts[start]
+            weight[inside] *= self.counting[first : first + lengths.sum()]
+        return weight
 
     def touched(
         self, n_items: int, everything: bool, device: torch.device
@@ -116,7 +122,7 @@ class Cohort:
 
     def _bucket(self, start: int, end: int, device: torch.device) -> Bucket:
         lengths = self.lengths[start:end]
-        weight = self.weights(slice(start, end))
+        weight = self.weights(start, end)
         items = np.zeros((*weight.shape, self.items.shape[1]), dtype=np.int64)
         first = self.starts[start]
         inside = np.arange(weight.shape[1]) < lengths[:, None]
@@ -190,10 +196,13 @@ class CohortSampler:
         return ordered
 
     def _cohort(self, rows: Ints, *stream: str | int) -> Cohort:
-        items = take(self._train, rows).items[:, None]
+        taken = take(self._train, rows)
+        items = taken.items[:, None]
         if self._negatives is not None:
             drawn = self._negatives.sample(
                 rows, self._per_positive, ClientStream(self._seed, *stream), self._ids[rows]
             )
             items = np.concatenate([items, drawn], axis=1)
-        return Cohort(rows, self._ids[rows], self._lengths[rows], items, self._recency)
+        return Cohort(
+            rows, self._ids[rows], self._lengths[rows], items, self._recency, taken.weights
+        )

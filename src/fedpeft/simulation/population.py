@@ -62,7 +62,13 @@ class Population:
     def state(self, row: int) -> ClientState:
         """Return the state of one client."""
         local = {name: tensor[row].clone() for name, tensor in self.local.items()}
-        return ClientState(int(self.ids[row]), self.train.of(row), local, int(self.held[row]))
+        return ClientState(
+            int(self.ids[row]),
+            self.train.of(row),
+            local,
+            int(self.held[row]),
+            self.train.weights_of(row),
+        )
 
     def put(self, row: int, state: ClientState) -> None:
         """Take over the state of one client after its round."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedpeft.errors import ConfigError
-from fedpeft.experiment import RunConfig, settle
+from fedpeft.experiment import RunConfig, over_textless, settle
 from fedpeft.files import fingerprint
 
 Labels = Mapping[str, str]
@@ -48,6 +48,10 @@ class Cell:
         """
         values = self.config.to_dict(sparse=True)
         values["data"]["source"] = self.source
+        # ties went by file before there was a key for them
+        ties = values["data"].pop("ties", "seeded")
+        if ties == "seeded" and self.config.data.order == "time" and self.source != "synthetic":
+            values["data"]["ties"] = ties
         return fingerprint(json.dumps(values, sort_keys=True))[:16]
 
 
@@ -58,10 +62,11 @@ def resolve_cell(labels: Labels, settings: Mapping[str, Any], data: Path) -> Cel
     if source == "synthetic":
         return Cell(labels, found.run, source, found.idle)
     folder = data / Path(source).expanduser()
-    if not folder.is_dir():
+    if not folder.exists():
         raise ConfigError(
-            f"data.source = {source!r} is neither 'synthetic' nor a folder in {data}; --data names "
-            "the folder that the data sets are in"
+            f"data.source = {source!r} is neither 'synthetic' nor a folder or a file in {data}; "
+            "--data names the folder that the data sets are in"
         )
     table = {**settings["data"], "source": str(folder.resolve())}
-    return Cell(labels, settle({**settings, "data": table}).run, source, found.idle)
+    found = settle(over_textless({**settings, "data": table}))
+    return Cell(labels, found.run, source, found.idle)

@@ -86,7 +86,7 @@ class Grid:
             raise type(error)(f"{self.path}{name and ', cell '}{name}: {error}") from None
 
 
-def read_grid(path: Path, data: Path) -> Grid:
+def read_grid(path: Path | str, data: Path | str) -> Grid:
     """Read and check a grid file.
 
     Parameters
@@ -99,6 +99,7 @@ def read_grid(path: Path, data: Path) -> Grid:
     ConfigError
         If the file is missing or malformed; one sentence with file and key.
     """
+    path, data = Path(path), Path(data)
     values = read_toml(path)
     try:
         file = parse(GridConfig, values)

@@ -48,7 +48,7 @@ def sweep(
     grid: Grid,
     cells: Sequence[Cell],
     chosen: Sequence[Cell],
-    out: Path,
+    out: Path | str,
     watcher: SweepWatcher,
     *,
     jobs: int,
@@ -77,6 +77,7 @@ def sweep(
     Interrupted
         If a signal asked for an end; the runs wrote checkpoints first.
     """
+    out = Path(out)
     check_search(grid)
     _check_choice(grid, chosen)
     _check_name(grid, out)

@@ -80,7 +80,9 @@ def columns(result: Result) -> dict[str, Any]:
         **{f"bytes.{name}": value for name, value in result.bytes.model_dump().items()},
         **{
             f"dataset.{name}": value
-            for name, value in result.dataset.model_dump(exclude={"counts"}).items()
+            for name, value in result.dataset.model_dump(
+                include={"name", "users", "items", "interactions"}
+            ).items()
         },
         "rounds": result.rounds,
         "seconds": result.seconds,

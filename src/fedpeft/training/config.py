@@ -159,6 +159,7 @@ class TrainingConfig(ConfigModel):
         """Return the settings with every value that depends on the data as a number.
 
         What the numbers came from has its default afterwards, so resolving again changes nothing.
+        Weights by age are left as they are, since they depend on more than sizes.
         """
         update: dict[str, Any] = {"sparse_eps": 0.0, "relative_item_decay": 0.0}
         if self.frequency_decay == "auto":

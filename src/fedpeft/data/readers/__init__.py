@@ -17,7 +17,8 @@ class Reader(Protocol):
     """Reads one on-disk format; built from the `DataConfig`.
 
     One that goes by some only of the keys `columns`, `interactions` and `items_file` names these in
-    a class attribute ``settings``, a set; the others are refused then.
+    a class attribute ``settings``, a set; the others are refused then.  One whose data may come
+    without items has a method ``has_items(source)``, which tells it without reading them.
     """
 
     expects: ClassVar[str]

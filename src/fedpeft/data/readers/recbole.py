@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+from fedpeft.data.columns import interactions_of, items_of
 from fedpeft.data.config import DataConfig
 from fedpeft.data.raw import RawTables
 from fedpeft.data.readers import readers
 from fedpeft.data.readers.delimited import delimited
-from fedpeft.data.readers.table import raw_tables
 from fedpeft.data.values import Table
 from fedpeft.errors import DataError
 
@@ -53,7 +53,16 @@ class RecBoleReader:
         times = (columns.timestamp, columns.position, columns.rating)
         interactions.require(filter(None, (columns.user, columns.item, *times)))
         items.require((columns.item, columns.title, *columns.text))
-        return raw_tables(folder.name, interactions, items, columns)
+        config = self._config.model_copy(update={"columns": columns})
+        found, notes = interactions_of(interactions, config)
+        return RawTables(
+            folder.name,
+            found,
+            items_of(items, config),
+            interactions.path,
+            items.path,
+            notes=notes,
+        )
 
 
 def _named(folder: Path, ending: str) -> list[Path]:
