@@ -97,9 +97,9 @@ class RunConfig:
         """
         assert isinstance(self.loss.config, LossConfig)
         loss = replace(self.loss, config=self.loss.config.resolved(split.statistics))
-        training = self.training.resolved(split.statistics)
-        recency = resolve_recency(training.recency, split)
-        return replace(self, loss=loss, training=training.model_copy(update={"recency": recency}))
+        recency = resolve_recency(self.training.recency, split)  # other values depend on it
+        training = self.training.model_copy(update={"recency": recency})
+        return replace(self, loss=loss, training=training.resolved(split.statistics))
 
     @property
     def label(self) -> str:

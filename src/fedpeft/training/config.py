@@ -159,7 +159,7 @@ class TrainingConfig(ConfigModel):
         """Return the settings with every value that depends on the data as a number.
 
         What the numbers came from has its default afterwards, so resolving again changes nothing.
-        Weights by age are left as they are, since they depend on more than sizes.
+        Weights by age come from elsewhere, since they depend on more than sizes.
         """
         update: dict[str, Any] = {"sparse_eps": 0.0, "relative_item_decay": 0.0}
         if self.frequency_decay == "auto":
@@ -170,7 +170,8 @@ class TrainingConfig(ConfigModel):
                 relative = derive.relative_item_decay(statistics.per_item)
             update["item_decay"] = relative * statistics.density
         eps = derive.server_eps(self.sparse_eps, statistics.density)
-        weight = statistics.density * self._mean_weight(statistics)
+        newton = self.server_optimizer.kind == "newton"  # others need no such weight
+        weight = statistics.density * self._mean_weight(statistics) if newton else 0.0
         for key in ("server_optimizer", "warmup_optimizer"):
             optimizer = getattr(self, key)
             if optimizer is not None:
