@@ -118,4 +118,5 @@ backbones: Registry[Backbone] = Registry(
     builtin=tuple(
         f"fedpeft.backbones.{name}" for name in ("fedmf", "fedncf", "pfedrec", "fedpergnn")
     ),
+    config=BackboneConfig,
 )

@@ -103,7 +103,8 @@ class HistoryBackbone(Backbone):
     def score(self, vectors: Tensor) -> Tensor:
         """Return scores, float (...), of vectors, float (..., k), of items outside the history."""
         context = self.context(self.item(self.history_ids), self.history_weight)
-        return vectors @ (self.get_parameter(self.user_vector) + context.whole)
+        user: Tensor = getattr(self, self.user_vector)  # no parameter in a functional call
+        return vectors @ (user + context.whole)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Return scores, float (...), of items, int64 (...), each in the context of the others."""

@@ -15,7 +15,13 @@ from fedpeft.training.task import Task
 
 
 def train_client(
-    task: Task, model: Backbone, items: Tensor, weight: Tensor, round_number: int
+    task: Task,
+    model: Backbone,
+    items: Tensor,
+    weight: Tensor,
+    round_number: int,
+    *,
+    payload: bool = True,
 ) -> float:
     """Train one client's model in place: the local phase, then the payload steps.
 
@@ -27,11 +33,13 @@ def train_client(
         int64 (L, 1 + m): each train item with the negatives drawn for it.
     weight
         float (L,): importance of each train item.
+    payload
+        Whether the payload moves; if not, the steps on it move what else they would.
 
     Returns
     -------
     float
-        The loss at the start of the last payload step.
+        The loss at the start of the last payload step; 0 where there is none.
     """
     training = task.training
     local_optimizer = training.local_optimizer_at(round_number)
@@ -44,14 +52,15 @@ def train_client(
             optimizer.zero_grad()
             client_loss(task, model, items, weight).backward(inputs=local)
             optimizer.step()
-    payload = [p for name, p in model.named_parameters() if name not in model.local]
-    optimizers = [training.payload_optimizer.build(payload)]
-    moving = list(payload)
+    moving, optimizers = [], []
+    if payload:
+        moving += [p for name, p in model.named_parameters() if name not in model.local]
+        optimizers.append(training.payload_optimizer.build(moving.copy()))
     if training.joint:
         optimizers.append(local_optimizer.build(local))
         moving += local
     loss = torch.zeros(())
-    for _ in range(training.payload_steps):
+    for _ in range(training.payload_steps if moving else 0):
         model.zero_grad()
         loss = client_loss(task, model, items, weight)
         loss.backward(inputs=moving)

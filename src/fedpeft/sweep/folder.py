@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from fedpeft.errors import ArtifactError, ConfigError, FedpeftError
 from fedpeft.experiment import RunConfig, RunFolder
 from fedpeft.files import read_json, write_json
+from fedpeft.foreign import require_plain
 from fedpeft.lock import locked
 from fedpeft.records import ConfigFile
 from fedpeft.sweep.cell import Cell
@@ -67,12 +68,14 @@ class SweepFolder:
     ConfigError
         If it is a run's folder.
     ArtifactError
-        If its state is damaged.
+        If its state is damaged, or it holds links or pipes.
     """
 
     def __init__(self, path: Path) -> None:
         if (path / ConfigFile.FILE).exists():
             raise ConfigError(f"{path} is the folder of a run; choose another --out for the sweep")
+        if path.is_dir():
+            require_plain(path)
         self.path = path
         self.runs = path / "runs"
         self.logs = path / "logs"

@@ -12,13 +12,14 @@ from fedpeft.data.raw import RawTables
 from fedpeft.data.readers import files, readers
 from fedpeft.errors import DataError
 
-_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+"""How the names of tables end."""
 
 
 class TableReader:
     """Reads tables whose columns are named in `DataConfig.columns`."""
 
-    expects: ClassVar[str] = f"interactions and items, each as {', '.join(_ENDINGS)}"
+    expects: ClassVar[str] = f"interactions and items, each as {', '.join(ENDINGS)}"
     settings: ClassVar[frozenset[str]] = frozenset({"columns", "interactions", "items_file"})
 
     def __init__(self, config: DataConfig) -> None:
@@ -39,7 +40,7 @@ class TableReader:
         names = self._config.columns
         timestamp = names.timestamp if self._config.order == "time" else None
         interactions_path = _path(folder, self._config.interactions, "interactions")
-        table = _read(interactions_path)
+        table = read_table(interactions_path)
         used = [names.user, names.item, timestamp, names.position, names.rating]
         files.require(table, filter(None, used), interactions_path)
         interactions = pl.DataFrame(
@@ -68,7 +69,7 @@ class TableReader:
 
     def _items(self, path: Path) -> pl.DataFrame:
         names = self._config.columns
-        table = _read(path)
+        table = read_table(path)
         files.require(table, (names.item, names.title, *names.text), path)
         text = names.text or [
             name
@@ -87,22 +88,23 @@ class TableReader:
 
 
 def _candidates(folder: Path, stem: str) -> list[Path]:
-    return [path for ending in _ENDINGS if (path := folder / f"{stem}{ending}").is_file()]
+    return [path for ending in ENDINGS if (path := folder / f"{stem}{ending}").is_file()]
 
 
 def _path(folder: Path, named: str | None, stem: str) -> Path:
     if named:
-        if not named.endswith(_ENDINGS):
-            raise DataError(f"{folder / named} must end in one of {', '.join(_ENDINGS)}")
+        if not named.endswith(ENDINGS):
+            raise DataError(f"{folder / named} must end in one of {', '.join(ENDINGS)}")
         return folder / named
     found = _candidates(folder, stem)
     if len(found) != 1:
         there = ", ".join(path.name for path in found) or "none"
-        raise DataError(f"{folder} must hold one {stem} file ({', '.join(_ENDINGS)}), not {there}")
+        raise DataError(f"{folder} must hold one {stem} file ({', '.join(ENDINGS)}), not {there}")
     return found[0]
 
 
-def _read(path: Path) -> pl.DataFrame:
+def read_table(path: Path) -> pl.DataFrame:
+    """Read a table, which its name says the kind of; raises `DataError` where it has no rows."""
     if path.suffix != ".parquet":
         separator = "\t" if ".tsv" in path.suffixes else ","
         table = files.delimited(path, files.content(path), separator=separator)
