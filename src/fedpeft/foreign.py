@@ -119,13 +119,16 @@ def _no_number(text: str) -> NoReturn:
     raise ValueError(f"{text[:20]}{'…' if len(text) > 20 else ''} is no finite number")
 
 
-def require_plain(folder: Path) -> None:
+def require_plain(folder: Path, *, but: str | None = None) -> None:
     """Raise `ArtifactError` unless all that a folder holds are files and folders.
 
-    A named pipe would block whoever opens it, and a link may lead a write anywhere.
+    A named pipe would block whoever opens it, and a link may lead a write anywhere.  `but` is the
+    name of what may be something else, because nobody opens it.
     """
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
+            if name == but:
+                continue
             path = Path(place, name)
             kind = _KINDS.get(stat.S_IFMT(path.lstat().st_mode))
             if kind is not None:

@@ -215,3 +215,12 @@ def test_foreign_sweeps(name: str, swept: Path, here: Path) -> None:
     done = fedpeft("sweep", "grid.toml", "--out", "sweep", "--jobs", "1", "--memory", "8")
     harmless(done)
     assert (here / "precious").read_text() == "years of work"
+
+
+def test_the_link_of_a_search_is_no_hindrance(swept: Path, here: Path) -> None:
+    """While a search writes its journal, a link stands in its folder; a kill leaves it there."""
+    shutil.copytree(swept, here, dirs_exist_ok=True)
+    (here / "sweep" / "search.journal.lock").symlink_to("search.journal")
+    assert fedpeft("report", "sweep").code == 0
+    words = ("--out", "sweep", "--jobs", "1", "--memory", "8")
+    assert fedpeft("sweep", "grid.toml", *words).code == 0

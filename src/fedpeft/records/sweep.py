@@ -14,6 +14,9 @@ from fedpeft.foreign import all_printable
 from fedpeft.records.base import Record, check_schema
 from fedpeft.records.result import client_bytes_of_1
 
+JOURNAL_LOCK = "search.journal.lock"
+"""A link that optuna makes in a sweep folder while it writes ``search.journal``."""
+
 
 def current_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row of a results table with the names of today for columns of schema 1."""

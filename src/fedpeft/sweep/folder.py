@@ -18,6 +18,7 @@ from fedpeft.files import read_json, write_json
 from fedpeft.foreign import require_plain
 from fedpeft.lock import locked
 from fedpeft.records import ConfigFile
+from fedpeft.records.sweep import JOURNAL_LOCK
 from fedpeft.sweep.cell import Cell
 
 _LONGEST = 80  # bytes of a folder's name before seed and hash
@@ -75,7 +76,7 @@ class SweepFolder:
         if (path / ConfigFile.FILE).exists():
             raise ConfigError(f"{path} is the folder of a run; choose another --out for the sweep")
         if path.is_dir():
-            require_plain(path)
+            require_plain(path, but=JOURNAL_LOCK)
         self.path = path
         self.runs = path / "runs"
         self.logs = path / "logs"

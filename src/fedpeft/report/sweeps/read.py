@@ -12,7 +12,7 @@ from fedpeft.errors import ArtifactError
 from fedpeft.foreign import all_printable, require_plain
 from fedpeft.records import SweepFacts
 from fedpeft.records.parquet import read_table
-from fedpeft.records.sweep import current_row
+from fedpeft.records.sweep import JOURNAL_LOCK, current_row
 from fedpeft.report.runs import read_curve, read_gains
 
 STATUSES = ("done", "failed", "begun", "missing")
@@ -62,7 +62,7 @@ def read_sweep(path: Path) -> Sweep:
         If ``sweep.json``, ``results.parquet`` or a finished run's ``metrics.jsonl`` is missing or
         damaged, or its ``users.parquet`` is damaged.
     """
-    require_plain(path)
+    require_plain(path, but=JOURNAL_LOCK)
     facts = SweepFacts.read(path)
     table = path / "results.parquet"
     rows = [current_row(all_printable(row)) for row in read_table(table, 1).to_dicts()]
