@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, ClassVar, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fedpeft.errors import ConfigError
+from fedpeft.foreign import parse_toml
 
 M = TypeVar("M", bound="ConfigModel")
 
@@ -108,13 +108,15 @@ def _table(model: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseMode
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file; raises `ConfigError` when it is missing or malformed."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse_toml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"config file {path} does not exist") from None
     except IsADirectoryError:
         raise ConfigError(f"config file {path} is a folder, not a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # not UTF-8, or not TOML
         raise ConfigError(f"config file {path} is not valid TOML: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"config file {path} cannot be read: {error.strerror}") from None
 
 
 def parse_override(text: str) -> tuple[list[str], Any]:
@@ -127,8 +129,8 @@ def parse_override(text: str) -> tuple[list[str], Any]:
     if not sign or not all(path):
         raise ConfigError(f"override {text!r} must look like table.key=value")
     try:
-        return path, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+        return path, parse_toml(f"value = {value}")["value"]
+    except ValueError:
         return path, value.strip()
 
 

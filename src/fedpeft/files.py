@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedpeft.errors import ArtifactError
+from fedpeft.foreign import parse_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,13 +103,16 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON; raises `ArtifactError` when the file is missing or malformed."""
+    """Read JSON; raises `ArtifactError` when the file is missing, or as `parse_json`."""
+    return parse_json(read_bytes(path), f"{path}")
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file; raises `ArtifactError` when it is missing or cannot be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return path.read_bytes()
     except FileNotFoundError:
         raise ArtifactError(f"{path} does not exist") from None
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or absurdly so
-        raise ArtifactError(f"{path} is not valid JSON: {error}") from None
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error.strerror}") from None
 

@@ -44,7 +44,9 @@ def _take(path: Path) -> TextIO:
     """Open and lock a file that is at `path` afterwards."""
     while True:
         with naming(path):
-            lock = path.open("a", encoding="ascii")
+            # of another's making it may be a link, whose target must not be cut
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+            lock = os.fdopen(os.open(path, flags, 0o666), "a", encoding="ascii")
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if _is_at(lock, path):

@@ -49,3 +49,18 @@ def in_cache(values: int, device: torch.device) -> int:
 
 def _within(limit: int, values: int) -> int:
     return max(1, limit // (4 * max(1, values)))
+
+
+def ran_out(error: BaseException) -> bool:
+    """Return whether an error says that memory did not suffice."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _RAN_OUT)
+
+
+_RAN_OUT = (
+    "allocate memory",
+    "out of memory",
+    "array is too big",
+    "Maximum allowed dimension exceeded",
+    "Storage size calculation overflowed",
+)
+"""What numpy and torch say of it in other errors."""

@@ -2,13 +2,16 @@
 
 A part is one class and one `register` call.  Another installed package adds parts through an entry
 point of the group ``fedpeft.<plural>`` (for example ``fedpeft.adapters``) that names a module to
-import; nothing in this project needs an edit.
+import; nothing in this project needs an edit.  A package whose part is broken harms nobody else:
+the fault is kept, and told to whoever asks for the part.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -40,14 +43,26 @@ class Registry(Generic[T]):
         The same in the plural: the entry-point group is ``fedpeft.<plural>``.
     builtin
         Modules that register the parts this project ships; imported at the first look-up, so that
-        importing one part does not import all.
+        importing one part does not import all.  Each is called like its part.
+    config
+        What the configuration classes derive from.
     """
 
-    def __init__(self, kind: str, plural: str, builtin: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        kind: str,
+        plural: str,
+        builtin: tuple[str, ...] = (),
+        *,
+        config: type[ConfigModel] = ConfigModel,
+    ) -> None:
         self.kind = kind
         self.plural = plural
         self._builtin = builtin
+        self._config = config
         self._parts: dict[str, Part[T]] = {}
+        self._faults: dict[str, str] = {}
+        """What is wrong with parts of other packages, by the name of their entry point."""
         self._loaded = False
 
     def register(self, name: str, *, config: type[ConfigModel], build: Callable[..., T]) -> None:
@@ -58,14 +73,22 @@ class Registry(Generic[T]):
         ValueError
             If the name is not lower-case letters, digits and underscores.
         KeyError
-            If the name is taken.
+            If the name is taken, or a part of this project's.
+        TypeError
+            If `config` is no configuration class of this kind of parts, or `build` builds nothing.
         """
         if not re.fullmatch(r"[a-z]([a-z0-9_]*[a-z0-9])?", name):
             raise ValueError(
                 f"{self.kind} name {name!r} must be lower-case letters, digits and '_', "
                 "starting with a letter and not ending in '_'"
             )
-        if name in self._parts:
+        if not (isinstance(config, type) and issubclass(config, self._config)):
+            raise TypeError(f"config = {config!r} must derive from {self._config.__name__}")
+        if not callable(build):
+            raise TypeError(f"build = {build!r} must be a class or a function")
+        own = {module.rpartition(".")[2]: module for module in self._builtin}
+        ours = own.get(name) in (None, getattr(build, "__module__", None))
+        if name in self._parts or not ours:
             raise KeyError(f"{self.kind} {name!r} is registered already")
         self._parts[name] = Part(name, config, build)
 
@@ -85,16 +108,20 @@ class Registry(Generic[T]):
         Raises
         ------
         ConfigError
-            If there is none; the message names what there is.  Or if a part that another package
-            offers cannot be loaded.
+            If there is none; the message names what there is, and what other packages offer that
+            cannot be loaded.
         """
         self._load()
         try:
             return self._parts[name]
         except KeyError:
-            raise ConfigError(
-                f"unknown {self.kind} {name!r}; known are {', '.join(self.names())}"
-            ) from None
+            known = f"unknown {self.kind} {name!r}; known are {', '.join(self.names())}"
+            raise ConfigError("; ".join([known, *self._faults.values()])) from None
+
+    def faults(self) -> list[str]:
+        """Return a sentence for each part of another package that cannot be loaded."""
+        self._load()
+        return list(self._faults.values())
 
     def names(self) -> list[str]:
         """Return the registered names in alphabetical order."""
@@ -108,19 +135,22 @@ class Registry(Generic[T]):
         try:
             for module in self._builtin:
                 import_module(module)
-            for point in entry_points(group=f"fedpeft.{self.plural}"):
-                self._load_point(point)
         except BaseException:
             self._loaded = False
             raise
+        for point in entry_points(group=f"fedpeft.{self.plural}"):
+            self._load_point(point)
 
     def _load_point(self, point: EntryPoint) -> None:
-        """Import what another package offers; a fault of its own is told as one sentence."""
+        """Import what another package offers; where that fails, nothing of it is registered."""
+        before = dict(self._parts)
         try:
-            point.load()
-        except Exception as error:
-            raise ConfigError(
+            with redirect_stdout(sys.stderr):  # standard output has results, perhaps JSON
+                point.load()
+        except (Exception, SystemExit) as error:
+            self._parts = before
+            self._faults[point.name] = (
                 f"the entry point '{point.name} = {point.value}' of fedpeft.{self.plural}, "
-                f"which another installed package offers, cannot be loaded: "
+                "which another installed package offers, cannot be loaded: "
                 f"{type(error).__name__}: {error}"
-            ) from error
+            )

@@ -125,7 +125,7 @@ def test_permissions(mask: int, others: int, here: Path, monkeypatch: pytest.Mon
         assert fedpeft("run", *SMALL, "--rounds", "2", "--out", "new").code == 0
     finally:
         os.umask(before)
-    private = {"users.parquet", "checkpoint/state.safetensors"}
+    private = {"users.parquet", "histories.parquet", "checkpoint/state.safetensors"}
     for name in tree(here / "new"):
         path = here / "new" / name
         if path.is_file():

@@ -37,6 +37,8 @@ FILES = {
     "items/reduction.safetensors",
     "traffic.jsonl",
     "metrics.jsonl",
+    "catalogue.parquet",
+    "histories.parquet",
     "report.html",
     "result.json",
     "users.parquet",

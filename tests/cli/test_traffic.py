@@ -110,7 +110,7 @@ def test_what_is_in_it_and_the_file(run: tuple[Path, list[bytes]], tmp_path: Pat
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--user", "nobody", "--round", "1"], "user 'nobody' is not in synthetic"),
+        (["--user", "nobody", "--round", "1"], "there is no user 'nobody' in "),
         (["--user", "user-0", "--round", "8"], "--round 8 must be from 0 to 7"),
         (["--user", "user-0", "--round", "-1"], "--round -1 must be from 0 to 7"),
         (["--user", "user-0", "--round", "0", "--out", "no/such/file"], "must be a file in a"),

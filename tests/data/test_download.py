@@ -5,11 +5,14 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import os
 import stat
 import threading
+import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from http.client import HTTPMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import MappingProxyType
@@ -34,6 +37,10 @@ class Server:
     """Bytes after which the next answer is cut."""
     shift: int = 0
     """By how much it misses the byte it is asked to go on from."""
+    tells_length: bool = True
+    """Whether it says how long its answer is."""
+    sends_on: str = ""
+    """Where it sends whoever asks for something old."""
     asked: list[str | None] = field(default_factory=list)
     """The Range of each request."""
 
@@ -43,6 +50,11 @@ def answer(server: Server) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             asked = self.headers.get("Range")
             server.asked.append(asked)
+            if "/old/" in self.path:
+                self.send_response(302)
+                self.send_header("Location", server.sends_on)
+                self.end_headers()
+                return
             data = server.files.get(self.path.rsplit("/", 1)[1])
             if data is None:
                 self.send_error(404)
@@ -57,7 +69,8 @@ def answer(server: Server) -> type[BaseHTTPRequestHandler]:
                 self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
             else:
                 self.send_response(200)
-            self.send_header("Content-Length", str(len(data) - start))
+            if server.tells_length:
+                self.send_header("Content-Length", str(len(data) - start))
             self.end_headers()
             end = len(data) if server.stop_after is None else start + server.stop_after
             server.stop_after = None
@@ -271,6 +284,92 @@ def test_folder_that_cannot_be_written(server: Server, archive: bytes, tmp_path:
     (tmp_path / "data").write_text("a file")
     with pytest.raises(DataError, match="cannot be written"):
         get("ml-1m", tmp_path / "data", url=server.url)
+
+
+def test_more_than_any_data_set_has(
+    server: Server, archive: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "_MOST", len(archive) - 1)
+    with pytest.raises(DataError, match=r"ml-1m.zip has more than [\d,]+ bytes, which no data set"):
+        get("ml-1m", tmp_path / "data", url=server.url)
+    assert left(tmp_path / "data") == []
+    server.tells_length = False
+    with pytest.raises(DataError, match="has more than"):
+        get("ml-1m", tmp_path / "data", url=server.url)
+    assert left(tmp_path / "data") == []
+
+
+@pytest.mark.parametrize("name", ["ml-1m", "amazon-industrial"])
+def test_what_unpacks_to_too_much(
+    name: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zeros = tmp_path / "made" / "zeros"
+    zeros.parent.mkdir()
+    zeros.write_bytes(bytes(3_000_000))
+    zipped_zeros = zipped(zeros.parent)
+    offer(monkeypatch, zipped_zeros)
+    server.files["ml-1m.zip"] = zipped_zeros
+    for file in download.SOURCES["amazon-industrial"].files:
+        server.files[file.name] = gzip.compress(zeros.read_bytes())
+    monkeypatch.setattr(download, "_MOST_UNPACKED", 2_000_000)
+    with pytest.raises(DataError, match="unpacked, has more than 2,000,000 bytes"):
+        get(name, tmp_path / "data", url=server.url)
+    assert left(tmp_path / "data") == []
+
+
+def test_a_member_that_lies_about_its_size(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not unpacked to more than it announces."""
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "zeros").write_bytes(bytes(3_000_000))
+    data = zipped(tmp_path / "made").replace((3_000_000).to_bytes(4, "little"), bytes([1, 0, 0, 0]))
+    offer(monkeypatch, data)
+    server.files["ml-1m.zip"] = data
+    with pytest.raises(DataError, match=r"ml-1m.zip is (damaged at|not a complete archive)"):
+        get("ml-1m", tmp_path / "data", url=server.url)
+    assert left(tmp_path / "data") == []
+
+
+@pytest.mark.usefixtures("archive")
+def test_redirects(server: Server, tmp_path: Path) -> None:
+    server.sends_on = server.url + "/ml-1m.zip"
+    assert get("ml-1m", tmp_path / "data", url=server.url + "/old").is_dir()
+    server.sends_on = "ftp://127.0.0.1/ml-1m.zip"
+    with pytest.raises(DataError, match=r"sends on to ftp://.*, which is not HTTPS"):
+        get("ml-1m", tmp_path / "other", url=server.url + "/old")
+
+
+@pytest.mark.parametrize("to", ["http://evil.invalid/ml-1m.zip", "file:///etc/passwd", "HTTP://x"])
+def test_redirects_stay_on_https(to: str) -> None:
+    asked = urllib.request.Request("https://files.invalid/ml-1m.zip")
+    with pytest.raises(DataError, match="which is not HTTPS"):
+        download._StaysSecure().redirect_request(asked, io.BytesIO(), 302, "", HTTPMessage(), to)
+    went = download._StaysSecure().redirect_request(
+        asked, io.BytesIO(), 302, "", HTTPMessage(), "https://other.invalid/ml-1m.zip"
+    )
+    assert went is not None
+
+
+@pytest.mark.usefixtures("archive")
+@pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "folder"])
+def test_what_is_planted_where_a_download_goes(kind: str, server: Server, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("years of work")
+    part = tmp_path / "data" / "ml-1m.zip.part"
+    part.parent.mkdir()
+    if kind == "link":
+        part.symlink_to(precious)
+    elif kind == "dangling":
+        part.symlink_to(tmp_path / "new")
+    elif kind == "pipe":
+        os.mkfifo(part)
+    else:
+        part.mkdir()
+    with pytest.raises(DataError, match=r"ml-1m.zip.part is no file of a download; remove it"):
+        get("ml-1m", tmp_path / "data", url=server.url)
+    assert precious.read_text() == "years of work"
+    assert not (tmp_path / "new").exists()
 
 
 def test_unknown_name_and_address(tmp_path: Path) -> None:

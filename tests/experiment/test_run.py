@@ -15,6 +15,7 @@ from fedpeft.data import Catalogue, load, split
 from fedpeft.errors import ConfigError, Interrupted
 from fedpeft.evaluation import Report, evaluate
 from fedpeft.experiment import (
+    Recommender,
     RunConfig,
     RunFolder,
     Schedule,
@@ -22,7 +23,6 @@ from fedpeft.experiment import (
     configure,
     evaluate_run,
     prepare,
-    recommend,
     reopen,
     resume,
     start,
@@ -178,7 +178,7 @@ def test_a_device_scores_from_the_artifact_alone(tmp_path: Path) -> None:
     """The adapter folder and a user's own history give the scores that `recommend` shows."""
     config = small(training__recency__half_life="5.0")
     start(config, tmp_path / "new", RunOptions(), Recorder(), Schedule())
-    prepared, simulation = reopen(tmp_path / "new")
+    prepared, _ = reopen(tmp_path / "new")
     folder = tmp_path / "new" / "adapter"
     table = adapters.load(folder, read_tensors(folder / "base.safetensors")["base"]).merge()
     user = 3
@@ -196,7 +196,8 @@ def test_a_device_scores_from_the_artifact_alone(tmp_path: Path) -> None:
         + config.training.local_decay * torch.eye(4).double()
     )
     scores = all_vectors @ torch.linalg.solve(system, (weight[:, None] * vectors).sum(0))
-    found = recommend(prepared, simulation, prepared.dataset.user_ids[user], 5)
+    recommender = Recommender(tmp_path / "new")
+    found = recommender.for_user(prepared.dataset.user_ids[user], 5)
     ids = prepared.dataset.catalogue.ids
     assert found
     for item in found:

@@ -290,4 +290,5 @@ adapters: Registry[ItemEmbedding] = Registry(
     "adapter",
     "adapters",
     builtin=tuple(f"fedpeft.adapters.{name}" for name in ("full", "lora", "hash", "rq")),
+    config=AdapterConfig,
 )

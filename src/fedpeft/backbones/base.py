@@ -53,7 +53,8 @@ class Backbone(nn.Module, ABC):
     def reader(self) -> Tensor:
         """Return r, float (k,), with score(v) = r . v; only where there is a `user_vector`."""
         assert self.user_vector is not None
-        return self.get_parameter(self.user_vector)
+        user: Tensor = getattr(self, self.user_vector)  # no parameter in a functional call
+        return user
 
     def precompute(self, vectors: Tensor) -> Tensor:
         """Return what scoring needs of item vectors, float (..., k) -> float (..., e).
@@ -123,4 +124,5 @@ backbones: Registry[Backbone] = Registry(
     builtin=tuple(
         f"fedpeft.backbones.{name}" for name in ("fedmf", "fedncf", "pfedrec", "fedpergnn")
     ),
+    config=BackboneConfig,
 )

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import os
+import errno
 import re
+import signal
 import sys
+import threading
 import warnings
-from contextlib import suppress
-from typing import Annotated, NoReturn, TextIO, cast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, TextIO, cast
 
 import typer
 
 from fedpeft import __version__
-from fedpeft.cli import cost, data, demo, doctor, report, results, run, sweep, traffic
-from fedpeft.errors import FedpeftError, RenamedWarning, RunError
+from fedpeft.cli import cost, data, demo, doctor, export, report, results, run, sweep, traffic
+from fedpeft.cli.leaving import leave, silence_output
+from fedpeft.errors import FedpeftError, Interrupted, RenamedWarning, RunError
+from fedpeft.memory import ran_out
 
 app = typer.Typer(
     name="fedpeft",
@@ -46,6 +51,7 @@ run.register(app)
 sweep.register(app)
 report.register(app)
 results.register(app)
+export.register(app)
 cost.register(app)
 traffic.register(app)
 app.add_typer(data.app, name="data")
@@ -62,13 +68,15 @@ _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 
 def main() -> None:
     """Run the command line; bad input ends with one sentence and exit code 2."""
+    code = None
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _stopped_alike():
             warnings.showwarning = _tell
             warnings.simplefilter("default", RenamedWarning)
-            app(standalone_mode=False, prog_name="fedpeft")
+            code = app(standalone_mode=False, prog_name="fedpeft")
+            sys.stdout.flush()
     except FedpeftError as error:
-        _leave(str(error), error.exit_code)
+        leave(str(error), error.exit_code)
     except _UsageError as error:
         problem = error.format_message().strip().rstrip(".")
         # a suggestion that both Typer and its Click make is there twice
@@ -76,15 +84,47 @@ def main() -> None:
         if not problem:  # a bare `fedpeft`: its help has been printed
             sys.exit(error.exit_code)
         command = error.ctx.command_path if error.ctx else "fedpeft"
-        _leave(f"{problem}; see {command} --help", error.exit_code)
+        leave(f"{problem}; see {command} --help", error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        _leave("stopped", 130)
+        code = _STOPPED
     except BrokenPipeError:  # the reader of a pipe has gone; nothing is left to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence_output()
         sys.exit(141)
     except OSError as error:  # a full disk, a folder without permission
-        where = f"{error.filename}: " if error.filename else ""
-        _leave(f"{where}{error.strerror or error}", RunError.exit_code)
+        where = error.filename
+        if where is None and error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            silence_output()
+            where = "standard output"  # whatever else is written has a name
+        leave(f"{f'{where}: ' if where else ''}{error.strerror or error}", RunError.exit_code)
+    except (MemoryError, RuntimeError, ValueError) as error:
+        if not ran_out(error):
+            raise
+        leave("memory does not suffice; take smaller data or settings", RunError.exit_code)
+    if code == _STOPPED:  # Typer turns a Ctrl-C into this
+        leave("stopped", _STOPPED)
+    if code:
+        sys.exit(code)
+
+
+_STOPPED = Interrupted.exit_code
+
+
+@contextmanager
+def _stopped_alike() -> Iterator[None]:
+    """Let SIGTERM and a closed terminal end the program as Ctrl-C does, so that it tidies up.
+
+    Signals that are ignored, as under `nohup`, stay so.
+    """
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    main = threading.current_thread() is threading.main_thread()  # others may not set handlers
+    usual = [number for number in numbers if main and signal.getsignal(number) == signal.SIG_DFL]
+    for number in usual:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in usual:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _tell(
@@ -100,10 +140,3 @@ def _tell(
         print(f"fedpeft: {message}", file=sys.stderr, flush=True)
     else:
         _show(message, category, filename, lineno, file, line)
-
-
-def _leave(sentence: str, exit_code: int) -> NoReturn:
-    """Print one line and exit; what other libraries said may have more than one."""
-    with suppress(OSError):  # the terminal may have been closed
-        print(f"fedpeft: {' '.join(sentence.split())}", file=sys.stderr, flush=True)
-    sys.exit(exit_code)

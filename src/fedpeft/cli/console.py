@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,6 +22,7 @@ from rich.progress import (
 from rich.table import Table
 
 from fedpeft.evaluation import Report
+from fedpeft.foreign import printable
 from fedpeft.simulation import RoundResult, Simulation
 
 _errors = Console(stderr=True, highlight=False)
@@ -30,7 +32,17 @@ _NARROWEST, _WIDEST = 80, 10_000
 
 def say(text: str) -> None:
     """Print a line on standard error; paths stay whole, however narrow the terminal."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def tell(text: str) -> None:
+    """Print a line on standard output."""
+    print(printable(text))
+
+
+def cell(text: str) -> str:
+    """Return text of others as a cell or title of a table: no markup, nothing to act on."""
+    return escape(printable(text))
 
 
 def print_table(table: Table) -> None:
@@ -137,7 +149,7 @@ class BarWatcher:
 
     def stage(self, text: str) -> None:
         """Show what begins."""
-        self._progress.update(self._task, description=f"{self._label}: {text}")
+        self._progress.update(self._task, description=f"{self._label}: {printable(text)}")
 
     def started(self, simulation: Simulation) -> None:
         """Print which backend was chosen and start the bar."""
@@ -160,7 +172,7 @@ class BarWatcher:
 
     def note(self, text: str) -> None:
         """Print it above the bar, where it stays."""
-        self._progress.console.print(text, markup=False)
+        self._progress.console.print(printable(text), markup=False)
 
 
 def describe_start(simulation: Simulation) -> str:

@@ -7,10 +7,9 @@ from shlex import quote
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from fedpeft.cli.console import print_json, print_table, say
+from fedpeft.cli.console import cell, print_json, print_table, say, tell
 from fedpeft.experiment import configure
 
 app = typer.Typer(help="List, download and describe data sets.", no_args_is_help=True)
@@ -31,7 +30,7 @@ def list_sources(as_json: AsJson = False) -> None:
     for name, source in sorted(SOURCES.items()):
         table.add_row(name, source.terms)
     print_table(table)
-    print(f"built in: synthetic; readers of folders: {', '.join(readers.names())}")
+    tell(f"built in: synthetic; readers of folders: {', '.join(readers.names())}")
 
 
 @app.command()
@@ -43,7 +42,7 @@ def get(
     from fedpeft.data.download import get as download
 
     path = download(name, folder)
-    print(path)
+    tell(str(path))
     say(f"try: fedpeft run --data {quote(str(path))}")
 
 
@@ -69,7 +68,7 @@ def describe(
     notes = found.pop("notes")
     table = Table("fact", "value")
     for key, value in _flat(found):
-        table.add_row(key, escape(value))
+        table.add_row(key, cell(value))
     print_table(table)
     for note in notes:
         print(note)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fedpeft.cli.console import print_table
+from fedpeft.cli.console import print_table, tell
 from fedpeft.cli.run import execute
 from fedpeft.experiment import Schedule, configure
 
@@ -50,5 +50,5 @@ def demo(
     write_report(runs, out / "report.html")
     print_table(as_rich(compared))
     for note in compared.notes():
-        print(note)
-    print(f"report: {out / 'report.html'}")
+        tell(note)
+    tell(f"report: {out / 'report.html'}")

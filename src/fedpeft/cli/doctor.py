@@ -13,8 +13,9 @@ from typing import Annotated, Any
 import typer
 
 from fedpeft import __version__
-from fedpeft.cli.console import print_json
+from fedpeft.cli.console import print_json, tell
 from fedpeft.errors import RunError
+from fedpeft.registry import Registry
 
 CORE = ("torch", "numpy", "scipy", "scikit-learn", "polars", "safetensors", "pydantic", "altair")
 EXTRAS = {
@@ -31,13 +32,13 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Check the installation; exits with 3 when something needed is missing."""
+    """Check the installation; exits with 3 when something is missing or broken."""
     found = examine()
     if as_json:
         print_json(found)
     else:
         for key, value in found.items():
-            print(f"{key:12} {_shown(value)}")
+            tell(f"{key:12} {_shown(value)}")
     if found["problems"]:
         raise RunError("; ".join(found["problems"]))
 
@@ -54,6 +55,7 @@ def examine() -> dict[str, Any]:
     problems += [
         f"{folder} cannot be written to" for folder in (cache, Path.cwd()) if not _writable(folder)
     ]
+    problems += [fault for registry in registries() for fault in registry.faults()]
     cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "fedpeft": __version__,
@@ -66,6 +68,18 @@ def examine() -> dict[str, Any]:
         "cache": str(cache),
         "problems": problems,
     }
+
+
+def registries() -> tuple[Registry[Any], ...]:
+    """Return every registry that other packages may add parts to."""
+    from fedpeft.adapters import adapters
+    from fedpeft.backbones import backbones
+    from fedpeft.data.readers import readers
+    from fedpeft.items import encoders
+    from fedpeft.losses import losses
+    from fedpeft.transforms import transforms
+
+    return adapters, backbones, losses, readers, encoders, transforms
 
 
 def _version(package: str) -> str | None:

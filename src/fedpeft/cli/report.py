@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fedpeft.cli.console import print_json
+from fedpeft.cli.console import print_json, tell
 from fedpeft.errors import ArtifactError, ConfigError
 
 
@@ -75,4 +75,4 @@ def report(
     if as_json:
         print_json({"report": str(page), "records": records and str(records)})
     else:
-        print(f"report: {page}")
+        tell(f"report: {page}")

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from fedpeft.cli.console import print_json, print_table, say
+from fedpeft.cli.console import cell, print_json, print_table, say, tell
 from fedpeft.errors import ConfigError
 from fedpeft.evaluation import Report
-from fedpeft.experiment import evaluate_run, recommend, reopen
+from fedpeft.experiment import Recommender, evaluate_run, reopen
+from fedpeft.experiment.history import read_history
+from fedpeft.records.parquet import write_table
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
@@ -44,7 +45,7 @@ def evaluate(
 
 
 def _metrics_table(report: Report, title: str) -> Table:
-    table = Table("metric", "sampled", "full", title=escape(title))
+    table = Table("metric", "sampled", "full", title=cell(title))
     for name, value in report.sampled.items():
         table.add_row(name, f"{value:.4f}", f"{report.full[name]:.4f}")
     return table
@@ -85,17 +86,47 @@ def compare(
 
 def recommend_items(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
-    user: Annotated[str, typer.Option(help="The user's id in the data set.")],
+    user: Annotated[str | None, typer.Option(help="A user of the run, by the data's id.")] = None,
+    history: Annotated[
+        str | None,
+        typer.Option(
+            help="What someone has who took no part: ids with commas between them, or a file with "
+            "one id a line, or a table with a column of them."
+        ),
+    ] = None,
+    everyone: Annotated[bool, typer.Option("--all", help="All users of the run.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Parquet file to write, for --all.")] = None,
     top: Annotated[int, typer.Option(help="How many items.")] = 10,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Recommend items to a user, as the user's own device would."""
-    found = recommend(*reopen(run, device), user, top)
+    """Recommend items, as the user's own device would; needs the run folder alone."""
+    if (user is not None) + (history is not None) + everyone != 1:
+        raise ConfigError("give one of --user, --history and --all")
+    if everyone != (out is not None):
+        raise ConfigError("--all and --out FILE.parquet belong together")
+    if out is not None and (out.suffix != ".parquet" or out.is_dir()):
+        raise ConfigError(f"--out {out} must be a file that ends in .parquet")
+    recommender = Recommender(run, device, say)
+    if out is not None:
+        found = recommender.for_all(top)
+        write_table(found, out, 1, private=True)
+        told = {"users": found["user"].n_unique(), "rows": found.height, "out": str(out)}
+        if as_json:
+            print_json(told)
+        else:
+            tell(f"{told['rows']:,} rows for {told['users']:,} users: {out}")
+        return
+    if history is not None:
+        items = read_history(history, recommender.config.data.columns)
+        best = recommender.for_history(items, top)
+    else:
+        assert user is not None
+        best = recommender.for_user(user, top)
     if as_json:
-        print_json([asdict(item) for item in found])
+        print_json([asdict(item) for item in best])
         return
     table = Table("rank", "item", "title", "score")
-    for item in found:
-        table.add_row(str(item.rank), escape(item.item), escape(item.title), f"{item.score:.3f}")
+    for item in best:
+        table.add_row(str(item.rank), cell(item.item), cell(item.title), f"{item.score:.3f}")
     print_table(table)

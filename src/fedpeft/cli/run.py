@@ -27,7 +27,7 @@ from fedpeft.experiment import (
     start,
 )
 from fedpeft.losses import losses
-from fedpeft.records import Result
+from fedpeft.records import ConfigFile, Result
 from fedpeft.registry import Registry
 from fedpeft.simulation import RunOptions
 
@@ -39,10 +39,7 @@ Settings = Annotated[
 
 def _known(registry: Registry[Any]) -> str:
     """Return a help text that lists the registered parts."""
-    try:
-        return f"{', '.join(registry.names())}."
-    except ConfigError:  # another package's part is broken; whoever needs the parts is told
-        return "A registered name."
+    return f"{', '.join(registry.names())}."
 
 
 def register(app: typer.Typer) -> None:
@@ -163,12 +160,13 @@ def execute(
                 result = _resume(folder, options, watcher, schedule)
             else:
                 result = start(config, folder, options, watcher, schedule)
-        except Interrupted as stop:
-            raise Interrupted(
-                f"{stop}; go on with: fedpeft run --resume {quote(str(folder))}"
-            ) from None
-        watcher.stage("writing the report")
-        write_report([read_run(folder)], folder / "report.html")
+            watcher.stage("writing the report")
+            write_report([read_run(folder)], folder / "report.html")
+        except (Interrupted, KeyboardInterrupt) as stop:
+            said = str(stop) or "stopped"
+            if (folder / ConfigFile.FILE).is_file():
+                said += f"; go on with: fedpeft run --resume {quote(str(folder))}"
+            raise Interrupted(said) from None
     return result
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedpeft.cli.console import print_json, say
+from fedpeft.cli.console import print_json, say, tell
 from fedpeft.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ def _tell(summary: Summary, *, as_json: bool) -> None:
             }
         )
     else:
-        print(f"{summary.done} of {summary.cells} cells done: {summary.out / 'results.csv'}")
+        tell(f"{summary.done} of {summary.cells} cells done: {summary.out / 'results.csv'}")
         for labels, settings, value in summary.best:
             of = "".join(f" for {axis}={label}" for axis, label in labels.items())
             found = ", ".join(f"{key} = {setting}" for key, setting in settings.items())
-            print(f"best{of}: {found} (validation NDCG@10 {value:.4f})")
+            tell(f"best{of}: {found} (validation NDCG@10 {value:.4f})")

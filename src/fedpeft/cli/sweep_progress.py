@@ -9,11 +9,10 @@ from contextlib import contextmanager
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from fedpeft.cli.console import say
+from fedpeft.cli.console import cell, say
 from fedpeft.sweep.estimate import Estimate
 from fedpeft.sweep.folder import Job, Outcome
 from fedpeft.sweep.process import Process
@@ -91,7 +90,7 @@ class View:
     def ended(self, process: Process, outcome: Outcome) -> None:
         """Print what ended above the bar."""
         self._counter.count(process, outcome)
-        self._live.console.print(escape(describe(process, outcome)))
+        self._live.console.print(cell(describe(process, outcome)))
 
     def tick(self, running: Sequence[Process], pending: Sequence[Job]) -> None:
         """Draw bar and rows anew."""
@@ -103,7 +102,7 @@ class View:
         for process in running:
             metric = "" if process.metric is None else f"NDCG@10 {process.metric:.4f}"
             where = process.stage or f"{process.round}/{process.rounds}"
-            rows.add_row(escape(process.job.name), where, metric)
+            rows.add_row(cell(process.job.name), cell(where), metric)
         self._live.update(Group(self._bar, rows))
 
 

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from fedpeft.cli.console import print_json, print_table, replay_bar, say
+from fedpeft.cli.console import cell, print_json, print_table, replay_bar, say
 from fedpeft.errors import ConfigError
 from fedpeft.experiment.replay import Replayed, replay_upload
 from fedpeft.files import atomic_path
@@ -54,7 +53,7 @@ def _show(found: Replayed, title: str) -> None:
         for size in tensor.shape:
             values *= size
         table.add_row(
-            escape(tensor.name),
+            cell(tensor.name),
             " x ".join(map(str, tensor.shape)),
             f"{values:,}",
             f"{tensor.moved:,}",
@@ -65,7 +64,7 @@ def _show(found: Replayed, title: str) -> None:
 
 
 def _pairs(told: dict[str, object], title: str) -> Table:
-    table = Table("upload", "", title=escape(title))
+    table = Table("upload", "", title=cell(title))
     for name, value in told.items():
         if name != "tensors":
             table.add_row(

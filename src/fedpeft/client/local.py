@@ -16,13 +16,13 @@ from fedpeft.errors import RunError
 from fedpeft.training.task import Task
 
 
-class Trained(NamedTuple):
+class Stepped(NamedTuple):
     """What local training found, besides what it changed in the module.
 
     Attributes
     ----------
     loss
-        At the start of the last payload step.
+        At the start of the last payload step; 0 where there is none.
     reader
         float (k,): what scored then, where it is asked for.
     """
@@ -32,8 +32,14 @@ class Trained(NamedTuple):
 
 
 def train_client(
-    task: Task, model: Backbone, items: Tensor, weight: Tensor, round_number: int
-) -> Trained:
+    task: Task,
+    model: Backbone,
+    items: Tensor,
+    weight: Tensor,
+    round_number: int,
+    *,
+    payload: bool = True,
+) -> Stepped:
     """Train one client's model in place: the local phase, then the payload steps.
 
     Parameters
@@ -44,6 +50,8 @@ def train_client(
         int64 (L, 1 + m): each train item with the negatives drawn for it.
     weight
         float (L,): importance of each train item.
+    payload
+        Whether the payload moves; if not, the steps on it move what else they would.
 
     """
     training = task.training
@@ -57,20 +65,21 @@ def train_client(
             optimizer.zero_grad()
             client_loss(task, model, items, weight).backward(inputs=local)
             optimizer.step()
-    payload = [p for name, p in model.named_parameters() if name not in model.local]
-    optimizers = [training.payload_optimizer.build(payload)]
-    moving = list(payload)
+    moving, optimizers = [], []
+    if payload:
+        moving += [p for name, p in model.named_parameters() if name not in model.local]
+        optimizers.append(training.payload_optimizer.build(moving.copy()))
     if training.joint:
         optimizers.append(local_optimizer.build(local))
         moving += local
     loss, reader = torch.zeros(()), model.reader().detach() if task.splits else None
-    for _ in range(training.payload_steps):
+    for _ in range(training.payload_steps if moving else 0):
         model.zero_grad()
         loss = client_loss(task, model, items, weight)
         (loss + own_items_penalty(task, model, items[:, 0], weight)).backward(inputs=moving)
         for optimizer in optimizers:
             optimizer.step()
-    return Trained(float(loss.detach()), reader)
+    return Stepped(float(loss.detach()), reader)
 
 
 def client_loss(task: Task, model: Backbone, items: Tensor, weight: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -53,28 +54,62 @@ def client_round(
     with torch.no_grad():
         for name, parameter in payload_parameters(model).items():
             parameter.data = received[name].clone()
-        _set_local(model, state.local)
-    items = sample(task, state, message.round).to(replica.device)
-    weight = importance(task, state).to(replica.device)
-    if isinstance(model, HistoryBackbone):
-        model.remember(items[:, 0], weight)
-    loss, reader = train_client(task, model, items, weight, message.round)
+    trained = train(task, model, state, message.round)
 
     weights = task.weights(torch.tensor([len(state.history)], device=replica.device))
     change = {
         name: (p.detach() - received[name]).unsqueeze(0)
         for name, p in payload_parameters(model).items()
     }
-    if reader is not None:
-        change[MOMENT] = moments(reader).unsqueeze(0)
+    if trained.reader is not None:
+        change[MOMENT] = moments(trained.reader).unsqueeze(0)
     ids = torch.tensor([state.id], device=replica.device)
     sent = pipeline.transform(change, ids, weights)
-    payload = pipeline.encode({n: t[0] for n, t in sent.items()}, state.id, items.unique())
-    upload = Upload(message.round, message.version, float(weights), loss, payload)
+    payload = pipeline.encode({n: t[0] for n, t in sent.items()}, state.id, trained.touched)
+    upload = Upload(message.round, message.version, float(weights), trained.loss, payload)
+    after = trained.state if finite(sent.values()) else state
+    return upload, replace(after, version=message.version)
+
+
+class Trained(NamedTuple):
+    """What a client has after training.
+
+    Attributes
+    ----------
+    state
+        With the trained local parameters; with the old ones where these or the loss are not finite.
+    loss
+        At the start of the last payload step.
+    touched
+        int64 (t,), ascending: the items it trained on.
+    reader
+        float (k,): what scored before the payload moved, where the server asks for it.
+    """
+
+    state: ClientState
+    loss: float
+    touched: torch.Tensor
+    reader: torch.Tensor | None
+
+
+def train(
+    task: Task, model: Backbone, state: ClientState, round_number: int, *, payload: bool = True
+) -> Trained:
+    """Train a model that holds the payload as the client of this state, in place.
+
+    Without `payload` only the local parameters move.
+    """
+    device = model.item.device
+    _set_local(model, state.local)
+    items = sample(task, state, round_number).to(device)
+    weight = importance(task, state).to(device)
+    if isinstance(model, HistoryBackbone):
+        model.remember(items[:, 0], weight)
+    loss, reader = train_client(task, model, items, weight, round_number, payload=payload)
     local = _local_of(model)
-    if not (math.isfinite(loss) and finite([*local.values(), *sent.values()])):
-        local = state.local
-    return upload, replace(state, local=local, version=message.version)
+    sound = math.isfinite(loss) and finite(local.values())
+    after = replace(state, local=local) if sound else state
+    return Trained(after, loss, items.unique(), reader)
 
 
 def sample(task: Task, state: ClientState, round_number: int) -> torch.Tensor:

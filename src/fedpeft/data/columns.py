@@ -46,10 +46,10 @@ def interactions_of(table: Table, config: DataConfig) -> tuple[pl.DataFrame, tup
         If a column is missing, may be one of several, or holds what it cannot.
     """
     names = config.columns
-    user, item = _needed("user", names, table), _needed("item", names, table)
+    user, item = needed_column("user", names, table), needed_column("item", names, table)
     found = {"user": table.ids(user), "item": table.ids(item)}
     used = {user, item}
-    if config.order == "time" and (time := _column("timestamp", names, table)):
+    if config.order == "time" and (time := column_of("timestamp", names, table)):
         used.add(time)
         found["timestamp"] = table.times(time)
     if names.position:
@@ -57,10 +57,10 @@ def interactions_of(table: Table, config: DataConfig) -> tuple[pl.DataFrame, tup
         used.add(names.position)
         found["position"] = table.numbers(names.position)
     rated = names.rating or config.min_rating is not None
-    if rated and (rating := _column("rating", names, table)):
+    if rated and (rating := column_of("rating", names, table)):
         used.add(rating)
         found["rating"] = table.numbers(rating, optional=True).cast(pl.Float64)
-    if (config.events or names.event) and (event := _column("event", names, table)):
+    if (config.events or names.event) and (event := column_of("event", names, table)):
         used.add(event)
         found["event"] = table.words(event)
     unused = [name for name in table.frame.columns if name not in used]
@@ -80,7 +80,7 @@ def _left(columns: list[str], path: Path) -> tuple[str, ...]:
 def items_of(table: Table, config: DataConfig) -> pl.DataFrame:
     """Return a table of items as `RawTables` has them; raises as `interactions_of`."""
     names = config.columns
-    item, title = _needed("item", names, table, "id"), _column("title", names, table)
+    item, title = needed_column("item", names, table, "id"), column_of("title", names, table)
     table.require(names.text)
     text = names.text or [name for name in table.text_columns() if name != item]
     ids = table.ids(item)
@@ -94,9 +94,9 @@ def items_of(table: Table, config: DataConfig) -> pl.DataFrame:
     )
 
 
-def _needed(key: str, names: ColumnsConfig, table: Table, *more: str) -> str:
+def needed_column(key: str, names: ColumnsConfig, table: Table, *more: str) -> str:
     """Return the name of a column that must be there; `more` are usual in this kind of table."""
-    found = _column(key, names, table, *more)
+    found = column_of(key, names, table, *more)
     if found is None:
         raise DataError(
             f"{table.path} has no column {getattr(names, key)!r}, nor another usual name of the "
@@ -106,7 +106,7 @@ def _needed(key: str, names: ColumnsConfig, table: Table, *more: str) -> str:
     return found
 
 
-def _column(key: str, names: ColumnsConfig, table: Table, *more: str) -> str | None:
+def column_of(key: str, names: ColumnsConfig, table: Table, *more: str) -> str | None:
     """Return the name that a column has in a table; None where it has none and may do so."""
     name, there = getattr(names, key), table.frame.columns
     default = ColumnsConfig.model_fields[key].default

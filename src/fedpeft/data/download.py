@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.client
+import os
 import stat
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import MappingProxyType
+from typing import IO
 
 from rich.console import Console
 from rich.progress import Progress
@@ -23,6 +25,8 @@ from fedpeft.errors import ConfigError, DataError
 
 _CHUNK = 1 << 18  # bytes per read
 _TIMEOUT = 30  # seconds without an answer
+_MOST = 1 << 30  # bytes of a file, as it is fetched
+_MOST_UNPACKED = 1 << 33  # bytes of what is in it
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,8 @@ def get(
     ConfigError
         If the name is unknown or the address is not HTTP.
     DataError
-        If a file cannot be fetched, differs from what is published, or is not safe to unpack.
+        If a file cannot be fetched, differs from what is published, is larger than any data set
+        on offer, or is not safe to unpack.
     """
     if name not in SOURCES:
         raise ConfigError(f"unknown data set {name!r}; known are {', '.join(sorted(SOURCES))}")
@@ -155,19 +160,24 @@ def fetch(file: RemoteFile, address: str, part: Path, *, show: bool) -> None:
     Raises
     ------
     DataError
-        If the server cannot be reached, refuses, or stops early; what has arrived is kept.
+        If the server cannot be reached, refuses, sends on to an address that is not secure, or
+        stops early; what has arrived is kept.  If it sends too much, or `part` is no file.
     """
+    if part.is_symlink() or (part.exists() and not part.is_file()):
+        raise DataError(f"{part} is no file of a download; remove it")
     done = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "fedpeft"} | ({"Range": f"bytes={done}-"} if done else {})
     request = urllib.request.Request(address, headers=headers)
     total: int | None = None
     cut = False
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+        with _OPENER.open(request, timeout=_TIMEOUT) as answer:
             done = _start(answer, address, done)
-            announced = answer.headers.get("Content-Length")
-            total = done + int(announced) if announced else None
-            received = _receive(answer, part, done, total, show)
+            announced = answer.headers.get("Content-Length", "")
+            told = announced.isdecimal() and len(announced) < 20
+            total = done + int(announced) if told else None
+            _check_size(address, total or 0, _MOST)
+            received = _receive(answer, address, part, done, total, show)
             cut = total is not None and received < total
     except urllib.error.HTTPError as error:
         if error.code == 416 and done:  # nothing lies beyond what is here; `verify` decides
@@ -185,6 +195,36 @@ def fetch(file: RemoteFile, address: str, part: Path, *, show: bool) -> None:
         )
 
 
+class _StaysSecure(urllib.request.HTTPRedirectHandler):
+    """Follows a server that sends elsewhere, but never from HTTPS to anything else."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        allowed = ("https:",) if req.type == "https" else ("https:", "http:")
+        if not newurl.lower().startswith(allowed):
+            raise DataError(
+                f"{req.full_url} sends on to {newurl}, which is not HTTPS, so anyone on the way "
+                "could change what arrives"
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+_OPENER = urllib.request.build_opener(_StaysSecure)
+
+
+def _check_size(what: str, size: int, most: int) -> None:
+    """Raise `DataError` for more bytes than any data set on offer has."""
+    if size > most:
+        raise DataError(f"{what} has more than {most:,} bytes, which no data set here has")
+
+
 def _start(answer: http.client.HTTPResponse, address: str, done: int) -> int:
     """Return the byte at which the answer starts: where it was asked to, or 0."""
     if answer.status != 206:
@@ -196,16 +236,27 @@ def _start(answer: http.client.HTTPResponse, address: str, done: int) -> int:
 
 
 def _receive(
-    answer: http.client.HTTPResponse, part: Path, done: int, total: int | None, show: bool
+    answer: http.client.HTTPResponse,
+    address: str,
+    part: Path,
+    done: int,
+    total: int | None,
+    show: bool,
 ) -> int:
     """Write the answer behind the first `done` bytes of `part`; return the bytes in it."""
     bar = Progress(console=Console(stderr=True), disable=not show)
-    with bar, part.open("r+b" if done else "wb") as out:
+    # a folder that others may write to may hold a link by this name
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    with bar, os.fdopen(handle, "wb") as out:
         task = bar.add_task(part.stem, total=total, completed=done)
+        out.truncate(done)
         out.seek(done)
         while chunk := answer.read(_CHUNK):
-            out.write(chunk)
             done += len(chunk)
+            if done > _MOST:
+                part.unlink()
+            _check_size(address, done, _MOST)
+            out.write(chunk)
             bar.update(task, completed=done)
     return done
 
@@ -236,15 +287,21 @@ def _check_archive(file: RemoteFile, part: Path) -> None:
     try:
         if file.name.endswith(".zip"):
             with zipfile.ZipFile(part) as archive:
-                for member in archive.infolist():
+                members = archive.infolist()
+                for member in members:
                     _check_member(file, member)
+                # no member is unpacked to more than it announces
+                unpacked = sum(member.file_size for member in members)
+                _check_size(f"{file.name}, unpacked,", unpacked, _MOST_UNPACKED)
                 damaged = archive.testzip()
             if damaged:
                 raise DataError(f"{file.name} is damaged at {damaged}")
         else:
+            unpacked = 0
             with gzip.open(part) as content:
-                while content.read(_CHUNK):
-                    pass
+                while chunk := content.read(_CHUNK):
+                    unpacked += len(chunk)
+                    _check_size(f"{file.name}, unpacked,", unpacked, _MOST_UNPACKED)
     except (zipfile.BadZipFile, EOFError, zlib.error, gzip.BadGzipFile, RuntimeError) as error:
         # RuntimeError: encrypted, or compressed in a way unknown here
         raise DataError(f"{file.name} is not a complete archive: {error}") from None

@@ -64,14 +64,19 @@ def _reader(source: Path, config: DataConfig) -> Reader:
         return readers.get(config.reader).build(config)
     if config.interactions or config.items_file or source.is_file():
         return readers.get("table").build(config)
-    known = {name: readers.get(name).build(config) for name in readers.names()}
-    fitting = [name for name, reader in known.items() if reader.recognises(source)]
+    fitting, expected = {}, []
+    for name in readers.names():
+        try:
+            reader = readers.get(name).build(config)
+            expected.append(f"{name}: {reader.expects}")
+            if reader.recognises(source):
+                fitting[name] = reader
+        except Exception as error:  # of another package: it must not be in the way of the others
+            expected.append(f"{name} fails: {type(error).__name__}: {error}")
     if len(fitting) > 1 and not any(source.glob("interactions.*")):
-        # some table that lies beside the files of a known format
-        fitting = [name for name in fitting if name != "table"]
+        fitting.pop("table", None)  # some table that lies beside the files of a known format
     if len(fitting) > 1:
         raise DataError(f"{source} fits several readers ({', '.join(fitting)}); set reader to one")
     if not fitting:
-        expected = "; ".join(f"{name}: {reader.expects}" for name, reader in known.items())
-        raise DataError(f"{source} holds no data set known here ({expected})")
-    return known[fitting[0]]
+        raise DataError(f"{source} holds no data set known here ({'; '.join(expected)})")
+    return next(iter(fitting.values()))

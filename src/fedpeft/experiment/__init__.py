@@ -3,7 +3,8 @@
 from fedpeft.experiment.assemble import Prepared, build, prepare
 from fedpeft.experiment.config import Choice, EvaluationConfig, RunConfig
 from fedpeft.experiment.folder import RunFolder
-from fedpeft.experiment.recommend import Recommendation, evaluate_run, recommend, reopen
+from fedpeft.experiment.recommend import Recommendation, Recommender
+from fedpeft.experiment.reopen import evaluate_run, reopen
 from fedpeft.experiment.resolution import Settled, resolve, settle
 from fedpeft.experiment.run import Schedule, Watcher, resume, start
 from fedpeft.experiment.settings import configure, over_textless
@@ -13,6 +14,7 @@ __all__ = [
     "EvaluationConfig",
     "Prepared",
     "Recommendation",
+    "Recommender",
     "RunConfig",
     "RunFolder",
     "Schedule",
@@ -23,7 +25,6 @@ __all__ = [
     "evaluate_run",
     "over_textless",
     "prepare",
-    "recommend",
     "reopen",
     "resolve",
     "resume",

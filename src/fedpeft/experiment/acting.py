@@ -76,6 +76,10 @@ def across(run: RunConfig) -> dict[str, ActsIf]:
             f"{base} and with a subspace to renew (no codes from text)",
             lambda run: _adapter(run).keeps_base and _adapter(run).refreshes,
         ),
+        "training.server_optimizer.prior": ActsIf(
+            "item texts (items.base 'autoencoder' or 'svd')",
+            lambda run: run.items.base not in ("none", "random"),
+        ),
         "items.rqvae": ActsIf(
             "an adapter with codes from text", lambda run: _adapter(run).reads_text
         ),

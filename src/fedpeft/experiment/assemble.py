@@ -68,8 +68,6 @@ def build(
         If loss, backbone and training settings do not go together.
     """
     config = config.resolved(data)
-    assert isinstance(config.adapter.config, AdapterConfig)
-    backbone, loss = backbones.get(config.backbone.kind), losses.get(config.loss.kind)
 
     def codes_of_text(levels: int, codes: int) -> Tensor:
         found = semantic_ids(items, config.items, levels, codes, cache=cache or default_cache())
@@ -77,22 +75,28 @@ def build(
             items.model.coder = found.coder  # so that the run folder keeps it
         return found.codes
 
-    task = Task(
-        lambda item: backbone.build(config.backbone.config, item),
-        loss.build(config.loss.config),
-        config.adapter.kind,
-        config.adapter.config,
-        config.training,
-        data.n_items,
-        items.base.shape[1],
-        config.seed,
-    )
     return Simulation(
-        task,
+        task_of(config, data.n_items, items.base.shape[1]),
         data,
         items.base,
         options or RunOptions(),
         semantic_ids=codes_of_text,
         texts=items.inputs,
         coded=items.coded,
+    )
+
+
+def task_of(config: RunConfig, n_items: int, dim: int) -> Task:
+    """Return what server and clients of a run agree on; the configuration is resolved."""
+    assert isinstance(config.adapter.config, AdapterConfig)
+    backbone, loss = backbones.get(config.backbone.kind), losses.get(config.loss.kind)
+    return Task(
+        lambda item: backbone.build(config.backbone.config, item),
+        loss.build(config.loss.config),
+        config.adapter.kind,
+        config.adapter.config,
+        config.training,
+        n_items,
+        dim,
+        config.seed,
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from fedpeft.errors import ConfigError
 from fedpeft.experiment.config import RunConfig
 from fedpeft.experiment.resolution import resolve
+from fedpeft.foreign import require_plain
 from fedpeft.lock import LOCK, locked
 from fedpeft.records import Checkpoint, ConfigFile, Evaluation, Log, Result, TrafficRound
 from fedpeft.records.toml import to_toml
@@ -68,8 +69,9 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path | str) -> RunFolder:
-        """Open an existing run folder; raises `ArtifactError` when it is none."""
+        """Open an existing run folder; raises `ArtifactError` when it is none, or is not plain."""
         ConfigFile.require(Path(path))
+        require_plain(Path(path))
         return cls(path)
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""What is kept of a run that is done: its result, and what a client needs to score."""
+"""What is kept of a run: its result, what a client needs to score, what recommending needs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fedpeft import __version__, adapters
+from fedpeft.data import Dataset
 from fedpeft.data.describe import told
 from fedpeft.evaluation import Holdout, Ranks, report_of
 from fedpeft.experiment.assemble import Prepared
@@ -14,7 +15,7 @@ from fedpeft.experiment.config import RunConfig
 from fedpeft.experiment.costs import run_costs
 from fedpeft.experiment.folder import commit
 from fedpeft.files import write_tensors
-from fedpeft.records import Result
+from fedpeft.records import CatalogueFile, HistoriesFile, Result
 from fedpeft.records.base import check
 from fedpeft.simulation import Simulation
 
@@ -65,6 +66,15 @@ def result_of(
         "backend": simulation.backend,
     }
     return check(Result, values, "the result")
+
+
+def data_files(dataset: Dataset) -> tuple[CatalogueFile, HistoriesFile]:
+    """Return what recommending needs of a data set, so that it is not read again for that."""
+    catalogue, histories = dataset.catalogue, dataset.histories
+    return (
+        CatalogueFile(catalogue.ids, catalogue.titles),
+        HistoriesFile(dataset.user_ids, histories.indptr, histories.items, histories.weights),
+    )
 
 
 def write_adapter(simulation: Simulation, folder: Path) -> None:

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from fedpeft.errors import ArtifactError, ConfigError
 from fedpeft.experiment.assemble import Prepared, Stage, build, prepare
 from fedpeft.experiment.folder import RunFolder
-from fedpeft.experiment.recommend import index_of
-from fedpeft.experiment.run import load_checkpoint
+from fedpeft.experiment.reopen import index_of
+from fedpeft.experiment.run import accept_model, load_checkpoint
 from fedpeft.protocol.messages import (
     Upload,
 )
@@ -25,7 +25,6 @@ from fedpeft.protocol.uploads import UploadCodec
 from fedpeft.records import Checkpoint
 from fedpeft.server import ServerState
 from fedpeft.simulation import RunOptions, Simulation
-from fedpeft.simulation.backend import Backend
 
 Progress = Callable[[int, int], None]
 """Told how many rounds are replayed, of how many."""
@@ -108,7 +107,7 @@ def replay_upload(
             f"the rounds of {path}"
         )
     prepared = prepare(config, stage=stage)
-    row = index_of(prepared.dataset, user)
+    row = index_of(prepared.dataset.user_ids, user, path)
     options = _options(folder, prepared)
     simulation = build(config, prepared.split, prepared.items, options)
     _require_part(simulation, row, user, round_number, config.training.rounds)
@@ -139,13 +138,13 @@ def _options(folder: RunFolder, prepared: Prepared) -> RunOptions:
     """
     if not folder.checkpoint.exists():
         return RunOptions(device="cpu")
-    extra = Checkpoint.read(folder.checkpoint).values["extra"]
-    if extra.get("base", prepared.items.fingerprint) != prepared.items.fingerprint:
+    notes = accept_model(folder, Checkpoint.read(folder.checkpoint).values.get("extra", {}))
+    if notes.base not in (None, prepared.items.fingerprint):
         raise ArtifactError(
             f"{folder.path} began with another base than its item texts give now, so its uploads "
             "cannot be made again"
         )
-    return RunOptions(device="cpu", backend=cast(Backend, extra.get("backend", "auto")))
+    return RunOptions(device="cpu", backend=notes.backend or "auto")
 
 
 def _require_draws(folder: RunFolder, kept: ServerState, replayed: ServerState) -> None:

@@ -112,6 +112,8 @@ def _check_top(given: Mapping[str, Any]) -> str:
     seed = given.get("seed", 0)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise ConfigError(f"seed = {seed!r}: must be a whole number, 0 or more")
+    if seed >= 2**63:
+        raise ConfigError(f"seed = {seed!r}: must be below 2^63, what TOML has room for")
     preset, note = given.get("preset", "fedpeft"), given.get("from_preset")
     if preset not in presets.names():
         raise presets.unknown(preset)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,10 +22,12 @@ from fedpeft.evaluation import (
 from fedpeft.experiment.assemble import Prepared, build, prepare
 from fedpeft.experiment.config import RunConfig
 from fedpeft.experiment.folder import RunFolder
-from fedpeft.experiment.outcome import result_of, write_adapter
+from fedpeft.experiment.outcome import data_files, result_of, write_adapter
 from fedpeft.experiment.signals import StopRequest
 from fedpeft.experiment.users import users_of
 from fedpeft.records import Evaluation, Scores, TrafficRound
+from fedpeft.records.base import check
+from fedpeft.records.checkpoint import Notes
 from fedpeft.simulation import RoundResult, RunOptions, Simulation, checkpoint
 
 
@@ -140,16 +142,14 @@ def _resume(
     simulation = build(config, prepared.split, prepared.items, options)
     seconds = 0.0
     if folder.checkpoint.exists():  # else it was killed before its first one: begin again
-        seconds = load_checkpoint(simulation, folder, prepared)["seconds"]
+        seconds = load_checkpoint(simulation, folder, prepared).seconds
     for lost in folder.rewind(simulation.round, _evaluations(config, simulation.round)):
         watcher.note(lost)
     folder.sweep()
     return _carry_on(config, folder, prepared, simulation, watcher, schedule, seconds)
 
 
-def load_checkpoint(
-    simulation: Simulation, folder: RunFolder, prepared: Prepared
-) -> dict[str, Any]:
+def load_checkpoint(simulation: Simulation, folder: RunFolder, prepared: Prepared) -> Notes:
     """Bring a simulation to a run folder's checkpoint; return what was kept beside it.
 
     Raises
@@ -158,22 +158,35 @@ def load_checkpoint(
         If it is corrupt, or was made with other data or another configuration than there is now.
     """
 
-    def accept(extra: dict[str, Any]) -> None:
+    def accept(extra: Mapping[str, Any]) -> None:
         """Refuse what was made with other data or another model."""
-        if extra["split"] != prepared.split.fingerprint:
+        notes = accept_model(folder, extra)
+        if notes.split != prepared.split.fingerprint:
             raise ArtifactError(
-                f"{folder.path} was made with other data: its split is {extra['split'][:12]}, "
+                f"{folder.path} was made with other data: its split is {notes.split[:12]}, "
                 f"the data now give {prepared.split.fingerprint[:12]}"
             )
-        for name, now in _model(folder.config()).items():
-            # checkpoints of earlier versions do not know all tables
-            if extra["model"].get(name, now) != now:
-                raise ArtifactError(
-                    f"the table {name} of {folder.path / 'config.toml'} was changed after the "
-                    f"checkpoint was written; it was {extra['model'][name]}"
-                )
 
-    return checkpoint.load(simulation, folder.checkpoint, accept)
+    return check(Notes, checkpoint.load(simulation, folder.checkpoint, accept), "the notes")
+
+
+def accept_model(folder: RunFolder, extra: Mapping[str, Any]) -> Notes:
+    """Return what was kept beside a checkpoint's state.
+
+    Raises
+    ------
+    ArtifactError
+        If it is malformed, or settings of the folder have changed since.
+    """
+    notes = check(Notes, extra, f"{folder.checkpoint}")
+    for name, now in _model(folder.config()).items():
+        # checkpoints of earlier versions do not know all tables
+        if notes.model.get(name, now) != now:
+            raise ArtifactError(
+                f"the table {name} of {folder.path / 'config.toml'} was changed after the "
+                f"checkpoint was written; it was {notes.model[name]}"
+            )
+    return notes
 
 
 def _model(config: RunConfig) -> dict[str, Any]:
@@ -211,6 +224,8 @@ def _carry_on(
         checkpoint.save(simulation, folder.checkpoint, extra)
 
     _keep_items(prepared, folder)
+    for file in data_files(prepared.dataset):
+        file.write(folder.path)
     watcher.started(simulation)
     with _saved_on_stop(save) as stop:
         while simulation.round < rounds:

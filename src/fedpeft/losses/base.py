@@ -65,4 +65,5 @@ losses: Registry[Loss] = Registry(
     "loss",
     "losses",
     builtin=tuple(f"fedpeft.losses.{name}" for name in ("bpr", "bce", "ials", "softmax")),
+    config=LossConfig,
 )

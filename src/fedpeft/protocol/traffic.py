@@ -7,7 +7,7 @@ servers, clients or versions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Protocol
 
 Purpose = Literal[
@@ -100,6 +100,14 @@ class Totals:
             + self.expansion_up
             + self.expansion_down
         )
+
+
+def known_totals(values: Mapping[str, int]) -> Mapping[str, int]:
+    """Return saved totals as they are; raises `ValueError` where one has an unknown name."""
+    unknown = set(values) - {each.name for each in fields(Totals)}
+    if unknown:
+        raise ValueError(f"has {min(unknown)!r}, which no run counts")
+    return values
 
 
 @dataclass

@@ -5,6 +5,7 @@ or refused in one sentence; nothing is rewritten.  Records know no package that 
 """
 
 from fedpeft.records.base import Record
+from fedpeft.records.catalogue import CatalogueFile, HistoriesFile
 from fedpeft.records.checkpoint import Checkpoint
 from fedpeft.records.config import ConfigFile
 from fedpeft.records.costs import Costs
@@ -18,12 +19,14 @@ from fedpeft.records.users import Users
 
 __all__ = [
     "Baseline",
+    "CatalogueFile",
     "Checkpoint",
     "ClientBytes",
     "ConfigFile",
     "Costs",
     "DatasetFacts",
     "Evaluation",
+    "HistoriesFile",
     "Log",
     "Parts",
     "Record",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -21,7 +22,10 @@ class Record(BaseModel):
         return self.model_dump(mode="json", exclude_unset=True)
 
 
-Bytes = Annotated[int | float, Field(ge=0)]
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+"""A whole number that arrays and tables can hold."""
+
+Bytes = Annotated[int | float, Field(ge=0, lt=2**63)]
 
 R = TypeVar("R", bound=Record)
 
@@ -49,3 +53,8 @@ def check_schema(found: Any, newest: int, where: str) -> int:
             f"{where} has schema {found!r}; this version of fedpeft reads schemas 1 to {newest}"
         )
     return found
+
+
+def schema_in(text: str) -> int | str:
+    """Return the schema that a file tells as text; what is no number stays as it is."""
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else text

@@ -6,10 +6,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from fedpeft.errors import ArtifactError, RunError
 from fedpeft.files import fingerprint, read_metadata, read_tensors, write_tensors
+from fedpeft.foreign import parse_json
+from fedpeft.records.base import Record
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,12 +56,15 @@ class Checkpoint:
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
         """Read it; raises `ArtifactError` if it is missing, corrupt, or of another schema."""
+        import torch
+
+        known = (torch.float32, torch.int64, torch.int32, torch.uint8)
         metadata = read_metadata(path)
-        try:
-            values = json.loads(metadata["fedpeft"])
-            schema = values.pop("schema")
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError):
-            raise ArtifactError(f"{path} is not a fedpeft checkpoint") from None
+        foreign = f"{path} is not a fedpeft checkpoint"
+        values = parse_json(metadata.get("fedpeft", "null"), f"{foreign}: its head")
+        if not isinstance(values, dict) or "schema" not in values:
+            raise ArtifactError(foreign)
+        schema = values.pop("schema")
         if schema != cls.SCHEMA:
             earlier = isinstance(schema, int) and schema < cls.SCHEMA
             advice = ", so an earlier version made it; run its config.toml anew" if earlier else ""
@@ -67,6 +72,11 @@ class Checkpoint:
                 f"{path} has checkpoint schema {schema!r}; this version reads {cls.SCHEMA}{advice}"
             )
         tensors = read_tensors(path)
+        for name, tensor in tensors.items():
+            if tensor.dtype not in known:
+                raise ArtifactError(
+                    f"{path}: tensor {name!r} is {tensor.dtype}, which no state has"
+                )
         if _digest(metadata["fedpeft"], tensors) != metadata.get("sha256"):
             raise ArtifactError(f"{path} is corrupt: its contents do not match their checksum")
         return cls(values, tensors)
@@ -75,3 +85,27 @@ class Checkpoint:
 def _digest(values: str, tensors: Mapping[str, Tensor]) -> str:
     named = (part for name in sorted(tensors) for part in (name, tensors[name]))
     return fingerprint(values, *named)
+
+
+class Notes(Record):
+    """What an experiment keeps beside the state.
+
+    Attributes
+    ----------
+    seconds
+        Of training so far.
+    split
+        Fingerprint of the split.
+    model
+        Tables of settings that must not change, by name.
+    base
+        Fingerprint of the items' base; checkpoints of before it was kept have none.
+    backend
+        What the last rounds were computed with.
+    """
+
+    seconds: float
+    split: str
+    model: dict[str, Any]
+    base: str | None = None
+    backend: Literal["sequential", "fused", "vmap"] | None = None

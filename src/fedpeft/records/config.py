@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from fedpeft.config import read_toml
 from fedpeft.errors import ArtifactError
 from fedpeft.files import write_text
-from fedpeft.records.base import check_schema
+from fedpeft.records.base import check_schema, schema_in
 from fedpeft.records.toml import to_toml
 
 _HEADER = re.compile(rb"# fedpeft config, schema (\S+)")
@@ -56,6 +56,5 @@ class ConfigFile:
         path = folder / name
         values = read_toml(path)
         if found := _HEADER.match(path.read_bytes()):
-            told = found[1].decode()
-            check_schema(int(told) if told.isdigit() else told, cls.SCHEMA, f"{path}")
+            check_schema(schema_in(found[1].decode()), cls.SCHEMA, f"{path}")
         return values

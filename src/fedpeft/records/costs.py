@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from fedpeft.records.base import Bytes, Record
+from fedpeft.records.base import Bytes, Record, Whole
 
 
 class Sent(Record):
@@ -85,9 +85,9 @@ class Sides(Record):
 class Operations(Record):
     """Counted operations."""
 
-    matmul: int
-    elementwise: int
-    integer: int
+    matmul: Whole
+    elementwise: Whole
+    integer: Whole
 
 
 class Computation(Record):
@@ -100,8 +100,8 @@ class Computation(Record):
 class Capacity(Record):
     """What corrections can express; None where it is not known, or every item has its own."""
 
-    parameters: int
-    rank: int | None
+    parameters: Whole
+    rank: Whole | None
     reachable: int | None
     expected_distinct: float | None
 
@@ -122,10 +122,10 @@ class StrategyCost(Record):
 class CostScale(Record):
     """The sizes that costs were reckoned with."""
 
-    items: int
-    dim: int
-    clients: int
-    touched: int
+    items: Whole
+    dim: Whole
+    clients: Whole
+    touched: Whole
     seed: int | None = None
 
 

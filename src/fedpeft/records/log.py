@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from fedpeft.errors import ArtifactError
-from fedpeft.files import naming, sync_folder
-from fedpeft.records.base import Record, check, check_schema
+from fedpeft.files import naming, read_bytes, sync_folder
+from fedpeft.foreign import all_printable, parse_json
+from fedpeft.records.base import Record, Whole, check, check_schema
 
 SCHEMA = 2
 
@@ -26,7 +27,7 @@ class Line(Record, ABC):
     FILE: ClassVar[str]
     EARLIER: ClassVar[str | None] = None
 
-    round: int
+    round: Whole
 
     @property
     @abstractmethod
@@ -107,13 +108,7 @@ def read_log(model: type[L], folder: Path) -> tuple[L, ...]:
     path = folder / model.FILE
     if not path.exists() and model.EARLIER is not None and (folder / model.EARLIER).exists():
         path = folder / model.EARLIER
-    try:
-        text = path.read_bytes()
-    except FileNotFoundError:
-        raise ArtifactError(f"{path} does not exist") from None
-    except OSError as error:
-        raise ArtifactError(f"{path} cannot be read: {error.strerror}") from None
-    lines = tuple(_lines(model, text, path))
+    lines = tuple(_lines(model, read_bytes(path), path))
     for number, (before, after) in enumerate(pairwise(lines), start=2):
         if after.round < before.round:
             raise ArtifactError(
@@ -129,10 +124,7 @@ def _lines(model: type[L], text: bytes, path: Path) -> Iterator[L]:
 
 
 def _parse(model: type[L], text: bytes, where: str) -> L:
-    try:
-        value = json.loads(text)
-    except ValueError as error:  # not UTF-8, or not JSON
-        raise ArtifactError(f"{where} is not valid JSON: {error}") from None
+    value = all_printable(parse_json(text, where))
     if isinstance(value, dict):
         schema = check_schema(value.get("schema", 1), SCHEMA, where)
         value = model.current(value, schema)

@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal
 
 from fedpeft.errors import ArtifactError
 from fedpeft.files import read_json, write_json
-from fedpeft.records.base import Bytes, Record, check, check_schema
+from fedpeft.foreign import all_printable
+from fedpeft.records.base import Bytes, Record, Whole, check, check_schema
 from fedpeft.records.costs import Costs
 from fedpeft.records.scores import Scores
 
@@ -19,9 +20,9 @@ class Evaluated(Scores):
     """Scores of one held-out part, and over whom."""
 
     part: Holdout | None = None
-    n_users: int | None = None
+    n_users: Whole | None = None
     """Evaluated users."""
-    short_users: int | None = None
+    short_users: Whole | None = None
     """Users with fewer sampled negatives than asked for."""
     standard_error: dict[str, dict[str, float]] | None = None
     """For ``sampled`` and ``full``, over users."""
@@ -55,10 +56,10 @@ class DatasetFacts(Record):
     """The data set's name and size after reading."""
 
     name: str
-    users: int
-    items: int
-    interactions: int
-    counts: dict[str, int] | None = None
+    users: Whole
+    items: Whole
+    interactions: Whole
+    counts: dict[str, Whole] | None = None
     """What cleaning left out."""
     order: Literal["time", "file", "none"] | None = None
     """What interactions are ordered by; earlier versions did not tell."""
@@ -96,7 +97,7 @@ class Result(Record):
     """What ran and how it ended."""
 
     FILE: ClassVar[str] = "result.json"
-    SCHEMA: ClassVar[int] = 2
+    SCHEMA: ClassVar[Whole] = 2
 
     name: str
     preset: str | None = None
@@ -110,13 +111,13 @@ class Result(Record):
     made_by: str
     split_fingerprint: str
     dataset: DatasetFacts
-    rounds: int
+    rounds: Whole
     seconds: float
     backend: str
     metrics: Parts
     baselines: dict[str, Baseline]
     bytes: ClientBytes
-    rejected_uploads: int = 0
+    rejected_uploads: Whole = 0
     """Uploads that the server dropped because they were not finite; earlier versions had none."""
     items: dict[str, Any]
     """What pretraining reported: reconstruction error, latent variance, and so on."""
@@ -127,7 +128,7 @@ class Result(Record):
     def read(cls, folder: Path) -> Result:
         """Read a run folder's result; raises `ArtifactError` where it is missing or of no use."""
         path = folder / cls.FILE
-        return check(cls, _current(read_json(path), f"{path}"), f"{path}")
+        return check(cls, _current(all_printable(read_json(path)), f"{path}"), f"{path}")
 
     def write(self, folder: Path) -> None:
         """Write it into a run folder, atomically."""

@@ -10,8 +10,12 @@ from pydantic import Field, ValidationError, field_validator
 
 from fedpeft.errors import ArtifactError
 from fedpeft.files import read_json, write_json
+from fedpeft.foreign import all_printable
 from fedpeft.records.base import Record, check_schema
 from fedpeft.records.result import client_bytes_of_1
+
+JOURNAL_LOCK = "search.journal.lock"
+"""A link that optuna makes in a sweep folder while it writes ``search.journal``."""
 
 
 def current_row(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,7 +65,7 @@ class SweepFacts(Record):
         if isinstance(value, dict):
             check_schema(value.get("schema", 1), cls.SCHEMA, f"{path}")
         try:
-            facts = cls.model_validate(value)
+            facts = cls.model_validate(all_printable(value))
         except ValidationError as error:
             key = ".".join(map(str, error.errors()[0]["loc"]))
             what = f"has no valid {key!r}" if key else "does not begin with what was asked for"

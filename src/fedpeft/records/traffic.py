@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from fedpeft.records.base import Bytes
+from fedpeft.records.base import Bytes, Whole
 from fedpeft.records.log import Line
 
 
@@ -15,8 +15,8 @@ class TrafficRound(Line):
     EARLIER: ClassVar[str | None] = "ledger.jsonl"
 
     phase: Literal["warmup", "adapt"]
-    clients: int
-    rejected: int = 0
+    clients: Whole
+    rejected: Whole = 0
     """Clients whose uploads were left out."""
     upload: Bytes
     download: Bytes

@@ -12,13 +12,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fedpeft.errors import ArtifactError
-from fedpeft.files import atomic_path
-from fedpeft.records.base import check_schema
+from fedpeft.records.parquet import read_table, write_table
 
 Gains = NDArray[np.float64]
 """NDCG@10 of each evaluated user against the sampled negatives, float64 (users,)."""
-
-_KEY = "fedpeft.schema"
 
 
 @dataclass(frozen=True)
@@ -40,9 +37,7 @@ class Users:
 
     def write(self, folder: Path) -> None:
         """Write it into a run folder, atomically and for its owner alone: it tells of people."""
-        table = pl.DataFrame(dict(self.columns))
-        with atomic_path(folder / self.FILE, private=True) as temporary:
-            table.write_parquet(temporary, metadata={_KEY: str(self.SCHEMA)})
+        write_table(pl.DataFrame(dict(self.columns)), folder / self.FILE, self.SCHEMA, private=True)
 
     @classmethod
     def read(cls, folder: Path) -> Users | None:
@@ -54,14 +49,7 @@ class Users:
             If it is there and damaged, or of a later schema.
         """
         path = folder / cls.FILE
-        try:
-            told = pl.read_parquet_metadata(path).get(_KEY, "1")
-            check_schema(int(told) if told.isdigit() else told, cls.SCHEMA, f"{path}")
-            return cls(pl.read_parquet(path, glob=False).to_dict())
-        except FileNotFoundError:
-            return None
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise ArtifactError(f"{path} is not a readable Parquet file: {error}") from None
+        return cls(read_table(path, cls.SCHEMA).to_dict()) if path.exists() else None
 
     def gains(self, where: Path) -> dict[str, Gains]:
         """Return the users' gains by part; raises `ArtifactError` where they cannot be such."""

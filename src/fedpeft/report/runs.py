@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fedpeft.errors import ArtifactError
+from fedpeft.foreign import printable, require_plain
 from fedpeft.records import Baseline, Evaluation, Result, TrafficRound, Users, read_log
 from fedpeft.records.result import Holdout
 from fedpeft.records.users import Gains
@@ -59,11 +60,12 @@ def read_run(path: Path | str) -> Run:
     ------
     ArtifactError
         If the folder or one of ``result.json``, ``metrics.jsonl`` and ``traffic.jsonl`` is missing,
-        is not JSON, lacks a key or holds a value out of range.
+        is not JSON, lacks a key or holds a value out of range, or the folder holds links or pipes.
     """
     path = Path(path)
     if not path.is_dir():
         raise ArtifactError(f"{path} is not a run folder: there is no such folder")
+    require_plain(path)
     return Run(
         folder=path,
         result=Result.read(path),
@@ -114,7 +116,7 @@ def labels(runs: Sequence[Run]) -> list[str]:
         ]
     if _repeats(names):
         names = [
-            f"{name}, {run.folder}" if names.count(name) > 1 else name
+            f"{name}, {printable(str(run.folder))}" if names.count(name) > 1 else name
             for name, run in zip(names, runs, strict=True)
         ]
     if _repeats(names):

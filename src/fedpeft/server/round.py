@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from fedpeft.adapters import ItemEmbedding
-from fedpeft.errors import ConfigError
 from fedpeft.protocol.aggregate import Partial, finite
 from fedpeft.protocol.encodings import Blocks
 from fedpeft.protocol.messages import (
@@ -50,11 +49,6 @@ class Server:
         float (n, D): the items' encoded texts, for a prior that reads them.
     device
         Where its tensors live.
-
-    Raises
-    ------
-    ConfigError
-        If texts are needed that there are not.
     """
 
     def __init__(
@@ -73,14 +67,8 @@ class Server:
         self._semantic_ids = semantic_ids
         optimizer = task.training.server_optimizer
         self._keeps_anchor = optimizer.prior > 0 and optimizer.prior_at == "base"
-        self._text_map: TextMap | None = None
-        if optimizer.prior > 0 and optimizer.prior_at == "text_map":
-            if texts is None:
-                raise ConfigError(
-                    "training.server_optimizer.prior_at = 'text_map' needs the items' texts, of "
-                    "which items.base = 'none' reads none; use another base, or prior = 0"
-                )
-            self._text_map = TextMap(texts.to(self.device))
+        mapped = optimizer.prior > 0 and not self._keeps_anchor
+        self._text_map = TextMap(texts.to(self.device)) if mapped and texts is not None else None
         self._feedback = isinstance(task.broadcast_codec, Blocks)
 
     def start(self, base: Tensor, coded: bytes | None = None) -> ServerState:
@@ -199,6 +187,7 @@ class Server:
         (name,) = state.payload
         table = state.item.merge(item_payload(state.payload))
         anchor = state.anchor if self._text_map is None else self._text_map(table)
+        assert anchor is not None or not config.prior  # settings say that there are texts
         curvature = self._curvature(config)
         step = newton_step(state.item, table, anchor, -moments[name], moments[MOMENT], curvature)
         lr = config.lr * self._schedule(state.round)

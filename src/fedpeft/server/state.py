@@ -16,8 +16,10 @@ from fedpeft.protocol.messages import (
     Snapshot,
     Step,
 )
+from fedpeft.server.optimizer import optimizer_step
 from fedpeft.tensors import Tensors
 from fedpeft.training.config import Phase
+from fedpeft.training.optimizer import OptimizerConfig
 from fedpeft.training.task import Task, payload_shapes
 
 
@@ -118,6 +120,11 @@ class ServerState:
             check_tensors({"anchor": anchor}, {"anchor": whole}, "the server's state")
         payload = group(tensors, "payload")
         check_tensors(payload, payload_shapes(task.make_backbone(item)), "the server's state")
+        shapes = {name: tensor.shape for name, tensor in payload.items()}
+        moments, residual = group(tensors, "moments"), group(tensors, "residual")
+        if residual:
+            check_tensors(residual, shapes, "the server's state")
+        _check_moments(task.training.server_optimizer_at(values["phase"]), moments, payload)
         messages = group(tensors, "message")
         try:
             told = [messages[str(place)].numpy().tobytes() for place in range(len(messages))]
@@ -132,12 +139,21 @@ class ServerState:
             bytes.fromhex(values["lineage"]),
             empty(item.to(device)),
             {n: t.to(device) for n, t in payload.items()},
-            {n: t.to(device) for n, t in group(tensors, "moments").items()},
-            {n: t.to(device) for n, t in group(tensors, "residual").items()},
+            {n: t.to(device) for n, t in moments.items()},
+            {n: t.to(device) for n, t in residual.items()},
             Snapshot.from_bytes(first),
             tuple(Step.from_bytes(step) for step in steps),
             None if anchor is None else anchor.to(device),
         )
+
+
+def _check_moments(config: OptimizerConfig, moments: Tensors, payload: Tensors) -> None:
+    """Raise `ArtifactError` unless the optimiser could have left these moments, or a part."""
+    still = {name: torch.zeros_like(tensor) for name, tensor in payload.items()}
+    _, usual = optimizer_step(config, 0.0, still, still, {})
+    known = {name.partition("|")[0] for name in moments}
+    shapes = {n: t.shape for n, t in usual.items() if n.partition("|")[0] in known}
+    check_tensors(moments, shapes, "the server's state", finite=False)
 
 
 def empty(item: ItemEmbedding) -> ItemEmbedding:

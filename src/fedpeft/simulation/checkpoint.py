@@ -6,19 +6,29 @@ the population save themselves; this module puts both into one file.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import torch
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from fedpeft.adapters import check_tensors
-from fedpeft.errors import ArtifactError
+from fedpeft.errors import ArtifactError, InputError
+from fedpeft.protocol.traffic import known_totals
 from fedpeft.records import Checkpoint
+from fedpeft.records.base import Record, Whole, check
 from fedpeft.server import ServerState
 from fedpeft.server.state import group
+from fedpeft.simulation.population import Population
 from fedpeft.simulation.simulation import Simulation
 from fedpeft.tensors import Tensors
+from fedpeft.training.config import Phase
+from fedpeft.training.task import Task, item_payload
+
+Accept = Callable[[Mapping[str, Any]], object]
 
 
 def save(simulation: Simulation, path: Path, extra: dict[str, Any] | None = None) -> None:
@@ -35,7 +45,7 @@ def save(simulation: Simulation, path: Path, extra: dict[str, Any] | None = None
         If the state is not finite; the file that was there stays.
     """
     values = {
-        "settings": settings(simulation),
+        "settings": settings(simulation.task),
         "server": simulation.state.to_dict(),
         "traffic": simulation.traffic.state(),
         "in_vain": simulation.in_vain,
@@ -44,10 +54,49 @@ def save(simulation: Simulation, path: Path, extra: dict[str, Any] | None = None
     Checkpoint(values, _tensors(simulation)).write(path)
 
 
-def load(
-    simulation: Simulation, path: Path, accept: Callable[[dict[str, Any]], None] | None = None
-) -> dict[str, Any]:
-    """Bring a freshly built simulation of the same settings to the saved state; return `extra`.
+class _Server(Record):
+    """The server's values; see `ServerState`."""
+
+    round: Annotated[Whole, Field(ge=0)]
+    begun: Annotated[Whole, Field(ge=-1)]
+    phase: Phase
+    version: Annotated[Whole, Field(ge=0)]
+    lineage: Annotated[str, Field(pattern="^([0-9a-f]{2})*$")]
+
+
+class _Values(Record):
+    """What `save` writes beside the tensors."""
+
+    settings: dict[str, Any]
+    server: _Server
+    traffic: Annotated[dict[str, Whole], AfterValidator(known_totals)]
+    in_vain: Whole = 0
+    extra: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Saved:
+    """A checkpoint, read and found to be one of a task.
+
+    Attributes
+    ----------
+    server
+        The server's state, whose item vectors can be computed.
+    clients
+        What `Population.to_tensors` returned; types are right, shapes were not looked at.
+    traffic, in_vain, extra
+        As in the simulation that was saved, and what was kept beside it.
+    """
+
+    server: ServerState
+    clients: Tensors
+    traffic: Mapping[str, int]
+    in_vain: int
+    extra: Mapping[str, Any]
+
+
+def read(path: Path, task: Task, device: torch.device, accept: Accept = lambda _: None) -> Saved:
+    """Read a checkpoint of a task.
 
     Parameters
     ----------
@@ -57,36 +106,69 @@ def load(
     Raises
     ------
     ArtifactError
-        If the file is missing, corrupt, of another schema, or of other settings.  The simulation
-        is as it was then.
+        If the file is missing, corrupt, of another schema, or of other settings.
     """
     saved = Checkpoint.read(path)
-    state, tensors = saved.values, dict(saved.tensors)
-    if accept is not None:
-        accept(state["extra"])
-    _check_settings(path, state["settings"], settings(simulation))
-    own, device = group(tensors, "server"), simulation.server.device
+    values, tensors = check(_Values, saved.values, f"{path}"), dict(saved.tensors)
+    accept(values.extra)
+    _check_settings(path, values.settings, settings(task))
+    _check_types(path, tensors)
     try:
-        server = ServerState.load(simulation.task, state["server"], own, device)
-    except ArtifactError as error:
+        server = ServerState.load(
+            task, values.server.model_dump(), group(tensors, "server"), device
+        )
+        server.item.merge(item_payload(server.payload))  # frozen codes may be out of range
+    except (InputError, IndexError, RuntimeError) as error:
         raise ArtifactError(f"{path} is of another run: {error}") from None
-    clients = group(tensors, "clients")
-    shapes = {name: t.shape for name, t in simulation.population.to_tensors().items()}
-    check_tensors(clients, shapes, str(path), finite=False)
+    return Saved(server, group(tensors, "clients"), values.traffic, values.in_vain, values.extra)
 
-    # all of it fits: only now does the simulation change
-    simulation.state = server
-    simulation.population.load(clients)
-    simulation.traffic.restore(state["traffic"])
-    simulation.in_vain = state.get("in_vain", 0)
+
+def load(simulation: Simulation, path: Path, accept: Accept = lambda _: None) -> Mapping[str, Any]:
+    """Bring a freshly built simulation of the same settings to the saved state; return `extra`.
+
+    Raises
+    ------
+    ArtifactError
+        As `read`, or if it is of another population.  The simulation is as it was then.
+    """
+    saved = read(path, simulation.task, simulation.server.device, accept)
+    restore(simulation.population, saved.clients, path)
+    simulation.state = saved.server
+    simulation.traffic.restore(saved.traffic)
+    simulation.in_vain = saved.in_vain
     simulation.follow()
-    extra: dict[str, Any] = state["extra"]
-    return extra
+    return saved.extra
 
 
-def settings(simulation: Simulation) -> dict[str, Any]:
+def restore(population: Population, clients: Tensors, path: Path) -> None:
+    """Bring a population to the state that was saved at `path`.
+
+    Raises
+    ------
+    ArtifactError
+        If it is of another population, which is as it was then.
+    """
+    shapes = {name: t.shape for name, t in population.to_tensors().items()}
+    check_tensors(clients, shapes, str(path), finite=False)
+    population.load(clients)
+
+
+def _check_types(path: Path, tensors: Tensors) -> None:
+    """Raise `ArtifactError` for a tensor of a type that `save` does not write there."""
+    for name, tensor in tensors.items():
+        wanted = torch.float32
+        if name.startswith("server/message/"):
+            wanted = torch.uint8
+        elif name.startswith("server/frozen/"):
+            continue  # its adapter knows
+        elif name == "clients/held":
+            wanted = torch.int64
+        if tensor.dtype != wanted:
+            raise ArtifactError(f"{path}: tensor {name!r} must be {wanted}, is {tensor.dtype}")
+
+
+def settings(task: Task) -> dict[str, Any]:
     """Return what a simulation was set up with, ready for JSON."""
-    task = simulation.task
     return {
         "seed": task.seed,
         "adapter": {"kind": task.kind, **task.adapter.model_dump(mode="json")},

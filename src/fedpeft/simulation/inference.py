@@ -7,11 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fedpeft.backbones import Backbone
+from fedpeft.data.dataset import Histories, Ints
 from fedpeft.memory import at_once
 from fedpeft.simulation.cohort import Cohort, CohortSampler
 from fedpeft.simulation.problem import LocalProblem, select, store
 from fedpeft.simulation.vmap import personal_scores
 from fedpeft.tensors import Tensors
+from fedpeft.training.task import Task
 
 
 class Inference:
@@ -113,6 +116,44 @@ class Inference:
             if whole is not None and context is not None:
                 whole[rows] = context.whole.detach()
         return fitted, whole
+
+
+def inference(
+    task: Task,
+    backbone: Backbone,
+    local: Tensors,
+    histories: Histories,
+    ids: Ints,
+    round_number: int,
+) -> Inference:
+    """Return what scores all items for users with their own local parameters.
+
+    Parameters
+    ----------
+    backbone
+        The one-client module, holding the payload as clients receive it.
+    local
+        name -> float32 (users, ...).
+    histories
+        What each device knows when it scores.
+    ids
+        int64 (users,): the numbers that name their streams.
+    round_number
+        Rounds that the run has done.
+    """
+    sampler = CohortSampler(
+        histories,
+        task.n_items,
+        share=1.0,
+        negatives=task.loss.negatives,
+        recency=task.training.recency,
+        seed=task.seed,
+        ids=ids,
+    )
+    with torch.inference_mode(False):
+        problem = LocalProblem(task, backbone)
+    problem.begin(round_number)
+    return Inference(problem, local, sampler)
 
 
 def _places(users: Tensor, cohort: Cohort) -> Tensor:

@@ -29,7 +29,7 @@ from fedpeft.server.round import needed
 from fedpeft.server.sizes import message_sizes
 from fedpeft.simulation.backend import BACKENDS, Backend, choose
 from fedpeft.simulation.cohort import CohortSampler
-from fedpeft.simulation.inference import Inference
+from fedpeft.simulation.inference import Inference, inference
 from fedpeft.simulation.population import Population
 from fedpeft.simulation.problem import LocalProblem
 from fedpeft.simulation.work import Work
@@ -296,16 +296,7 @@ class Simulation:
         histories
             What each device knows when it scores; see `Split.before`.
         """
-        sampler = CohortSampler(
-            histories,
-            self.task.n_items,
-            share=1.0,
-            negatives=self.task.loss.negatives,
-            recency=self.training.recency,
-            seed=self.task.seed,
-            ids=self.population.ids,
-        )
         with torch.inference_mode(False):
-            problem = LocalProblem(self.task, self.final_backbone())
-        problem.begin(self.round)
-        return Inference(problem, self.population.local, sampler)
+            backbone = self.final_backbone()
+        clients = self.population
+        return inference(self.task, backbone, clients.local, histories, clients.ids, self.round)

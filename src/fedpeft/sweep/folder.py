@@ -15,8 +15,10 @@ from pydantic import TypeAdapter, ValidationError
 from fedpeft.errors import ArtifactError, ConfigError, FedpeftError
 from fedpeft.experiment import RunConfig, RunFolder
 from fedpeft.files import read_json, write_json
+from fedpeft.foreign import require_plain
 from fedpeft.lock import locked
 from fedpeft.records import ConfigFile
+from fedpeft.records.sweep import JOURNAL_LOCK
 from fedpeft.sweep.cell import Cell
 
 _LONGEST = 80  # bytes of a folder's name before seed and hash
@@ -67,12 +69,14 @@ class SweepFolder:
     ConfigError
         If it is a run's folder.
     ArtifactError
-        If its state is damaged.
+        If its state is damaged, or it holds links or pipes.
     """
 
     def __init__(self, path: Path) -> None:
         if (path / ConfigFile.FILE).exists():
             raise ConfigError(f"{path} is the folder of a run; choose another --out for the sweep")
+        if path.is_dir():
+            require_plain(path, but=JOURNAL_LOCK)
         self.path = path
         self.runs = path / "runs"
         self.logs = path / "logs"

@@ -13,6 +13,7 @@ from typing import Any
 from fedpeft.config import merge
 from fedpeft.errors import ArtifactError, ConfigError, MissingExtraError
 from fedpeft.records import Result
+from fedpeft.records.sweep import JOURNAL_LOCK
 from fedpeft.sweep.cell import Cell, Labels
 from fedpeft.sweep.file import ChoicesConfig, RangeConfig
 from fedpeft.sweep.folder import Job, SweepFolder
@@ -83,7 +84,7 @@ class Search:
         storages = self._optuna.storages
         journal = journal.resolve()  # optuna's lock is a link to it, by the path that it was given
         journal.parent.mkdir(parents=True, exist_ok=True)
-        journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)  # left by a kill
+        journal.with_name(JOURNAL_LOCK).unlink(missing_ok=True)  # left by a kill
         _cut_torn_line(journal)
         try:
             return storages.JournalStorage(storages.journal.JournalFileBackend(str(journal)))

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fedpeft.errors import FedpeftError
+from fedpeft.errors import FedpeftError, Interrupted
 from fedpeft.evaluation import Report
 from fedpeft.experiment import RunFolder, Schedule, resolve, resume, start
+from fedpeft.memory import ran_out
 from fedpeft.simulation import RoundResult, RunOptions, Simulation
 
 
@@ -55,11 +58,14 @@ class Messenger:
 
     def note(self, text: str) -> None:
         """Leave it in the run's log."""
-        print(text, file=sys.stderr, flush=True)
+        with suppress(OSError):  # a full disk costs a line of the log, not the run
+            print(text, file=sys.stderr, flush=True)
 
 
 def main() -> None:
     """Make one run, or go on with it."""
+    # until rounds begin, it ends at once when asked to, and tidies up
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(Interrupted.exit_code))
     order = json.loads(_read_line(0))
     threading.Thread(target=_end_with_parent, daemon=True).start()
     messenger = Messenger(os.dup(1))
@@ -79,11 +85,17 @@ def main() -> None:
     except FedpeftError as error:
         messenger.send(reason=" ".join(str(error).split()))
         sys.exit(error.exit_code)
+    except OSError as error:  # a full disk, which may be that of the log too
+        where = f"{error.filename}: " if error.filename else ""
+        messenger.send(reason=f"{where}{error.strerror or error}")
+        sys.exit(FedpeftError.exit_code)
     except Exception as error:  # whatever it was, the other cells go on
-        traceback.print_exc()
-        memory = isinstance(error, MemoryError) or "allocate memory" in str(error)
+        with suppress(OSError):
+            traceback.print_exc()
         said = " ".join(str(error).split())[:200]
-        messenger.send(reason="out of memory" if memory else f"{type(error).__name__}: {said}")
+        messenger.send(
+            reason="out of memory" if ran_out(error) else f"{type(error).__name__}: {said}"
+        )
         sys.exit(FedpeftError.exit_code)
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from fedpeft.errors import ArtifactError
+from fedpeft.foreign import all_printable, require_plain
 from fedpeft.records import SweepFacts
-from fedpeft.records.sweep import current_row
+from fedpeft.records.parquet import read_table
+from fedpeft.records.sweep import JOURNAL_LOCK, current_row
 from fedpeft.report.runs import read_curve, read_gains
 
 STATUSES = ("done", "failed", "begun", "missing")
@@ -61,21 +62,46 @@ def read_sweep(path: Path) -> Sweep:
         If ``sweep.json``, ``results.parquet`` or a finished run's ``metrics.jsonl`` is missing or
         damaged, or its ``users.parquet`` is damaged.
     """
+    require_plain(path, but=JOURNAL_LOCK)
     facts = SweepFacts.read(path)
     table = path / "results.parquet"
-    try:
-        rows = [current_row(row) for row in pl.read_parquet(table, glob=False).to_dicts()]
-    except FileNotFoundError:
-        raise ArtifactError(f"{table} does not exist") from None
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise ArtifactError(f"{table} is not a readable Parquet file: {error}") from None
+    rows = [current_row(all_printable(row)) for row in read_table(table, 1).to_dicts()]
     for row in rows[:1]:
         check_row(row, facts, f"{table} has no column", "folder")
-    for row in rows:
+    for number, row in enumerate(rows, start=1):
+        there = {name: value for name, value in row.items() if value is not None}
+        check_row(there, facts, f"{table}, row {number} has no", "folder")
+        check_values(there, facts, f"{table}, row {number}")
         if row["status"] == "done":
-            row["curve"] = read_curve(path / row["folder"])
-            row["gains"] = read_gains(path / row["folder"])
+            folder = path / row["folder"]
+            if not folder.resolve().is_relative_to(path.resolve()):
+                raise ArtifactError(f"{table}, row {number}: {row['folder']!r} is not in the sweep")
+            row["curve"] = read_curve(folder)
+            row["gains"] = read_gains(folder)
     return Sweep(facts, rows)
+
+
+_TEXTS = ("folder", "config", "commit", "version", "split", "dataset.name")
+_NUMBERS = ("validation.", "test.", "baseline.", "bytes.", "dataset.", "rounds")
+"""How the columns of numbers begin."""
+
+
+def check_values(row: Mapping[str, Any], facts: SweepFacts, where: str) -> None:
+    """Raise `ArtifactError` for a value that no sweep writes."""
+    for name, value in row.items():
+        if name in facts.axes or name in _TEXTS:
+            right, wanted = isinstance(value, str), "text"
+        elif name == "status":
+            right, wanted = value in STATUSES, f"one of {', '.join(STATUSES)}"
+        elif name == "seed":
+            right, wanted = type(value) is int, "a whole number"
+        elif name.startswith(_NUMBERS):
+            right = type(value) in (int, float) and isfinite(value)
+            wanted = "a finite number"
+        else:
+            continue
+        if not right:
+            raise ArtifactError(f"{where}: {name!r} = {value!r} must be {wanted}")
 
 
 def check_row(row: Mapping[str, Any], facts: SweepFacts, problem: str, *needed: str) -> None:

@@ -10,23 +10,19 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from fedpeft.errors import ArtifactError, ConfigError
 from fedpeft.files import write_text
+from fedpeft.foreign import all_printable, parse_json
 from fedpeft.records import SweepFacts
 from fedpeft.records.sweep import current_row
 from fedpeft.report.runs import Point
-from fedpeft.report.sweeps.read import STATUSES, Sweep, check_row
+from fedpeft.report.sweeps.read import Sweep, check_row, check_values
 
 _METRICS = ("hr@10", "ndcg@10", "mrr")
 """Metrics that are kept, of runs and of baselines."""
-
-_TEXTS = ("commit", "version", "split", "config", "dataset.name")
-_NUMBERS = ("validation.", "test.", "baseline.", "bytes.", "dataset.", "rounds")
-"""How the columns of numbers begin."""
 
 _OF_DONE = ("curve", "version", "split")
 """Keys that a finished run has besides those of every row; the commit is not known everywhere."""
@@ -88,14 +84,9 @@ def read_records(path: Path) -> Sweep:
         raise ArtifactError(f"{path} cannot be read: {error}") from None
     values = []
     for number, line in enumerate(lines, start=1):
-        try:
-            values.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if lines == [""]:
-                raise ArtifactError(
-                    f"{path} is empty; its first line says what was asked for"
-                ) from None
-            raise ArtifactError(f"{path}, line {number} is not valid JSON: {error}") from None
+        if lines == [""]:
+            raise ArtifactError(f"{path} is empty; its first line says what was asked for")
+        values.append(all_printable(parse_json(line, f"{path}, line {number}")))
     facts, rows = SweepFacts.of(values[0], path), []
     for number, value in enumerate(values[1:], start=2):
         where = f"{path}, line {number}"
@@ -105,7 +96,7 @@ def read_records(path: Path) -> Sweep:
         rows.append(row)
         done = row.get("status") == "done"
         check_row(row, facts, f"{where} has no key", *(_OF_DONE if done else ()))
-        _check_values(row, facts, where)
+        check_values(row, facts, where)
         if done:
             row["curve"] = _curve(row["curve"], where)
     cells = Counter(tuple(row[name] for name in (*facts.axes, "seed")) for row in rows)
@@ -113,24 +104,6 @@ def read_records(path: Path) -> Sweep:
         if count > 1:
             raise ArtifactError(f"{path} has {count} rows of {', '.join(map(str, cell))}; keep one")
     return Sweep(facts, rows)
-
-
-def _check_values(row: Mapping[str, Any], facts: SweepFacts, where: str) -> None:
-    """Raise `ArtifactError` for a value that no sweep writes."""
-    for name, value in row.items():
-        if name in facts.axes or name in _TEXTS:
-            right, wanted = isinstance(value, str), "text"
-        elif name == "status":
-            right, wanted = value in STATUSES, f"one of {', '.join(STATUSES)}"
-        elif name == "seed":
-            right, wanted = type(value) is int, "a whole number"
-        elif name.startswith(_NUMBERS):
-            right = type(value) in (int, float) and isfinite(value)
-            wanted = "a finite number"
-        else:
-            continue
-        if not right:
-            raise ArtifactError(f"{where}: {name!r} = {value!r} must be {wanted}")
 
 
 def _curve(value: Any, where: str) -> list[Point]:
