@@ -25,10 +25,10 @@ ADAM: dict[str, Any] = {"kind": "adam", "lr": 0.02, "eps": 1e-3}
 SGD: dict[str, Any] = {"kind": "sgd", "lr": 0.5}
 
 
-def spread(cases: Iterable[tuple[str, ...]], recipes: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return each case with one of the recipes, such that equal parts meet different recipes."""
-    n = len(recipes)
-    return [(*case, recipes[(i + i // n) % n]) for i, case in enumerate(cases)]
+def spread(cases: Iterable[tuple[str, ...]], styles: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return each case with one of the styles, such that equal parts meet different styles."""
+    n = len(styles)
+    return [(*case, styles[(i + i // n) % n]) for i, case in enumerate(cases)]
 
 
 def made_split(lengths: list[int], n_items: int, seed: int = 0) -> Split:

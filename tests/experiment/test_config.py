@@ -15,8 +15,8 @@ from fedpeft.experiment import RunConfig, configure, resolve
 from fedpeft.records.toml import to_toml
 
 GRID = [
-    {"preset": recipe, "adapter": {"kind": kind, "mode": mode}, "loss": {"kind": loss}}
-    for recipe, kind, mode, loss in product(
+    {"preset": preset, "adapter": {"kind": kind, "mode": mode}, "loss": {"kind": loss}}
+    for preset, kind, mode, loss in product(
         ("fedpeft", "paper"),
         ("full", "lora", "hash", "rq"),
         ("peft", "compress"),
@@ -56,22 +56,22 @@ def test_no_warmup_without_a_base_to_end_in(adapter: dict[str, str]) -> None:
     assert (training.sparse_eps == 0) == (adapter.get("mode") == "compress")
 
 
-def test_recipe_below_file_below_option(tmp_path: Path) -> None:
+def test_preset_below_file_below_option(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text(
         'preset = "paper"\n[training]\nrounds = 7\nlocal_optimizer = { lr = 0.5 }\n'
         "[adapter]\nrank = 2\n"
     )
     config = configure(file, rounds=9, settings=["adapter.rank=3", "loss.kind='bce'"])
-    assert config.training.payload_steps == 2  # the recipe's
+    assert config.training.payload_steps == 2  # the preset's
     assert config.training.local_optimizer.lr == 0.5  # the file's
-    assert config.training.local_optimizer.kind == "adam"  # the recipe's, beside the file's
+    assert config.training.local_optimizer.kind == "adam"  # the preset's, beside the file's
     assert config.training.rounds == 9  # the option's
     assert config.adapter.config.model_dump()["rank"] == 3  # the override's
     assert config.loss.kind == "bce"
 
 
-def test_the_best_loss_of_a_recipe() -> None:
+def test_the_best_loss_of_a_preset() -> None:
     assert resolve({"preset": "paper"}).loss.kind == "bpr"
     assert resolve({"loss": {"kind": "bpr"}}).training.local == "gradient"
 

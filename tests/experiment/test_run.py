@@ -130,7 +130,7 @@ def test_the_catalogue_is_ranked_while_training_only_where_it_is_cheap(
 
 
 @pytest.mark.parametrize("adapter", ["lora", "hash", "rq"])
-def test_a_coded_base_is_charged_as_codes(adapter: str, tmp_path: Path) -> None:
+def test_a_coded_base_is_counted_as_codes(adapter: str, tmp_path: Path) -> None:
     settings = {
         "adapter__kind": adapter,
         "items__base_codes__levels": "2",
