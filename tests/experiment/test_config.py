@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fedpeft.config import parse_override
 from fedpeft.errors import ConfigError, DataError
-from fedpeft.experiment import RunConfig, configure, resolve
+from fedpeft.experiment import EvaluationConfig, RunConfig, configure, resolve
 from fedpeft.records.toml import to_toml
 
 GRID = [
@@ -69,6 +72,22 @@ def test_preset_below_file_below_option(tmp_path: Path) -> None:
     assert config.training.rounds == 9  # the option's
     assert config.adapter.config.model_dump()["rank"] == 3  # the override's
     assert config.loss.kind == "bce"
+
+
+@settings(deadline=None)
+@given(st.integers(0, 1_000_000))
+def test_a_curve_has_at_least_twenty_points_and_fewer_than_forty(rounds: int) -> None:
+    config = resolve({"training": {"rounds": rounds}})
+    assert config.to_file()["evaluation"]["every"] == config.evaluation.every
+    points = math.ceil(rounds / config.evaluation.every)  # the last one is after the last round
+    assert min(rounds, 20) <= points < 40
+
+
+def test_an_interval_that_is_given_stays() -> None:
+    asked = {"training": {"rounds": 100}, "evaluation": {"every": 50}}
+    assert resolve(asked).evaluation.every == 50
+    assert resolve(resolve(asked).to_file()) == resolve(asked)
+    assert resolve({}).evaluation == EvaluationConfig()  # the page of settings tells its default
 
 
 def test_the_best_loss_of_a_preset() -> None:

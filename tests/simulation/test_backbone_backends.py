@@ -51,9 +51,7 @@ def run_of(
     return replace(found, backbone=(backbone, BACKBONES[backbone]), seed=seed)
 
 
-@pytest.mark.parametrize(
-    ("backbone", "adapter", "mode", "loss", "style"), spread(CASES, [*STYLES])
-)
+@pytest.mark.parametrize(("backbone", "adapter", "mode", "loss", "style"), spread(CASES, [*STYLES]))
 def test_backends_agree(backbone: str, adapter: str, mode: str, loss: str, style: str) -> None:
     with many_buckets():
         assert_backends_agree(run_of(backbone, adapter, mode, loss, style), rounds=4)

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from fedpeft.adapters.config import AdapterConfig
 from fedpeft.adapters.subspace import packed_size
-from fedpeft.errors import ArtifactError, InputError
+from fedpeft.errors import ArtifactError, InputError, renamed
 from fedpeft.files import fingerprint
 from fedpeft.registry import Registry
 
@@ -49,6 +49,11 @@ class ItemContext:
     semantic_ids: Callable[[int, int], Tensor] | None = None
     frozen: Mapping[str, Tensor] | None = None
     padding_idx: int | None = None
+
+
+ItemContext.__init__ = renamed(semantic_codes="semantic_ids")(  # type: ignore[method-assign]
+    ItemContext.__init__
+)
 
 
 class ItemEmbedding(nn.Module, ABC):
@@ -181,6 +186,10 @@ class ItemEmbedding(nn.Module, ABC):
     def frozen(self) -> dict[str, Tensor]:
         """Return copies of the frozen tensors that define the subspace (codes, hash seeds)."""
         return {name: t.detach().clone() for name, t in self.named_buffers() if name != "base"}
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a reader of a run should know of the subspace, ready for JSON."""
+        return {}
 
     @torch.no_grad()
     def load_frozen(self, frozen: Mapping[str, Tensor]) -> None:

@@ -10,7 +10,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from fedpeft.cli.console import print_json, print_table, say
+from fedpeft.cli.console import print_json, say
+from fedpeft.cli.tables import print_table
 from fedpeft.experiment import configure
 
 app = typer.Typer(help="List, download and describe data sets.", no_args_is_help=True)

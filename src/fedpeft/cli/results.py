@@ -10,10 +10,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from fedpeft.cli.console import print_json, print_table, say
+from fedpeft.cli.console import print_json, say
+from fedpeft.cli.tables import print_note, print_table
 from fedpeft.errors import ConfigError
 from fedpeft.evaluation import Report
 from fedpeft.experiment import evaluate_run, recommend, reopen
+from fedpeft.records.result import shortage
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
@@ -41,6 +43,9 @@ def evaluate(
         print_json({**report.to_dict(), "round": simulation.round})
     else:
         print_table(_metrics_table(report, f"{run}, round {simulation.round}, {part}"))
+        if report.short_users:
+            asked = prepared.split.negatives.shape[1]
+            print_note(shortage(f"{report.short_users:,} of {report.n_users:,} users", asked))
 
 
 def _metrics_table(report: Report, title: str) -> Table:
@@ -80,7 +85,7 @@ def compare(
         return
     print_table(as_rich(compared))
     for note in compared.notes():
-        say(note)
+        print_note(note)
 
 
 def recommend_items(

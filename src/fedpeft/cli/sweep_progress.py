@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from fedpeft.cli.console import say
 from fedpeft.sweep.estimate import Estimate
@@ -100,10 +101,14 @@ class View:
         left = "" if counter.left is None else f"about {duration(counter.left)} left"
         self._bar.update(self._task, total=counter.total, completed=counter.done, left=left)
         rows = Table.grid(padding=(0, 2))
+        rows.add_column()  # only names give way where a terminal is narrow
+        rows.add_column(no_wrap=True)
+        rows.add_column(no_wrap=True)
         for process in running:
             metric = "" if process.metric is None else f"NDCG@10 {process.metric:.4f}"
             where = process.stage or f"{process.round}/{process.rounds}"
-            rows.add_row(escape(process.job.name), where, metric)
+            name = Text(process.job.name, no_wrap=True, overflow="ellipsis")
+            rows.add_row(name, escape(where), metric)
         self._live.update(Group(self._bar, rows))
 
 

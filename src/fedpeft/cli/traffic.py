@@ -9,7 +9,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from fedpeft.cli.console import print_json, print_table, replay_bar, say
+from fedpeft.cli.console import print_json, replay_bar, say
+from fedpeft.cli.tables import print_table
 from fedpeft.errors import ConfigError
 from fedpeft.experiment.replay import Replayed, replay_upload
 from fedpeft.files import atomic_path
@@ -40,7 +41,7 @@ def traffic(
             temporary.write_bytes(found.data)
         say(f"upload: {out}, {len(found.data):,} bytes")
     if as_json:
-        print_json(found.to_dict())
+        print_json({"run": str(run), "user": user, **found.to_dict()})
     else:
         _show(found, f"{run}, user {user}, round {round_number}")
 

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from fedpeft.config import override, parse_override, read_toml
-from fedpeft.errors import ConfigError, DataError
+from fedpeft.errors import ConfigError, DataError, renamed
 from fedpeft.experiment.config import TABLES, RunConfig
 from fedpeft.experiment.renames import rename, upgrade, written_earlier
 from fedpeft.experiment.resolution import resolve
 
 
+@renamed(recipe="preset")
 def configure(
     file: Path | None = None,
     *,
