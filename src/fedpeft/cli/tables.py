@@ -34,7 +34,7 @@ def print_table(table: Table) -> None:
         room = console.width - _frame(console, table, natural)
         whole = [natural[0], *least[1:]]
         cut = [min(natural[0], _LABEL), *least[1:]]
-        widths = _fitted(natural, whole, room) or _fitted(natural, cut, room)
+        widths = _fitted(natural, whole, room) or _fitted(whole, cut, room)
     else:
         console.width = _WIDEST
     if widths is None:

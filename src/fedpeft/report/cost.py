@@ -112,5 +112,5 @@ def _note(costs: Costs, alternatives: str = "") -> str:
         "is that of the adapt phase. Operations are the item embedding's own, for a step that "
         f"touches {min(scale.touched, scale.items):,} items, the mean history; ials moves all. "
         "Distinct corrections: how many of the items can be told apart by the rows they read, if "
-        f"rows fall at random.{told if rows else ''} `fedpeft cost` measures all of this."
+        f"rows fall at random.{told if rows else ''} The command fedpeft cost measures all of this."
     )

@@ -255,7 +255,9 @@ def cells(row: Row) -> list[str]:
 
 
 def megabytes(count: float) -> str:
-    """Return bytes as megabytes (1,000,000 bytes), without the unit."""
+    """Return bytes as megabytes (1,000,000 bytes), without the unit; few are not shown as none."""
+    if 0 < count < 500:
+        return "<0.001"
     return f"{count / 1e6:,.3f}" if count < 1e6 else f"{count / 1e6:,.2f}"
 
 
@@ -266,7 +268,8 @@ def as_rich(compared: Comparison) -> Table:
     for index, heading in enumerate(COLUMNS):
         # cells are never cut or broken; what a narrow terminal lacks is taken from the headings
         shown = [line[index] for line in lines]
-        width = max(map(len, [*shown, *heading.split()]))
+        heading = heading.replace(" /", "\u00a0/")  # no stroke stands alone on a line
+        width = max(map(len, [*shown, *heading.split(" ")]))
         table.add_column(
             "\n".join(wrap(heading, width)),
             justify="left" if index == 0 else "right",

@@ -78,8 +78,9 @@ def _notes(sweep: Sweep, found: Sequence[Facet]) -> list[str]:
         "and NDCG@10 against the sampled negatives, NDCG@10 full against all items. 1 MB is "
         "1,000,000 bytes, both directions, everything included.",
         "★ has the highest mean of its table. Undecided: the 95 % interval of a cell's paired "
-        "difference to ★, in brackets, contains zero. Then these seeds do not tell which of the "
-        "two is better; they do not say that both are equal.",
+        "difference to ★ contains zero. Then these seeds do not tell which of the two is better; "
+        "they do not say that both are equal. The interval stands in brackets, or under "
+        '"difference" where ★ is the reference.',
     ]
     if compare is not None:
         said.append(
@@ -165,6 +166,8 @@ def _to_best(cell: CellResult) -> str:
     """Return how a cell stands to the best one where its seeds do not decide it."""
     if cell.to_best is None or cell.to_best.verdict != "undecided":
         return ""
+    if cell.reference is not None and cell.reference.best:
+        return "undecided"  # its difference to the reference is that one
     return f"undecided, to ★ {_figures(cell.to_best)}"
 
 
