@@ -105,7 +105,7 @@ def quote(name: str, title: str, strategy: str) -> Quote:
 
 
 def compared(name: str, strategy: str, other: str) -> str:
-    """Return in how many cells a strategy is above another on test, within noise or below it."""
+    """Return in how many cells a strategy is above another on test, below it or undecided."""
     gaps = [
         cells[strategy].difference(cells[other], f"test.{MAIN}")
         for _, cells in by_strategy(name)

@@ -79,7 +79,7 @@ def difference(found: Interval | None) -> str:
     if found is None:
         return "-"
     if found.low is None or found.high is None:
-        return f"{found.mean:+.4f} (one seed)"
+        return f"{found.mean:+.4f} (one seed: no noise known)"
     return f"{found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f}: {found.verdict})"
 
 

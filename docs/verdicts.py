@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fedpeft.report.sweeps import CellResult, Interval
 from fedpeft.report.sweeps.cells import MAIN
 from quotes import by_strategy, fewer, sweep
+from tables import difference
 
 SEEDS = 3
 """Seeds that a verdict on accuracy should have; with two it is marked."""
@@ -131,10 +132,10 @@ def tally(name: str, strategies: Sequence[str], full: str = "Full") -> str:
 
 
 def doubtful(name: str, strategies: Sequence[str]) -> tuple[int, int]:
-    """Return how many losses on accuracy are within noise, and how many wins reliably lower."""
+    """Return how many losses on accuracy are undecided, and how many wins reliably lower."""
     told = [each for found in _each(name, strategies, "Full") for each in found if each]
     return (
-        sum("accuracy" in each.missed and each.gap.verdict == "within noise" for each in told),
+        sum("accuracy" in each.missed and each.gap.verdict == "undecided" for each in told),
         sum(each.won and each.gap.verdict == "below" for each in told),
     )
 
@@ -163,7 +164,7 @@ def claims(name: str, title: str, strategies: Sequence[str]) -> str:
         cell, full = cells[strategy], cells["Full"]
         gap = cell.differences.get(MAIN)
         seeds, score = len(cell.rows), cell.metric(MAIN)
-        against = "-" if gap is None else f"{gap.mean:+.4f} ({gap.verdict})"
+        against = difference(gap)
         size = f"{(cell.total_bytes or 0) / 1e6:.2f} ({cell.share or 0:.1%})"
         told = verdict(cell, full) if strategy.startswith("P-") else None
         lines.append(

@@ -28,6 +28,22 @@ def example() -> str:
     return textwrap.dedent("\n".join(lines[:end])).strip()
 
 
+@pytest.mark.parametrize(
+    ("call", "old", "new"),
+    [
+        (fedpeft.configure, "recipe", "preset"),
+        (fedpeft.RunOptions, "plan", "backend"),
+        (fedpeft.ItemContext, "semantic_codes", "semantic_ids"),
+        (fedpeft.Simulation, "semantic_codes", "semantic_ids"),
+    ],
+)
+def test_old_arguments_are_refused_with_their_new_names(call: Any, old: str, new: str) -> None:
+    said = f"{call.__name__}: the argument '{old}' is called '{new}' now"
+    with pytest.raises(TypeError, match=f"^{re.escape(said)}$"):
+        call(**{old: None})
+    assert new in inspect.signature(call).parameters
+
+
 def test_docstring_example(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The example runs as it stands, and what it names is what it says."""
     names: dict[str, Any] = {}

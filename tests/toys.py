@@ -47,10 +47,10 @@ def newton(adapter: str, **training: Any) -> Toy:
     return replace(toy(**{**NEWTON, **merges, **training}), adapter=LINEAR[adapter])
 
 
-def spread(cases: Iterable[tuple[str, ...]], recipes: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return each case with one of the recipes, such that equal parts meet different recipes."""
-    n = len(recipes)
-    return [(*case, recipes[(i + i // n) % n]) for i, case in enumerate(cases)]
+def spread(cases: Iterable[tuple[str, ...]], styles: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return each case with one of the styles, such that equal parts meet different styles."""
+    n = len(styles)
+    return [(*case, styles[(i + i // n) % n]) for i, case in enumerate(cases)]
 
 
 def made_split(lengths: list[int], n_items: int, seed: int = 0) -> Split:

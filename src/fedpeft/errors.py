@@ -6,6 +6,13 @@ prints the sentence alone, without a traceback, and exits with `exit_code`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
 
 class FedpeftError(Exception):
     """Base class of all errors raised on purpose; a run that fails exits with code 3."""
@@ -55,3 +62,25 @@ class RenamedWarning(FutureWarning):
 
 class PayloadWarning(UserWarning):
     """Something wrote into an adapter's payload before its first use, such as an init loop."""
+
+
+def renamed(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Make a function refuse arguments of earlier versions with a `TypeError` that tells the new.
+
+    Parameters
+    ----------
+    names
+        New names by the old ones.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+            for old in names.keys() & kwargs.keys():
+                called = function.__qualname__.removesuffix(".__init__")
+                raise TypeError(f"{called}: the argument {old!r} is called {names[old]!r} now")
+            return function(*args, **kwargs)
+
+        return checked
+
+    return decorate

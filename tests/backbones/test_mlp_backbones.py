@@ -165,7 +165,7 @@ def test_personalised_inference_may_draw_held_out_items(
 
 
 @pytest.mark.parametrize("kind", ["fedncf", "pfedrec"])
-def test_recipes_follow_the_backbone_and_yield_to_the_user(kind: str) -> None:
+def test_presets_follow_the_backbone_and_yield_to_the_user(kind: str) -> None:
     ours = resolve({"backbone": {"kind": kind}})
     assert ours.loss.kind == "softmax"
     assert ours.training.local == "gradient"

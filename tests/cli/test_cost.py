@@ -214,3 +214,18 @@ def test_bad_input(words: list[str], sentence: str, here: Path) -> None:
     assert len(done.err.splitlines()) == 1
     pattern = ".+".join(map(re.escape, f"fedpeft: {sentence}".split("…")))
     assert re.fullmatch(pattern, done.err.strip())
+
+
+def test_uploads_of_rows_are_counted_for_the_items_touched(here: Path) -> None:
+    words = ("--set", "loss.kind=bpr", "--set", "training.upload=rows", "--touched", "10")
+    dense = told("--set", "loss.kind=bpr")["strategies"]
+    for cost, whole in zip(told(*words)["strategies"], dense, strict=True):
+        mine, other = cost["communication"][1], whole["communication"][1]
+        assert mine["download_round"] == other["download_round"]
+        if cost["kind"] in ("full", "lora"):  # hash and rq have no rows that could stay at home
+            assert mine["upload_layout"] == "rows"
+            assert mine["upload_round"] < other["upload_round"]
+        else:
+            assert mine == other
+    table = fedpeft("cost", *QUICK, "--no-measure", *words).out
+    assert re.search(r"^ *layout up +rows +rows +dense +dense +dense", table, re.M)

@@ -16,6 +16,7 @@ from .tools import SMALL, fedpeft
     [
         (["--recipe", "paper"], "--recipe is called --preset now"),
         (["--plan", "sequential"], "--plan is called --backend now"),
+        (["--plan", "loop"], "--plan loop is called --backend sequential now"),
         (["--backend", "loop"], "--backend loop is called --backend sequential now"),
         (["--set", "recipe=paper"], "recipe is called preset now"),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from unittest.mock import patch
 
@@ -101,7 +102,10 @@ def test_what_is_in_it_and_the_file(run: tuple[Path, list[bytes]], tmp_path: Pat
     assert data in sent
     told = json.loads(fedpeft(*asked, number, "--json").out)
     assert told["bytes"] == len(data) == told["head_bytes"] + told["payload_bytes"]
-    assert told["round"] == int(number)
+    assert (told["run"], told["user"], told["round"]) == (str(folder), "user-0", int(number))
+    assert told["upload"] == "dense"
+    assert re.search(r"\bupload +. +dense\b", said[number].out)
+    assert "form" not in said[number].out
     assert told["encoding"] == "int8"
     assert all(tensor["norm"] > 0 for tensor in told["tensors"])
     assert told["tensors"][0]["name"] in said[number].out

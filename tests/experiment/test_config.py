@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fedpeft.config import parse_override
 from fedpeft.errors import ConfigError, DataError
-from fedpeft.experiment import RunConfig, configure, resolve
+from fedpeft.experiment import EvaluationConfig, RunConfig, configure, resolve
 from fedpeft.records.toml import to_toml
 
 GRID = [
-    {"preset": recipe, "adapter": {"kind": kind, "mode": mode}, "loss": {"kind": loss}}
-    for recipe, kind, mode, loss in product(
+    {"preset": preset, "adapter": {"kind": kind, "mode": mode}, "loss": {"kind": loss}}
+    for preset, kind, mode, loss in product(
         ("fedpeft", "paper"),
         ("full", "lora", "hash", "rq"),
         ("peft", "compress"),
@@ -56,22 +59,38 @@ def test_no_warmup_without_a_base_to_end_in(adapter: dict[str, str]) -> None:
     assert (training.sparse_eps == 0) == (adapter.get("mode") == "compress")
 
 
-def test_recipe_below_file_below_option(tmp_path: Path) -> None:
+def test_preset_below_file_below_option(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text(
         'preset = "paper"\n[training]\nrounds = 7\nlocal_optimizer = { lr = 0.5 }\n'
         "[adapter]\nrank = 2\n"
     )
     config = configure(file, rounds=9, settings=["adapter.rank=3", "loss.kind='bce'"])
-    assert config.training.payload_steps == 2  # the recipe's
+    assert config.training.payload_steps == 2  # the preset's
     assert config.training.local_optimizer.lr == 0.5  # the file's
-    assert config.training.local_optimizer.kind == "adam"  # the recipe's, beside the file's
+    assert config.training.local_optimizer.kind == "adam"  # the preset's, beside the file's
     assert config.training.rounds == 9  # the option's
     assert config.adapter.config.model_dump()["rank"] == 3  # the override's
     assert config.loss.kind == "bce"
 
 
-def test_the_best_loss_of_a_recipe() -> None:
+@settings(deadline=None)
+@given(st.integers(0, 1_000_000))
+def test_a_curve_has_at_least_twenty_points_and_fewer_than_forty(rounds: int) -> None:
+    config = resolve({"training": {"rounds": rounds}})
+    assert config.to_file()["evaluation"]["every"] == config.evaluation.every
+    points = math.ceil(rounds / config.evaluation.every)  # the last one is after the last round
+    assert min(rounds, 20) <= points < 40
+
+
+def test_an_interval_that_is_given_stays() -> None:
+    asked = {"training": {"rounds": 100}, "evaluation": {"every": 50}}
+    assert resolve(asked).evaluation.every == 50
+    assert resolve(resolve(asked).to_file()) == resolve(asked)
+    assert resolve({}).evaluation == EvaluationConfig()  # the page of settings tells its default
+
+
+def test_the_best_loss_of_a_preset() -> None:
     assert resolve({"preset": "paper"}).loss.kind == "bpr"
     assert resolve({"loss": {"kind": "bpr"}}).training.local == "gradient"
 

@@ -95,7 +95,7 @@ def test_old_run_folders_resolve_without_a_word(adapter: str, mode: str, tmp_pat
         assert configure(tmp_path / "config.toml") == found
     now = {
         "seed": 3,
-        "evaluation": {"centralised_baseline": False},
+        "evaluation": {"every": 50, "centralised_baseline": False},
         "items": {"base": "svd"},
         "adapter": {"kind": adapter, "mode": mode},
         "training": {"rounds": 100, "recency": {"half_life": 0.0}},

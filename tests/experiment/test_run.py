@@ -34,6 +34,8 @@ from fedpeft.items.coded import coded_bytes
 from fedpeft.protocol.messages import (
     Snapshot,
 )
+from fedpeft.report import read_run
+from fedpeft.report.html import write_report
 from fedpeft.simulation import RoundResult, RunOptions, Simulation
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -130,8 +132,42 @@ def test_the_catalogue_is_ranked_while_training_only_where_it_is_cheap(
     assert last["validation"]["full"] == ({} if backbone == "pfedrec" else final["full"])
 
 
+@pytest.mark.parametrize("source", ["table", "text"])
+def test_the_codes_in_use_are_described(source: str, tmp_path: Path) -> None:
+    """They are those of the end, also where a refresh has made new ones or a stop came between."""
+    changes = {
+        "adapter__kind": "rq",
+        "adapter__source": source,
+        "adapter__levels": "2",
+        "adapter__codes": "8",
+        "training__warmup_rounds": "1",
+    }
+    if source == "table":
+        changes["training__refresh_every"] = "2"
+    else:
+        changes["items__rqvae__epochs"] = "1"
+    result = start(small(**changes), tmp_path / "new", RunOptions(), Recorder(), Schedule())
+    item = reopen(tmp_path / "new")[1].replica.backbone.item
+    codes = (item.get_buffer("codes") - torch.tensor([0, 8])).tolist()
+    told = result["items"]["codes"]
+    assert told["dead_codes"] == [8 - len(set(level)) for level in zip(*codes, strict=True)]
+    alone = [row for row in codes if codes.count(row) == 1]
+    assert told["collision_rate"] == pytest.approx(1 - len(alone) / len(codes))
+    assert all(1 <= level <= 8 for level in told["perplexity"])
+    page = tmp_path / "report.html"
+    write_report([read_run(tmp_path / "new")], page)
+    text = page.read_text(encoding="utf-8")
+    assert f"<td>{told['collision_rate']:.4g}</td>" in text
+    assert "<code>collision_rate</code>" in text
+
+
+def test_other_adapters_have_no_codes_to_describe(tmp_path: Path) -> None:
+    result = start(small(), tmp_path / "new", RunOptions(), Recorder(), Schedule())
+    assert "codes" not in result["items"]
+
+
 @pytest.mark.parametrize("adapter", ["lora", "hash", "rq"])
-def test_a_coded_base_is_charged_as_codes(adapter: str, tmp_path: Path) -> None:
+def test_a_coded_base_is_counted_as_codes(adapter: str, tmp_path: Path) -> None:
     settings = {
         "adapter__kind": adapter,
         "items__base_codes__levels": "2",

@@ -105,7 +105,7 @@ def simulated_run(
     final: float,
     *,
     rounds: int = 300,
-    fold: int = 0,
+    merge: int = 0,
     **changes: Any,
 ) -> Path:
     """Write a run whose curve saturates at `final` and whose traffic adds up.
@@ -122,9 +122,9 @@ def simulated_run(
         price = full if round_ <= warm else payload
         initial = 0.0 if name == "Full" else full * 60 * 0.9 ** (round_ - 1)
         event = "warmup_end" if round_ == warm else None
-        if fold and round_ > warm and round_ % fold == 0:
+        if merge and round_ > warm and round_ % merge == 0:
             event = "refresh"
-        resync = 0.4 * payload * clients if fold and round_ > warm + fold else 0.0
+        resync = 0.4 * payload * clients if merge and round_ > warm + merge else 0.0
         total += (2 * price * clients + initial + resync) / users
         phase = "warmup" if round_ <= warm else "adapt"
         line = traffic_round(round_, price * clients, phase=phase, initial_download=initial)

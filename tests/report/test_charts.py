@@ -7,13 +7,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedpeft.report import Run, read_run
 from fedpeft.report.bars import final_accuracy
 from fedpeft.report.curves import learning_curves
-from fedpeft.report.lines import spread
+from fedpeft.report.lines import ROUNDS, Line, overlay, spread
 from fedpeft.report.theme import PAGE, PICTURE, TRAFFIC_DARK, TRAFFIC_LIGHT, to_svg
 from fedpeft.report.traffic import MAX_BINS, TRAFFIC, traffic, traffic_bins
 
@@ -96,3 +96,54 @@ def test_flat_curves_are_drawn(tmp_path: Path) -> None:
     run = run_of(tmp_path, 1, evaluated=[(0.0, 5.0), (0.0, 5.0)])
     for against in ("rounds", "megabytes"):
         assert "NaN" not in to_svg(learning_curves([run], against))
+
+
+def curve(*heights: float) -> Line:
+    return Line("curve", "#000", [1, 0], list(enumerate(heights)), heights[-1])
+
+
+def rule(label: str, level: float) -> Line:
+    return Line(label, "#777", [4, 4], [], level)
+
+
+def drawn(lines: list[Line]) -> tuple[list[float], list[str], list[float]]:
+    """Return the domain of a chart's height, its labels from the top down, and its rules."""
+    layers = overlay(lines, ROUNDS, 720, 320).to_dict()["layer"]
+    values = [(layer, value) for layer in layers for value in layer["data"]["values"]]
+    labels = sorted((-v["y"], v["label"]) for _, v in values if "label" in v)
+    dashed = [v["y"] for at, v in values if at["mark"].get("strokeDash") == [4, 4] and "x2" in v]
+    return layers[0]["encoding"]["y"]["scale"]["domain"], [text for _, text in labels], dashed
+
+
+@settings(deadline=None, max_examples=20)  # a chart is checked against its schema
+@given(
+    heights=st.lists(st.floats(0, 1), min_size=2, max_size=20),
+    levels=st.lists(st.floats(0, 1), max_size=4),
+)
+def test_rules_never_squeeze_a_curve(heights: list[float], levels: list[float]) -> None:
+    rules = [rule(f"rule {i}", level) for i, level in enumerate(levels)]
+    (low, high), labels, dashed = drawn([curve(*heights), *rules])
+    rise = max(heights) - min(heights)
+    assert high - low <= 3.4 * max(rise, 0.02) + 1e-9  # and a little air
+    assert low <= min(heights) <= max(heights) <= high
+    assert len(labels) == 1 + len(rules)
+    assert all(low <= level <= high for level in dashed)
+    told = [text for text in labels if text[0] in "↑↓"]
+    assert len(told) + len(dashed) == len(rules)
+    assert all(f"{r.level:.3f}  {r.label}" in " ".join(labels) for r in rules)
+
+
+def test_a_far_rule_stands_at_the_edge_it_lies_behind() -> None:
+    curves = [curve(0.40, 0.42)]
+    rules = [rule("pooled", 0.80), rule("near", 0.43), rule("oracle", 0.99), rule("random", 0.05)]
+    (low, high), labels, dashed = drawn([*curves, *rules])
+    assert labels == [
+        "↑ 0.990  oracle",
+        "↑ 0.800  pooled",
+        "0.430  near",
+        "0.420  curve",
+        "↓ 0.050  random",
+    ]
+    assert dashed == [0.43]
+    assert 0.39 < low < 0.40
+    assert 0.43 < high < 0.44

@@ -11,6 +11,7 @@ from fedpeft.errors import ArtifactError
 from fedpeft.report import read_run
 from fedpeft.report.cost import COLUMNS, cost_table
 from fedpeft.report.html import write_report
+from fedpeft.report.table import megabytes
 
 from .folders import simulated_run
 
@@ -65,6 +66,24 @@ def test_a_run_stands_among_its_alternatives(tmp_path: Path) -> None:
         "Distinct corrections": "3,654",
     }
     assert "3,706 items" in found.note
+
+
+def test_a_run_of_touched_rows_has_its_own_bytes(tmp_path: Path) -> None:
+    """What an upload of rows takes depends on the client, so the run's row has what was sent."""
+    config = {"adapter": {"kind": "lora"}, "training": {"upload": "rows"}}
+    cost = costs("P-LoRA r=4")
+    for strategy in cost["strategies"]:
+        strategy["communication"][0]["upload_layout"] = "rows"
+    path = simulated_run(
+        tmp_path / "a", "P-LoRA r=4", 59_808.0, 0.4, rounds=30, cost=cost, config=config
+    )
+    found = cost_table([read_run(path)])
+    assert found is not None
+    other, own = (dict(zip(COLUMNS, row, strict=True)) for row in found.rows)
+    assert own["Values, up / down"] == other["Values, up / down"] == "float32, rows / int8"
+    assert (own["Bytes up, round"], other["Bytes up, round"]) == ("59,808", "474,368")
+    assert own["Run, MB / client"] == megabytes(read_run(path).result.bytes.total_per_client_mean)
+    assert "a run's own mean" in found.note
 
 
 def test_earlier_versions_told_one_encoding_for_both_directions(tmp_path: Path) -> None:

@@ -75,10 +75,12 @@ def test_differences_and_marks(tmp_path: Path) -> None:
     full, lora, hashed = facet.cells
     assert facet.reference is full
     assert (full.best, lora.best, hashed.best) == (True, False, False)
-    assert (full.ties_best, lora.ties_best, hashed.ties_best) == (True, True, False)
+    assert full.to_best is None
+    assert lora.to_best == lora.differences["sampled.ndcg@10"]  # the reference is the best here
+    assert [cell.to_best.verdict for cell in (lora, hashed)] == ["undecided", "below"]
     expected = [gap - 0.005 for gap in OWN["P-LoRA"]]
     assert lora.differences["sampled.ndcg@10"].mean == pytest.approx(mean(expected))
-    assert lora.differences["sampled.ndcg@10"].verdict == "within noise"
+    assert lora.differences["sampled.ndcg@10"].verdict == "undecided"
     assert hashed.differences["sampled.ndcg@10"].verdict == "below"
     assert full.differences == {}
     spread = full.metric("sampled.ndcg@10")
@@ -102,11 +104,35 @@ def test_page(tmp_path: Path) -> None:
         assert f"{facet}: NDCG@10 against everything one client sent and received" in plain
         assert f"{facet}, training.refresh_every" in plain  # its ablation
     assert "★ 0.4100 ± 0.0010" in plain
-    assert "= 0.4067 ± 0.0042" in plain
+    assert "0.4067 ± 0.0042undecided, to ★ -0.0033 [-0.0134, +0.0067]" in plain
+    # in both facets P-LoRA and Full with other refreshes, and once P-LoRA whose reference is ★
+    assert plain.count("undecided, to ★") == 8
+    assert plain.count("0.4067 ± 0.0042undecided0.") == 2
+    assert "= 0." not in plain
+    assert "they do not say that both are equal" in plain
     assert re.search(r"▼ -0\.0398 \[-0\.040[56], -0\.0391\]", plain)
     assert "Student" in plain
     assert "12.6" in plain  # percent of the reference's bytes
     assert "Nothing was recorded" not in plain
+
+
+def test_users_with_too_few_negatives_are_told(tmp_path: Path) -> None:
+    sweep = read_sweep(write_sweep(tmp_path / "s"))
+    write_sweep_report(sweep, tmp_path / "r.html")
+    assert "fewer negatives" not in (tmp_path / "r.html").read_text(encoding="utf-8")
+    rows = [{**row, "test.short_users": 4 if row["seed"] == 1 else None} for row in sweep.rows]
+    write_sweep_report(replace(sweep, rows=rows), tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "Up to 4 users of a run have fewer negatives than those asked for" in text
+    assert "the full ranking is the one to read" in text
+
+
+def test_the_grid_file_is_on_the_page(tmp_path: Path) -> None:
+    sweep = read_sweep(write_sweep(tmp_path / "s"))
+    facts = sweep.facts.model_copy(update={"grid": 'seeds = [0]  # "<b>"'})
+    write_sweep_report(replace(sweep, facts=facts), tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "<pre>seeds = [0]  # &#34;&lt;b&gt;&#34;</pre>" in text
 
 
 def test_partial_page(tmp_path: Path) -> None:
@@ -157,7 +183,8 @@ def test_one_seed_says_so(missing: int, tmp_path: Path) -> None:
     write_sweep_report(read_sweep(folder), tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "Only one seed" in text
-    assert ("-0.0010, one seed" in text) == (missing < 3)
+    assert ("-0.0010, one seed: no noise known" in text) == (missing < 3)
+    assert "undecided, to" not in text
 
 
 @pytest.mark.slow
@@ -183,7 +210,7 @@ def test_figures_of_different_splits_are_not_compared(tmp_path: Path) -> None:
     sweep = read_sweep(write_sweep(tmp_path / "s"))
     rows = [{**row, "split": "f" * 64} if row["strategy"] == "Full" else row for row in sweep.rows]
     [facet] = facets(replace(sweep, rows=rows))
-    assert not any(cell.differences or cell.best or cell.ties_best for cell in facet.cells)
+    assert not any(cell.differences or cell.best or cell.to_best for cell in facet.cells)
     assert [cell.share for cell in facet.cells] == [1.0, None, None]
     write_sweep_report(replace(sweep, rows=rows), tmp_path / "r.html")
     assert "evaluated on 2 splits" in (tmp_path / "r.html").read_text(encoding="utf-8")

@@ -28,14 +28,14 @@ BACKBONES: dict[str, dict[str, Any]] = {
 }
 PRIVATE_FIRST: dict[str, Any] = {**GRADIENT, "local_optimizer": ADAM}
 INVERSE: dict[str, Any] = {"local": "gradient", "local_schedule": "inverse"}
-RECIPES: dict[str, dict[str, Any]] = {
+STYLES: dict[str, dict[str, Any]] = {
     "local-first": {**PRIVATE_FIRST, "item_decay": 1e-3},
     "together": {**PRIVATE_FIRST, "local_steps": 0, "joint": True},
     "local-first, then together": {**PRIVATE_FIRST, "joint": True},
     "paper": {**PAPER, "local_optimizer": ADAM, "payload_optimizer": ADAM},
 }
 CASES = [*itertools.product(BACKBONES, ADAPTERS, ["peft", "compress"], ["bpr", "bce", "softmax"])]
-GRID = [(*case, recipe) for case in CASES for recipe in RECIPES]
+GRID = [(*case, style) for case in CASES for style in STYLES]
 
 
 QUICK_SEED, GRID_SEED = 3, 1
@@ -43,44 +43,42 @@ QUICK_SEED, GRID_SEED = 3, 1
 
 
 def run_of(
-    backbone: str, adapter: str, mode: str, loss: str, recipe: str, seed: int = QUICK_SEED
+    backbone: str, adapter: str, mode: str, loss: str, style: str, seed: int = QUICK_SEED
 ) -> Toy:
     """Return a run through a warm-up, a merge, and what follows, where there is a base."""
     phases = {"warmup_rounds": 1, "refresh_every": 2} if mode == "peft" else {}
-    found = toy(adapter, loss, mode, **phases, **RECIPES[recipe])
+    found = toy(adapter, loss, mode, **phases, **STYLES[style])
     return replace(found, backbone=(backbone, BACKBONES[backbone]), seed=seed)
 
 
-@pytest.mark.parametrize(
-    ("backbone", "adapter", "mode", "loss", "recipe"), spread(CASES, [*RECIPES])
-)
-def test_plans_agree(backbone: str, adapter: str, mode: str, loss: str, recipe: str) -> None:
+@pytest.mark.parametrize(("backbone", "adapter", "mode", "loss", "style"), spread(CASES, [*STYLES]))
+def test_backends_agree(backbone: str, adapter: str, mode: str, loss: str, style: str) -> None:
     with many_buckets():
-        assert_backends_agree(run_of(backbone, adapter, mode, loss, recipe), rounds=4)
+        assert_backends_agree(run_of(backbone, adapter, mode, loss, style), rounds=4)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("backbone", "adapter", "mode", "loss", "recipe"), GRID)
-def test_plans_agree_everywhere(
-    backbone: str, adapter: str, mode: str, loss: str, recipe: str
+@pytest.mark.parametrize(("backbone", "adapter", "mode", "loss", "style"), GRID)
+def test_backends_agree_everywhere(
+    backbone: str, adapter: str, mode: str, loss: str, style: str
 ) -> None:
-    assert_backends_agree(run_of(backbone, adapter, mode, loss, recipe, GRID_SEED), rounds=5)
+    assert_backends_agree(run_of(backbone, adapter, mode, loss, style, GRID_SEED), rounds=5)
 
 
-def test_moving_together_is_no_obstacle_to_the_shared_plan() -> None:
+def test_moving_together_is_no_obstacle_to_the_fused_backend() -> None:
     run = run_of("fedncf", "full", "peft", "bpr", "together")
     assert run.simulation().backend == "fused"
 
 
 @pytest.mark.parametrize("backbone", [*BACKBONES, "fedmf"])
 @pytest.mark.parametrize("adapter", ADAPTERS)
-@pytest.mark.parametrize("recipe", ["several", "paper"])
+@pytest.mark.parametrize("style", ["several", "paper"])
 def test_personalised_inference_is_what_each_client_would_do(
-    backbone: str, adapter: str, recipe: str
+    backbone: str, adapter: str, style: str
 ) -> None:
     several = {"payload_steps": 3, "payload_optimizer": SGD, **PRIVATE_FIRST}
     training = {
-        **(several if recipe == "several" else RECIPES["paper"]),
+        **(several if style == "several" else STYLES["paper"]),
         "inference": "personalise",
     }
     run = replace(toy(adapter, "bpr", **training), backbone=(backbone, BACKBONES.get(backbone, {})))

@@ -28,7 +28,7 @@ from toys import ADAM, ADAPTERS, SGD, made_split, spread, toy
 from .rounds import assert_rounded_alike, insert, run_round
 
 SOFT = {"local_optimizer": ADAM}
-RECIPES: dict[str, dict[str, Any]] = {
+STYLES: dict[str, dict[str, Any]] = {
     "local-first": {**GRADIENT, **SOFT, "item_decay": 1e-3},
     "paper": {**PAPER, **SOFT, "payload_optimizer": ADAM},
     "several SGD steps": {
@@ -40,15 +40,15 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 CASES = [*itertools.product(ADAPTERS, ["peft", "compress"], ["bpr", "bce", "softmax", "ials"])]
 SOLVED = [*itertools.product(ADAPTERS, ["peft", "compress"], ["ials"], ["solve"])]
-GRID = [*((*case, recipe) for case in CASES for recipe in RECIPES), *SOLVED]
-QUICK = [*spread(CASES, [*RECIPES]), *SOLVED]
-"""Every adapter x mode x loss once, the recipes taking turns; all of `GRID` is for slow tests."""
+GRID = [*((*case, style) for case in CASES for style in STYLES), *SOLVED]
+QUICK = [*spread(CASES, [*STYLES]), *SOLVED]
+"""Every adapter x mode x loss once, the styles taking turns; all of `GRID` is for slow tests."""
 
 
-def phased(adapter: str, mode: str, loss: str, recipe: str) -> Toy:
+def phased(adapter: str, mode: str, loss: str, style: str) -> Toy:
     """Return a run with a warm-up, a merge, and what follows, where there is a base."""
     phases = {"warmup_rounds": 1, "refresh_every": 2} if mode == "peft" else {}
-    return toy(adapter, loss, mode, **phases, **RECIPES.get(recipe, {}))
+    return toy(adapter, loss, mode, **phases, **STYLES.get(style, {}))
 
 
 @contextmanager
@@ -59,22 +59,22 @@ def many_buckets() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize(("adapter", "mode", "loss", "recipe"), QUICK)
-def test_plans_agree(adapter: str, mode: str, loss: str, recipe: str) -> None:
+@pytest.mark.parametrize(("adapter", "mode", "loss", "style"), QUICK)
+def test_backends_agree(adapter: str, mode: str, loss: str, style: str) -> None:
     with many_buckets():
-        assert_backends_agree(phased(adapter, mode, loss, recipe), rounds=5)
+        assert_backends_agree(phased(adapter, mode, loss, style), rounds=5)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("adapter", "mode", "loss", "recipe"), GRID)
-def test_plans_agree_everywhere(adapter: str, mode: str, loss: str, recipe: str) -> None:
+@pytest.mark.parametrize(("adapter", "mode", "loss", "style"), GRID)
+def test_backends_agree_everywhere(adapter: str, mode: str, loss: str, style: str) -> None:
     # no merge follows another: k-means may turn rounding into other codes for equal item vectors
-    assert_backends_agree(phased(adapter, mode, loss, recipe), rounds=5)
+    assert_backends_agree(phased(adapter, mode, loss, style), rounds=5)
 
 
 @pytest.mark.parametrize("loss", ["bpr", "ials"])
-def test_plans_agree_where_older_items_count_less(loss: str) -> None:
-    training = RECIPES["local-first"] if loss == "bpr" else {}
+def test_backends_agree_where_older_items_count_less(loss: str) -> None:
+    training = STYLES["local-first"] if loss == "bpr" else {}
     recency = {"half_life": 2.0, "floor": 0.1}
     assert_backends_agree(toy("lora", loss, recency=recency, **training))
 
@@ -94,7 +94,7 @@ def splits(draw: st.DrawFn, spare: int) -> Split:
 def runs(draw: st.DrawFn) -> Toy:
     """Draw an odd little run."""
     loss = draw(st.sampled_from(["ials", "bpr", "bce", "softmax"]))
-    recipe = draw(st.sampled_from([*RECIPES, "solve"] if loss == "ials" else [*RECIPES]))
+    style = draw(st.sampled_from([*STYLES, "solve"] if loss == "ials" else [*STYLES]))
     adapter = draw(
         st.sampled_from(
             [
@@ -115,7 +115,7 @@ def runs(draw: st.DrawFn) -> Toy:
         "refresh_every": 2 if mode == "peft" and adapter[0] != "rq" else 0,
         "recency": {"half_life": draw(st.sampled_from([1.0, 1e6]))},
         "server_optimizer": draw(st.sampled_from([ADAM, SGD])),
-        **RECIPES.get(recipe, {}),
+        **STYLES.get(style, {}),
     }
     return Toy(
         split=draw(splits(spare=0 if loss == "ials" else 1)),
@@ -128,7 +128,7 @@ def runs(draw: st.DrawFn) -> Toy:
 
 @settings(max_examples=40, deadline=None)
 @given(run=runs(), small=st.booleans())
-def test_plans_agree_on_odd_runs(run: Toy, small: bool) -> None:
+def test_backends_agree_on_odd_runs(run: Toy, small: bool) -> None:
     if small:
         with many_buckets():
             assert_backends_agree(run, rounds=3)
@@ -139,7 +139,7 @@ def test_plans_agree_on_odd_runs(run: Toy, small: bool) -> None:
 @pytest.mark.parametrize("backend", ["sequential", "vmap", "fused"])
 @pytest.mark.parametrize("loss", ["ials", "bpr"])
 def test_nobody_at_all(backend: str, loss: str) -> None:
-    training = RECIPES["local-first"] if loss == "bpr" else {}
+    training = STYLES["local-first"] if loss == "bpr" else {}
     run = Toy(
         split=hand_split([], 4),
         loss=LEAST_SQUARES if loss == "ials" else (loss, {}),
@@ -174,7 +174,7 @@ def test_items_touched_by_nobody_do_not_move_without_a_catalogue_loss(backend: s
 def test_sparse_cohort_of_a_large_catalogue() -> None:
     """The fused backend leaves out items that nobody touches where they are many."""
     split = made_split([3, 1, 0, 5], 400)
-    training = {**RECIPES["local-first"], "warmup_rounds": 0, "cohort": 1.0, "rounds": 4}
+    training = {**STYLES["local-first"], "warmup_rounds": 0, "cohort": 1.0, "rounds": 4}
     for kind, config in ADAPTERS.values():
         run = Toy(split=split, adapter=(kind, config), loss=("bpr", {}), training=training, dim=3)
         assert_backends_agree(run.with_training(server_optimizer=ADAM, refresh_every=0), rounds=2)
@@ -183,9 +183,9 @@ def test_sparse_cohort_of_a_large_catalogue() -> None:
 @pytest.mark.parametrize("encoding", ["float16", "int8", "int4"])
 @pytest.mark.parametrize("loss", ["bpr", "ials"])
 @pytest.mark.parametrize("adapter", ADAPTERS)
-def test_plans_agree_through_an_encoding(adapter: str, loss: str, encoding: str) -> None:
+def test_backends_agree_through_an_encoding(adapter: str, loss: str, encoding: str) -> None:
     """Rounding turns a float32 whisker into a step where a value lies on the edge, but rarely."""
-    training = RECIPES["paper"] if loss == "bpr" else {}
+    training = STYLES["paper"] if loss == "bpr" else {}
     run = toy(adapter, loss, encoding=encoding, download_encoding="float32", **training)
     totals = []
     for backend in ("sequential", "vmap"):
@@ -196,7 +196,7 @@ def test_plans_agree_through_an_encoding(adapter: str, loss: str, encoding: str)
     assert_rounded_alike(*totals)
 
 
-def test_plan_is_chosen_by_what_the_settings_allow() -> None:
+def test_backend_is_chosen_by_what_the_settings_allow() -> None:
     ours, paper = (toy("lora", loss, **how) for loss, how in (("ials", {}), ("bpr", PAPER)))
     rounded = ours.with_training(encoding="int8")
     adaptive = ours.with_training(payload_optimizer={"kind": "adam", "lr": 1.0})

@@ -24,7 +24,7 @@ BACKBONES: dict[str, dict[str, Any]] = {
     "pfedrec": {"hidden": [7, 5]},
     "fedpergnn": {},
 }
-RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
+STYLES: dict[str, tuple[str, dict[str, Any]]] = {
     "solve": ("ials", {"server_schedule": "cosine"}),
     "solve, narrow": ("ials", {"encoding": "float16", "download_encoding": "int8"}),
     "local-first": ("softmax", {**GRADIENT, "local_optimizer": ADAM, "item_decay": 1e-3}),
@@ -32,15 +32,15 @@ RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
     "personalise": ("bce", {**GRADIENT, "local_optimizer": ADAM, "inference": "personalise"}),
 }
 CASES = [
-    (backbone, adapter, recipe)
-    for backbone, adapter, recipe in itertools.product(BACKBONES, ADAPTERS, RECIPES)
-    if "solve" not in recipe or backbone in ("fedmf", "fedpergnn")
+    (backbone, adapter, style)
+    for backbone, adapter, style in itertools.product(BACKBONES, ADAPTERS, STYLES)
+    if "solve" not in style or backbone in ("fedmf", "fedpergnn")
 ]
 
 
-def run_of(backbone: str, adapter: str, recipe: str) -> Toy:
+def run_of(backbone: str, adapter: str, style: str) -> Toy:
     """Return a run through a warm-up and a merge."""
-    loss, training = RECIPES[recipe]
+    loss, training = STYLES[style]
     run = toy(adapter, loss, warmup_rounds=1, refresh_every=2, **training)
     return replace(run, backbone=(backbone, BACKBONES[backbone]))
 
@@ -52,10 +52,10 @@ def rounds(simulation: Simulation, count: int) -> Simulation:
     return simulation
 
 
-@pytest.mark.parametrize(("backbone", "adapter", "recipe"), CASES)
-def test_cuda_computes_what_the_cpu_does(backbone: str, adapter: str, recipe: str) -> None:
-    run = run_of(backbone, adapter, recipe)
-    count = 2 if "narrow" in recipe else 4  # rounding turns the last bit into another code
+@pytest.mark.parametrize(("backbone", "adapter", "style"), CASES)
+def test_cuda_computes_what_the_cpu_does(backbone: str, adapter: str, style: str) -> None:
+    run = run_of(backbone, adapter, style)
+    count = 2 if "narrow" in style else 4  # rounding turns the last bit into another code
     here, there = (rounds(run.simulation(device=d), count) for d in ("cpu", "cuda"))
     for name, tensor in everything(here).items():
         if not name.startswith("feedback"):

@@ -23,7 +23,7 @@ from toys import ADAM, SGD, everything, made_split, same, toy
 
 from . import rounds, test_backends
 from .rounds import insert, run_round
-from .test_backends import GRID, QUICK, RECIPES, many_buckets
+from .test_backends import GRID, QUICK, STYLES, many_buckets
 
 EXPANSION: dict[str, Any] = {"every": 2, "neighbours": 2}
 
@@ -34,33 +34,33 @@ def graph(run: Toy, **expansion: Any) -> Toy:
     return replace(run, backbone=("fedpergnn", settings))
 
 
-def phased(adapter: str, mode: str, loss: str, recipe: str) -> Toy:
-    return graph(test_backends.phased(adapter, mode, loss, recipe))
+def phased(adapter: str, mode: str, loss: str, style: str) -> Toy:
+    return graph(test_backends.phased(adapter, mode, loss, style))
 
 
-@pytest.mark.parametrize(("adapter", "mode", "loss", "recipe"), QUICK)
-def test_plans_agree(adapter: str, mode: str, loss: str, recipe: str) -> None:
+@pytest.mark.parametrize(("adapter", "mode", "loss", "style"), QUICK)
+def test_backends_agree(adapter: str, mode: str, loss: str, style: str) -> None:
     with many_buckets():
-        assert_backends_agree(phased(adapter, mode, loss, recipe), rounds=4)
+        assert_backends_agree(phased(adapter, mode, loss, style), rounds=4)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("adapter", "mode", "loss", "recipe"), GRID)
-def test_plans_agree_everywhere(adapter: str, mode: str, loss: str, recipe: str) -> None:
-    assert_backends_agree(phased(adapter, mode, loss, recipe), rounds=5)
+@pytest.mark.parametrize(("adapter", "mode", "loss", "style"), GRID)
+def test_backends_agree_everywhere(adapter: str, mode: str, loss: str, style: str) -> None:
+    assert_backends_agree(phased(adapter, mode, loss, style), rounds=5)
 
 
 @pytest.mark.parametrize("loss", ["bpr", "ials"])
-def test_plans_agree_where_older_items_count_less(loss: str) -> None:
-    training = RECIPES["local-first"] if loss == "bpr" else {}
+def test_backends_agree_where_older_items_count_less(loss: str) -> None:
+    training = STYLES["local-first"] if loss == "bpr" else {}
     recency = {"half_life": 2.0, "floor": 0.1}
     assert_backends_agree(graph(toy("lora", loss, recency=recency, **training)))
 
 
 @pytest.mark.parametrize("adapter", ["full", "lora", "hash"])
-def test_plans_agree_where_uploads_are_masked(adapter: str) -> None:
+def test_backends_agree_where_uploads_are_masked(adapter: str) -> None:
     phases = {"warmup_rounds": 1, "refresh_every": 2}
-    run = graph(toy(adapter, "bpr", **phases, **RECIPES["local-first"]), mask_upload=True)
+    run = graph(toy(adapter, "bpr", **phases, **STYLES["local-first"]), mask_upload=True)
     assert run.simulation().backend == "vmap"
     assert_backends_agree(run, rounds=5)
 
@@ -101,7 +101,7 @@ def test_scores_are_those_of_the_clients_own_module() -> None:
         split=split,
         loss=("bpr", {}),
         training={
-            **RECIPES["local-first"],
+            **STYLES["local-first"],
             "cohort": 1.0,
             "rounds": 9,
             "warmup_rounds": 0,
@@ -127,7 +127,7 @@ def test_held_out_items_are_in_no_graph() -> None:
     states = []
     for held in ([6, 7, 8, 0], [8, 6, 7, 5]):
         split = hand_split(rows, 9, validation=held, test=held[::-1])
-        training = {**RECIPES["local-first"], "cohort": 1.0, "rounds": 9, "warmup_rounds": 0}
+        training = {**STYLES["local-first"], "cohort": 1.0, "rounds": 9, "warmup_rounds": 0}
         simulation = graph(Toy(split=split, loss=("bpr", {}), training=training)).simulation()
         for _ in range(5):
             simulation.step()
@@ -152,8 +152,8 @@ def test_the_test_item_is_in_no_context() -> None:
     assert not torch.allclose(scores[0], scores[2])
 
 
-def test_neighbours_are_private_and_not_trained() -> None:
-    simulation = graph(toy("full", "bpr", **RECIPES["paper"]), every=3).simulation()
+def test_neighbours_are_local_and_not_trained() -> None:
+    simulation = graph(toy("full", "bpr", **STYLES["paper"]), every=3).simulation()
     assert not any("neighbours" in name for name in simulation.state.payload)
     kept = []
     for _ in range(8):
@@ -192,7 +192,7 @@ def test_without_expansion_there_is_none() -> None:
 @pytest.mark.parametrize("at", [3, 4])
 def test_a_resumed_run_is_the_same_run(tmp_path: Path, at: int) -> None:
     run = graph(
-        toy("lora", "bpr", warmup_rounds=1, refresh_every=2, **RECIPES["paper"]), mask_upload=True
+        toy("lora", "bpr", warmup_rounds=1, refresh_every=2, **STYLES["paper"]), mask_upload=True
     )
     whole, first = run.simulation(), run.simulation()
     for _ in range(at):
@@ -225,7 +225,7 @@ def test_masked_uploads_touch_pseudo_items_too() -> None:
     run = Toy(
         split=made_split([3, 6, 2, 9], 40),
         loss=("bpr", {}),
-        training={**RECIPES["local-first"], "cohort": 1.0, "rounds": 3, "warmup_rounds": 0},
+        training={**STYLES["local-first"], "cohort": 1.0, "rounds": 3, "warmup_rounds": 0},
     ).with_training(server_optimizer=SGD)
     bare, masked = _Spy(), _Spy()
     simulation = graph(run, mask_upload=True, pseudo=3).simulation("vmap")
@@ -245,7 +245,7 @@ def test_masked_uploads_touch_pseudo_items_too() -> None:
 
 
 def test_masks_leave_pseudo_rows_where_they_are_in_the_mean() -> None:
-    run = graph(toy("full", "bpr", **RECIPES["local-first"]), mask_upload=True)
+    run = graph(toy("full", "bpr", **STYLES["local-first"]), mask_upload=True)
     simulation = run.simulation()
     (mask,) = simulation.pipeline.transforms
     change = {"item.weight": torch.zeros(1, 15, 6)}
@@ -259,7 +259,7 @@ def test_masks_leave_pseudo_rows_where_they_are_in_the_mean() -> None:
 
 
 def test_masks_differ_between_rounds_and_clients() -> None:
-    run = graph(toy("full", "bpr", **RECIPES["local-first"]), mask_upload=True)
+    run = graph(toy("full", "bpr", **STYLES["local-first"]), mask_upload=True)
     simulation = run.simulation()
     (mask,) = simulation.pipeline.transforms
     mask.begin(0, simulation.state.item)

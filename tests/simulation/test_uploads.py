@@ -56,7 +56,7 @@ def told(simulation: Simulation) -> tuple[Partial, int]:
 
 
 @pytest.mark.parametrize(("form", "adapter", "loss", "backbone", "training"), CASES)
-def test_plans_agree(
+def test_backends_agree(
     form: str, adapter: str, loss: str, backbone: str, training: dict[str, Any]
 ) -> None:
     run = run_of(form, adapter, loss, backbone, training)
@@ -66,7 +66,7 @@ def test_plans_agree(
 
 @pytest.mark.parametrize("encoding", CODECS)
 @pytest.mark.parametrize(("form", "adapter", "loss", "backbone", "training"), CASES)
-def test_plans_agree_through_an_encoding(
+def test_backends_agree_through_an_encoding(
     form: str, adapter: str, loss: str, backbone: str, training: dict[str, Any], encoding: str
 ) -> None:
     run = run_of(form, adapter, loss, backbone, training)

@@ -223,6 +223,8 @@ def test_hash_tells_settings_apart_and_no_more(tmp_path: Path) -> None:
         hash_of(seed=1),
         hash_of(evaluation={"every": 25}),
         hash_of(training={"rounds": 999}),
+        hash_of(training={"rounds": 100}),
+        hash_of(training={"rounds": 100}, evaluation={"every": 50}),
         hash_of(training={"refresh_every": 51}),
         hash_of(adapter={"rank": 3}),
         hash_of(adapter={"kind": "hash"}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -219,3 +220,31 @@ def test_a_damaged_state_is_told(text: str, tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text(text)
     with pytest.raises(ArtifactError, match=r"state\.json is damaged"):
         SweepFolder(tmp_path)
+
+
+def test_the_command_makes_the_same_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is what a shell needs where the sweep was begun, whatever the names."""
+    text = "base.training.rounds = 1\n" + SMALL + '[axes]\n"adapter.rank" = [2]\n'
+    (tmp_path / "my grids").mkdir()
+    (tmp_path / "data sets").mkdir()
+    (tmp_path / "my grids" / "it's.toml").write_text(text, encoding="utf-8")
+    (tmp_path / "-x.toml").write_text(text, encoding="utf-8")
+    (tmp_path / "here").mkdir()
+    for folder, words, expected in (
+        (tmp_path, ["my grids/it's.toml"], ["my grids/it's.toml"]),
+        (tmp_path, [str(tmp_path / "my grids" / "it's.toml")], ["my grids/it's.toml"]),
+        (tmp_path, ["./-x.toml", "--data", "data sets", "--out", "a b"], None),
+        (tmp_path / "here", ["../my grids/it's.toml", "--data", "../data sets"], None),
+    ):
+        monkeypatch.chdir(folder)
+        done = fedpeft("sweep", *words, "--jobs", "1", "--json")
+        assert done.code == 0, done.err
+        out = Path(json.loads(done.out)["folder"])
+        facts = json.loads((out / "sweep.json").read_text(encoding="utf-8"))
+        command = shlex.split(facts["command"])
+        assert command == ["fedpeft", "sweep", *(words if expected is None else expected)]
+        assert facts["grid"] == text
+        before = {path: path.stat().st_mtime_ns for path in (out / "runs").rglob("result.json")}
+        again = fedpeft(*command[1:], "--json")
+        assert json.loads(again.out)["folder"] == str(out)
+        assert {path: path.stat().st_mtime_ns for path in before} == before  # nothing is left to do

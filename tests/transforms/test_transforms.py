@@ -140,7 +140,7 @@ def test_encoding_comes_last() -> None:
     assert pipeline.arrived(sent, torch.zeros(1).long())["x"].item() == 2048
 
 
-def test_shared_plan_is_refused() -> None:
+def test_fused_backend_is_refused() -> None:
     assert toy().simulation().backend == "fused"
     run = toy(transforms={"clip": {}})
     assert run.simulation().backend == "vmap"

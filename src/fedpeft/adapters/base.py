@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from fedpeft.adapters.config import AdapterConfig
 from fedpeft.adapters.span import Span
 from fedpeft.adapters.stand_in import StandIn
 from fedpeft.adapters.subspace import packed_size
+from fedpeft.errors import renamed
 from fedpeft.files import fingerprint
 from fedpeft.registry import Registry
 
@@ -54,6 +55,11 @@ class ItemContext:
     frozen: Mapping[str, Tensor] | None = None
     padding_idx: int | None = None
     turn: int = 0
+
+
+ItemContext.__init__ = renamed(semantic_codes="semantic_ids")(  # type: ignore[method-assign]
+    ItemContext.__init__
+)
 
 
 class ItemEmbedding(StandIn):
@@ -219,6 +225,10 @@ class ItemEmbedding(StandIn):
     def frozen(self) -> dict[str, Tensor]:
         """Return copies of the frozen tensors that define the subspace (codes, hash seeds)."""
         return {name: t.detach().clone() for name, t in self.named_buffers() if name != "base"}
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a reader of a run should know of the subspace, ready for JSON."""
+        return {}
 
     @torch.no_grad()
     def load_frozen(self, frozen: Mapping[str, Tensor]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import ceil, log2
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
@@ -15,7 +15,7 @@ from fedpeft.adapters.base import ItemContext, ItemEmbedding, adapters
 from fedpeft.adapters.config import COMPRESS, AdapterConfig
 from fedpeft.adapters.span import Span
 from fedpeft.errors import ArtifactError, ConfigError
-from fedpeft.items import residual_kmeans
+from fedpeft.items import describe_codes, residual_kmeans
 from fedpeft.packing import pack_bits, unpack_bits
 from fedpeft.seeding import torch_rng
 
@@ -123,6 +123,10 @@ class RQTable(ItemEmbedding):
     ) -> Tensor:
         total = rows["codebooks"].sum(-2)
         return total if base is None else base + total
+
+    def describe(self) -> dict[str, Any]:
+        codes = self.codes.cpu() - self.config.offsets()
+        return {"codes": describe_codes(codes, self.config.codes)}
 
     @property
     def subspace_bytes(self) -> int:

@@ -19,15 +19,13 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column
 
 from fedpeft.evaluation import Report
 from fedpeft.foreign import printable
 from fedpeft.simulation import RoundResult, Simulation
 
 _errors = Console(stderr=True, highlight=False)
-_NARROWEST, _WIDEST = 80, 10_000
-"""Characters: tables are not squeezed below the first; none here is wider than the second."""
 
 
 def say(text: str) -> None:
@@ -43,21 +41,6 @@ def tell(text: str) -> None:
 def cell(text: str) -> str:
     """Return text of others as a cell or title of a table: no markup, nothing to act on."""
     return escape(printable(text))
-
-
-def print_table(table: Table) -> None:
-    """Print a table on standard output.
-
-    A pipe or file gets every row in one line, nothing cut off.  A terminal narrower than 80
-    characters wraps the lines.
-    """
-    console = Console()
-    needed = console.measure(table, options=console.options.update(width=_WIDEST))
-    if console.is_terminal:
-        console.width = max(console.width, min(needed.maximum, _NARROWEST))
-    else:
-        console.width = needed.maximum
-    console.print(table)
 
 
 def print_json(value: Any) -> None:
@@ -127,13 +110,17 @@ class BarWatcher:
     def __init__(self, label: str = "training") -> None:
         self._label = label
         self._simulation: Simulation | None = None
+        # all of it must fit in 80 characters; in fewer the bar is cut, then the description
+        bar = max(4, min(16, _errors.width - 64))
         self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=16),  # all of it must fit in 80 characters
-            MofNCompleteColumn(),
+            SpinnerColumn(table_column=Column(no_wrap=True)),
+            TextColumn(
+                "{task.description}", markup=False, table_column=Column(overflow="ellipsis")
+            ),
+            BarColumn(bar_width=bar, table_column=Column(no_wrap=True)),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[metric]}"),
             console=_errors,
         )

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from fedpeft.cli.console import print_json, print_table, say
+from fedpeft.cli.console import print_json
+from fedpeft.cli.tables import print_note, print_table
 from fedpeft.experiment.settings import gather
 
 MOST = 2**31 - 1
@@ -62,4 +63,4 @@ def cost(
     for table in as_rich(found, scale):
         print_table(table)
     for note in notes(found, scale):
-        say(note)
+        print_note(note)

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from fedpeft.cli.console import cell, print_json, print_table, say, tell
+from fedpeft.cli.console import cell, print_json, say, tell
+from fedpeft.cli.tables import print_table
 from fedpeft.experiment import configure
 
 app = typer.Typer(help="List, download and describe data sets.", no_args_is_help=True)

@@ -8,17 +8,14 @@ from typing import Annotated
 
 import typer
 
-from fedpeft.cli.console import print_table, tell
+from fedpeft.cli.console import tell
 from fedpeft.cli.run import execute
+from fedpeft.cli.tables import print_note, print_table
 from fedpeft.experiment import Schedule, configure
 
 STRATEGIES = ("full", "lora", "hash", "rq")
 # large enough that the item table dwarfs every adapter, small enough for a coffee
-SETTINGS = [
-    "data.synthetic.users=2000",
-    "data.synthetic.items=3000",
-    "evaluation.every=10",
-]
+SETTINGS = ["data.synthetic.users=2000", "data.synthetic.items=3000"]
 
 
 def register(app: typer.Typer) -> None:
@@ -50,5 +47,5 @@ def demo(
     write_report(runs, out / "report.html")
     print_table(as_rich(compared))
     for note in compared.notes():
-        tell(note)
+        print_note(note, stderr=False)
     tell(f"report: {out / 'report.html'}")

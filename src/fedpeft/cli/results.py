@@ -9,12 +9,14 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from fedpeft.cli.console import cell, print_json, print_table, say, tell
+from fedpeft.cli.console import cell, print_json, say, tell
+from fedpeft.cli.tables import print_note, print_table
 from fedpeft.errors import ConfigError
 from fedpeft.evaluation import Report
 from fedpeft.experiment import Recommender, evaluate_run, reopen
 from fedpeft.experiment.history import read_history
 from fedpeft.records.parquet import write_table
+from fedpeft.records.result import shortage
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
@@ -42,6 +44,9 @@ def evaluate(
         print_json({**report.to_dict(), "round": simulation.round})
     else:
         print_table(_metrics_table(report, f"{run}, round {simulation.round}, {part}"))
+        if report.short_users:
+            asked = prepared.split.negatives.shape[1]
+            print_note(shortage(f"{report.short_users:,} of {report.n_users:,} users", asked))
 
 
 def _metrics_table(report: Report, title: str) -> Table:
@@ -81,7 +86,7 @@ def compare(
         return
     print_table(as_rich(compared))
     for note in compared.notes():
-        say(note)
+        print_note(note)
 
 
 def recommend_items(

@@ -14,7 +14,8 @@ import typer
 
 from fedpeft.adapters import adapters
 from fedpeft.backbones import backbones
-from fedpeft.cli.console import BarWatcher, LineWatcher, print_json, print_table, say
+from fedpeft.cli.console import BarWatcher, LineWatcher, print_json, say
+from fedpeft.cli.tables import print_note, print_table
 from fedpeft.errors import ConfigError, Interrupted
 from fedpeft.experiment import (
     RunConfig,
@@ -77,7 +78,7 @@ def run(
     """Train and evaluate one configuration; write a run folder with a report."""
     schedule = Schedule(checkpoint_every)
     preset = renamed_option("--recipe", recipe, "--preset", preset)
-    backend = chosen_backend(renamed_option("--plan", plan, "--backend", backend))
+    backend = chosen_backend(backend, plan)
     if resume_from is not None:
         given = (config, data, backbone, adapter, mode, loss, preset, rounds, seed, settings, out)
         if any(option is not None for option in given):
@@ -108,24 +109,33 @@ def run(
         _summarise(folder)
 
 
-def chosen_backend(name: str | None) -> Any:
-    """Return the backend of a name, which may be one of earlier versions."""
-    if name is not None and name in renames.BACKENDS:
-        renames.tell(f"--backend {name}", f"--backend {renames.BACKENDS[name]}")
-        name = renames.BACKENDS[name]
-    if name not in (None, "auto", "fused", "vmap", "sequential"):
-        raise ConfigError(f"--backend {name!r} must be auto, fused, vmap or sequential")
-    return name or "auto"
+def chosen_backend(name: str | None, plan: str | None) -> Any:
+    """Return the backend of a name; option and name may be those of earlier versions."""
+    _require_one("--plan", plan, "--backend", name)
+    option, given = ("--backend", name) if plan is None else ("--plan", plan)
+    chosen = "auto" if given is None else renames.BACKENDS.get(given, given)
+    if chosen not in ("auto", "fused", "vmap", "sequential"):
+        raise ConfigError(f"{option} {given!r} must be auto, fused, vmap or sequential")
+    if given is not None and chosen != given:
+        renames.tell(f"{option} {given}", f"--backend {chosen}")
+    elif plan is not None:
+        renames.tell("--plan", "--backend")
+    return chosen
 
 
 def renamed_option(old: str, old_value: str | None, new: str, value: str | None) -> str | None:
     """Return the value of an option that may be given by its old name."""
+    _require_one(old, old_value, new, value)
     if old_value is None:
         return value
-    if value is not None:
-        raise ConfigError(f"{old} is called {new} now, and both are given; drop {old}")
     renames.tell(old, new)
     return old_value
+
+
+def _require_one(old: str, old_value: str | None, new: str, value: str | None) -> None:
+    """Raise `ConfigError` where an option is given by its old name and by its new one."""
+    if old_value is not None and value is not None:
+        raise ConfigError(f"{old} is called {new} now, and both are given; drop {old}")
 
 
 def default_folder(config: RunConfig) -> Path:
@@ -186,5 +196,8 @@ def _summarise(folder: Path) -> None:
     from fedpeft.report import comparison, read_run
     from fedpeft.report.table import as_rich
 
-    print_table(as_rich(comparison([read_run(folder)])))
+    compared = comparison([read_run(folder)])
+    print_table(as_rich(compared))
+    for warning in compared.warnings:
+        print_note(warning)
     say(f"report: {folder / 'report.html'}")

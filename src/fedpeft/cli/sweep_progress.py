@@ -11,8 +11,10 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from fedpeft.cli.console import cell, say
+from fedpeft.foreign import printable
 from fedpeft.sweep.estimate import Estimate
 from fedpeft.sweep.folder import Job, Outcome
 from fedpeft.sweep.process import Process
@@ -99,10 +101,14 @@ class View:
         left = "" if counter.left is None else f"about {duration(counter.left)} left"
         self._bar.update(self._task, total=counter.total, completed=counter.done, left=left)
         rows = Table.grid(padding=(0, 2))
+        rows.add_column()  # only names give way where a terminal is narrow
+        rows.add_column(no_wrap=True)
+        rows.add_column(no_wrap=True)
         for process in running:
             metric = "" if process.metric is None else f"NDCG@10 {process.metric:.4f}"
             where = process.stage or f"{process.round}/{process.rounds}"
-            rows.add_row(cell(process.job.name), cell(where), metric)
+            name = Text(printable(process.job.name), no_wrap=True, overflow="ellipsis")
+            rows.add_row(name, cell(where), metric)
         self._live.update(Group(self._bar, rows))
 
 

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from fedpeft.cli.console import cell, print_json, print_table, replay_bar, say
+from fedpeft.cli.console import cell, print_json, replay_bar, say
+from fedpeft.cli.tables import print_table
 from fedpeft.errors import ConfigError
 from fedpeft.experiment.replay import Replayed, replay_upload
 from fedpeft.files import atomic_path
@@ -39,7 +40,7 @@ def traffic(
             temporary.write_bytes(found.data)
         say(f"upload: {out}, {len(found.data):,} bytes")
     if as_json:
-        print_json(found.to_dict())
+        print_json({"run": str(run), "user": user, **found.to_dict()})
     else:
         _show(found, f"{run}, user {user}, round {round_number}")
 

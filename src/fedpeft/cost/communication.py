@@ -37,6 +37,9 @@ class Communication:
         What was asked for: a value encoding of both directions, or `AS_SET`.
     upload_encoding, download_encoding
         How payload values travel.
+    upload_layout
+        How a change is laid out (`training.upload`); `rows` is counted for the items that a client
+        touches in a step.
     upload_round, download_round
         One payload of the adapt phase; one comes up and one goes down per round.
     warmup_upload_round, warmup_download_round
@@ -51,6 +54,7 @@ class Communication:
     encoding: str
     upload_encoding: str
     download_encoding: str
+    upload_layout: str
     upload_round: int
     download_round: int
     warmup_upload_round: int | None
@@ -109,7 +113,9 @@ def communication(
             modules["warmup"] = strategy.sketch(scale, warmup=True)
         sizes = {
             encoding: {
-                phase: message_sizes(strategy.task(scale, *found), module)
+                phase: message_sizes(
+                    strategy.task(scale, *found), module, touched=min(scale.touched, scale.items)
+                )
                 for phase, module in modules.items()
             }
             for encoding, found in ways.items()
@@ -119,6 +125,7 @@ def communication(
         _summarised(
             encoding,
             ways[encoding],
+            strategy.training.upload,
             found,
             account(strategy.training, found, drawn, clients, strategy.base_bytes(scale)),
             clients,
@@ -138,16 +145,18 @@ def _ways(training: TrainingConfig, encoding: str) -> tuple[EncodingName, Encodi
 def _summarised(
     encoding: str,
     ways: tuple[str, str],
+    layout: str,
     sizes: Mapping[Phase, MessageSizes],
     spent: Account,
     clients: int,
 ) -> Communication:
     adapt, warmup = sizes["adapt"], sizes.get("warmup")
-    assert adapt.upload is not None  # strategies are compared with dense uploads
+    assert adapt.upload is not None  # what clients touch is given
     return Communication(
         encoding=encoding,
         upload_encoding=ways[0],
         download_encoding=ways[1],
+        upload_layout=layout,
         upload_round=adapt.upload,
         download_round=adapt.download,
         warmup_upload_round=warmup.upload if warmup else None,

@@ -93,6 +93,7 @@ def _table(title: str, found: Sequence[Cost], rows: Sequence[Row]) -> Table:
 def _sent(found: Sequence[Cost]) -> list[Row]:
     encodings = [entry.encoding for entry in found[0].communication]
     full = next((cost for cost in found if cost.is_table), None)
+    laid_out = any(cost.communication[0].upload_layout != "dense" for cost in found)
 
     def first(tell: Callable[[Communication], str]) -> Callable[[Cost], str]:
         return lambda cost: tell(cost.communication[0])
@@ -106,6 +107,7 @@ def _sent(found: Sequence[Cost]) -> list[Row]:
     return [
         ("values up", first(lambda sent: sent.upload_encoding)),
         ("values down", first(lambda sent: sent.download_encoding)),
+        *([("layout up", first(lambda sent: sent.upload_layout))] if laid_out else []),
         ("up, round", first(lambda sent: amount(sent.upload_round))),
         ("down, round", first(lambda sent: amount(sent.download_round))),
         ("up, warm-up round", first(lambda sent: _or_none(sent.warmup_upload_round))),

@@ -19,13 +19,27 @@ from fedpeft.training import TrainingConfig
 TABLES = ("data", "evaluation", "items", "adapter", "backbone", "loss", "training")
 
 
+POINTS = 20
+"""A learning curve has at least so many points where nobody sets `every`, and fewer than twice."""
+
+
+def usual_interval(rounds: int) -> int:
+    """Return the rounds between evaluations of a run that leaves them open.
+
+    It is a twentieth of the rounds, at least 1.  So a curve can be read however short the run is,
+    and a long run spends no more on evaluations than a short one.
+    """
+    return max(1, rounds // POINTS)
+
+
 class EvaluationConfig(SplitConfig):
     """How a run is evaluated."""
 
     acting: ClassVar = {"centralised_baseline": ActsIf("test = true", lambda table: table.test)}
 
     every: int = Field(50, ge=1)
-    """Rounds between evaluations on validation."""
+    """Rounds between evaluations on validation.  Not set: a twentieth of `training.rounds`, at
+    least 1, which is 50 of 1,000."""
     test: bool = True
     """Whether the test part is read, once, at the end; false for runs among which one is chosen."""
     centralised_baseline: bool = True

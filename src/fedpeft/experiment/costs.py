@@ -77,7 +77,8 @@ def strategy(config: RunConfig) -> Strategy:
     """Return what a configuration trains."""
     assert isinstance(config.adapter.config, AdapterConfig)
     backbone, training = backbones.get(config.backbone.kind), config.training
-    if training.upload == "rows":  # depends on what clients touch, so it is compared as dense
+    indexed = getattr(adapters.get(config.adapter.kind).build, "item_indexed", ())
+    if training.upload == "rows" and not indexed:  # it has no rows that a client could leave out
         training = training.model_copy(update={"upload": "dense"})
     return Strategy(
         config.label,

@@ -55,7 +55,8 @@ def result_of(
             "order": dataset.order,
             "notes": told(dataset)[1:],
         },
-        "items": prepared.items.report,
+        # as they are in the end: a refresh makes new ones
+        "items": {**prepared.items.report, **simulation.replica.backbone.item.describe()},
         "metrics": {part: report_of(found, split, part).to_dict() for part, found in ranks.items()},
         "baselines": baselines,
         "cost": run_costs(asked, dataset),

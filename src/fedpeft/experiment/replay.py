@@ -54,8 +54,8 @@ class Replayed:
         The bytes as they travelled.
     upload
         What they say.
-    encoding, form
-        How values are written, and how the change is laid out.
+    encoding, layout
+        How values are written, and how the change is laid out (`training.upload`).
     tensors
         What the server reads out of them.
     """
@@ -63,7 +63,7 @@ class Replayed:
     data: bytes
     upload: Upload
     encoding: str
-    form: str
+    layout: str
     tensors: tuple[UploadTensor, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -77,7 +77,7 @@ class Replayed:
             "weight": self.upload.weight,
             "loss": self.upload.loss,
             "encoding": self.encoding,
-            "form": self.form,
+            "upload": self.layout,
             "tensors": [vars(tensor) for tensor in self.tensors],
         }
 

@@ -14,7 +14,13 @@ from fedpeft.errors import ConfigError
 from fedpeft.experiment import presets, renames
 from fedpeft.experiment.acting import idle
 from fedpeft.experiment.checks import check_start
-from fedpeft.experiment.config import TABLES, Choice, EvaluationConfig, RunConfig
+from fedpeft.experiment.config import (
+    TABLES,
+    Choice,
+    EvaluationConfig,
+    RunConfig,
+    usual_interval,
+)
 from fedpeft.items import ItemsConfig
 from fedpeft.losses import losses
 from fedpeft.registry import Registry
@@ -169,6 +175,7 @@ def _laid(preset: str, given: Tables) -> tuple[Tables, dict[str, str]]:
     if defaults.get("local") == "gradient":
         defaults = merge(defaults, getattr(backbone, "presets", {}).get(preset, {}))
     tables["training"], vain = _training(defaults, training)
+    tables["evaluation"].setdefault("every", usual_interval(_rounds(tables["training"])))
     if tables["training"].get("local", "solve") == "solve" and not least_squares:
         raise ConfigError(
             f"training.local = 'solve' needs loss.kind = 'ials', not "
@@ -195,14 +202,20 @@ def _training(defaults: Tables, given: Tables) -> tuple[Tables, dict[str, str]]:
     merged = merge(defaults, given)
     if "encoding" in given and "download_encoding" not in given:
         merged["download_encoding"] = None  # who asks for an encoding means both directions
-    rounds = merged.get("rounds", TrainingConfig.model_fields["rounds"].default)
-    if "warmup_rounds" in defaults and "warmup_rounds" not in given and isinstance(rounds, int):
-        merged["warmup_rounds"] = min(defaults["warmup_rounds"], rounds // 5)
+    if "warmup_rounds" in defaults and "warmup_rounds" not in given:
+        merged["warmup_rounds"] = min(defaults["warmup_rounds"], _rounds(merged) // 5)
     fits = merged.get("local", "solve") == "solve" or merged.get("local_steps", 0) != 0
     if fits or merged.get("inference", "fit") != "fit":
         return merged, {}
     merged["inference"] = "stored"  # as it is what happens
     return merged, {"training.inference": NOTHING_TO_FIT} if "inference" in given else {}
+
+
+def _rounds(training: Mapping[str, Any]) -> int:
+    """Return the rounds that other settings follow; what is no such number is refused later."""
+    usual: int = TrainingConfig.model_fields["rounds"].default
+    rounds = training.get("rounds", usual)
+    return rounds if isinstance(rounds, int) and rounds >= 0 else usual
 
 
 def _choice(registry: Registry[Any], table: Mapping[str, Any], name: str) -> Choice:

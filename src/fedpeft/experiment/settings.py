@@ -11,7 +11,7 @@ from fedpeft.config import merge, override, parse, parse_override, read_toml
 from fedpeft.data import DataConfig, Dataset
 from fedpeft.data.config import BUILT
 from fedpeft.data.load import has_items
-from fedpeft.errors import ConfigError, DataError
+from fedpeft.errors import ConfigError, DataError, renamed
 from fedpeft.experiment.config import TABLES, RunConfig
 from fedpeft.experiment.renames import rename, upgrade, written_earlier
 from fedpeft.experiment.resolution import resolve
@@ -20,6 +20,7 @@ TEXTLESS: Mapping[str, Any] = {"items": {"base": "random"}}
 """Settings of a run whose items have no texts, where it sets no others."""
 
 
+@renamed(recipe="preset")
 def configure(
     file: Path | str | None = None,
     *,

@@ -6,7 +6,7 @@ from fedpeft.items.encoders import Encoder, encoders
 from fedpeft.items.model import ItemModel
 from fedpeft.items.networks import Progress
 from fedpeft.items.pretrain import Items, pretrain, semantic_ids
-from fedpeft.items.quantise import residual_kmeans
+from fedpeft.items.quantise import describe_codes, residual_kmeans
 from fedpeft.items.rqvae import SemanticIDs
 from fedpeft.items.state import State
 
@@ -22,6 +22,7 @@ __all__ = [
     "State",
     "TrainingConfig",
     "default_cache",
+    "describe_codes",
     "encoders",
     "pretrain",
     "residual_kmeans",

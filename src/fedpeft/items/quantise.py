@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -194,6 +195,35 @@ def cluster_sums(vectors: Tensor, assigned: Tensor, codes: int) -> tuple[Tensor,
     """Return the sum (d, k) and the number (d,) of the vectors assigned to each code."""
     sums = vectors.new_zeros(codes, vectors.shape[1]).index_add_(0, assigned, vectors)
     return sums, torch.bincount(assigned, minlength=codes).to(vectors.dtype)
+
+
+def describe_codes(chosen: Tensor, codes: int) -> dict[str, Any]:
+    """Return how well codes of n items use d codes per level, ready for JSON.
+
+    Parameters
+    ----------
+    chosen
+        int64 of shape (n, l), each in [0, d).
+    codes
+        d.
+
+    Returns
+    -------
+    dict
+        ``perplexity`` per level, exp of the entropy of its codes' shares, between 1 and d;
+        ``dead_codes`` per level, codes that no item has; ``collision_rate``, the share of items
+        that have all their codes in common with another item.
+    """
+    shares = torch.stack(
+        [torch.bincount(level, minlength=codes) / len(chosen) for level in chosen.T]
+    )
+    perplexity = torch.exp(-torch.xlogy(shares, shares).sum(dim=1))
+    _, sharing = torch.unique(chosen, dim=0, return_counts=True)
+    return {
+        "perplexity": perplexity.tolist(),
+        "dead_codes": (shares == 0).sum(dim=1).tolist(),
+        "collision_rate": float(sharing[sharing > 1].sum()) / len(chosen),
+    }
 
 
 def _kmeans(vectors: Tensor, codes: int, iterations: int, rng: torch.Generator) -> Tensor:

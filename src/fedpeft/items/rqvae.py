@@ -22,6 +22,7 @@ from fedpeft.items.projection import Network
 from fedpeft.items.quantise import (
     FIT_ROWS_PER_CODE,
     cluster_sums,
+    describe_codes,
     nearest_codes,
     nearest_entry,
     residual_kmeans,
@@ -190,8 +191,7 @@ def train_rqvae(
     Codes, and codebooks shifted and scaled so that the items' sums of entries have zero mean per
     dimension and standard deviation ``config.scale``.  The report holds ``unexplained`` (fraction
     of input variance lost by decoding the codes), ``quantisation_error`` (fraction of latent
-    variance lost), ``perplexity`` and ``dead_codes`` per level, and ``collision_rate`` (fraction of
-    items that share all their codes with another item).
+    variance lost), and what `describe_codes` tells.
 
     Raises
     ------
@@ -242,20 +242,6 @@ def train_rqvae(
     codebooks = _normalise(quantiser.codebooks, chosen, config.scale)
     coder = SemanticCoder(network, quantiser.codebooks)
     return SemanticIDs(chosen, codebooks, coder, report)
-
-
-def describe_codes(chosen: Tensor, codes: int) -> dict[str, Any]:
-    """Return how well (n, l) codes use d codes per level: see `train_rqvae`."""
-    shares = torch.stack(
-        [torch.bincount(level, minlength=codes) / len(chosen) for level in chosen.T]
-    )
-    perplexity = torch.exp(-torch.xlogy(shares, shares).sum(dim=1))
-    _, sharing = torch.unique(chosen, dim=0, return_counts=True)
-    return {
-        "perplexity": perplexity.tolist(),
-        "dead_codes": (shares == 0).sum(dim=1).tolist(),
-        "collision_rate": float(sharing[sharing > 1].sum()) / len(chosen),
-    }
 
 
 def _normalise(codebooks: Tensor, chosen: Tensor, scale: float) -> Tensor:

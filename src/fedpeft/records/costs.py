@@ -16,6 +16,8 @@ class Sent(Record):
     """What was asked for."""
     upload_encoding: str
     download_encoding: str
+    upload_layout: str = "dense"
+    """How a change is laid out; earlier versions counted all as dense."""
     upload_round: Bytes
     """One payload."""
     download_round: Bytes

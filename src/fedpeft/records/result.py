@@ -30,6 +30,24 @@ class Evaluated(Scores):
     """Fingerprint of the split."""
 
 
+def shortage(who: str, negatives: object = None) -> str:
+    """Return what users with fewer sampled negatives than asked for do to the figures.
+
+    Parameters
+    ----------
+    who
+        How many they are, such as "4 of 60 users".
+    negatives
+        How many were asked for, if that is known.
+    """
+    asked = f"the {negatives:,}" if isinstance(negatives, int) else "those"
+    return (
+        f"{who} have fewer negatives than {asked} asked for: too few items are left that are none "
+        "of their own. HR@10 and NDCG@10 flatter every model there; the full ranking is the one to "
+        "read."
+    )
+
+
 class Parts(Record):
     """Scores on the two held-out parts."""
 
@@ -120,7 +138,8 @@ class Result(Record):
     rejected_uploads: Whole = 0
     """Uploads that the server dropped because they were not finite; earlier versions had none."""
     items: dict[str, Any]
-    """What pretraining reported: reconstruction error, latent variance, and so on."""
+    """What pretraining reported: reconstruction error, latent variance, and so on; and of an
+    adapter with codes how they are used: perplexity, dead codes, collisions."""
     cost: Costs | None = None
     """Runs of earlier versions have none."""
 

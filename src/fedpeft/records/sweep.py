@@ -42,6 +42,9 @@ class SweepFacts(Record):
 
     name: str
     command: str = ""
+    """What makes the same sweep, in the folder where this one was begun."""
+    grid: str = ""
+    """The grid file; earlier versions did not keep it."""
     axes: dict[str, list[str]]
     searched: list[str] = Field(default_factory=list)
     seeds: list[int]

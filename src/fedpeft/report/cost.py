@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fedpeft.records import ClientBytes
 from fedpeft.records.costs import Costs, StrategyCost
 from fedpeft.report.runs import Run, labels
 from fedpeft.report.table import megabytes
@@ -50,7 +51,10 @@ def cost_table(runs: Sequence[Run]) -> CostTable | None:
             return None
         names = [entry.label for entry in costs.strategies]
         own = names.index(costs.strategy) if costs.strategy in names else None
-        rows = [_cells(entry.label, entry) for entry in costs.strategies]
+        rows = [
+            _cells(entry.label, entry, _measured(runs[0]) if number == own else None)
+            for number, entry in enumerate(costs.strategies)
+        ]
         shared = "their preset's" if runs[0].is_full else "this"
         told = f"; the alternatives have {shared} schedule and encodings"
         return CostTable(rows, own, _note(costs, told))
@@ -59,22 +63,33 @@ def cost_table(runs: Sequence[Run]) -> CostTable | None:
         costs = run.result.cost
         for entry in costs.strategies if costs else ():
             if costs is not None and entry.label == costs.strategy:
-                rows.append(_cells(name, entry))
+                rows.append(_cells(name, entry, _measured(run)))
                 noted = noted or costs
     return CostTable(rows, None, _note(noted)) if noted else None
 
 
-def _cells(label: str, cost: StrategyCost) -> list[str]:
+def _measured(run: Run) -> ClientBytes | None:
+    """Return what a run really sent, where that depends on the items that its clients touched."""
+    training = run.result.config.get("training")
+    rows = isinstance(training, dict) and training.get("upload") == "rows"
+    return run.result.bytes if rows else None
+
+
+def _cells(label: str, cost: StrategyCost, measured: ClientBytes | None) -> list[str]:
     """Return one row."""
     sent, can = cost.communication[0], cost.capacity
     vector, step = cost.computation.vector, cost.computation.step
+    layout = "rows" if measured else sent.upload_layout
+    up = measured.upload_per_client_round if measured else sent.upload_round
+    total = measured.total_per_client_mean if measured else sent.total
     return [
         label,
-        f"{sent.upload_encoding} / {sent.download_encoding}",
-        f"{sent.upload_round:,.0f}",
+        f"{sent.upload_encoding}{'' if layout == 'dense' else f', {layout}'} / "
+        f"{sent.download_encoding}",
+        f"{up:,.0f}",
         f"{sent.download_round:,.0f}",
         megabytes(sent.base + sent.subspace),
-        megabytes(sent.total),
+        megabytes(total),
         megabytes(cost.storage.client.total),
         megabytes(cost.storage.server.total),
         f"{vector.matmul + vector.elementwise:,}",
@@ -87,6 +102,9 @@ def _cells(label: str, cost: StrategyCost) -> list[str]:
 def _note(costs: Costs, alternatives: str = "") -> str:
     """Return what a reader of the table must know."""
     scale = costs.scale
+    rows = any(strategy.communication[0].upload_layout == "rows" for strategy in costs.strategies)
+    told = " Uploads of rows are a run's own mean; those of alternatives are counted for its mean "
+    told += "history, and rows of negatives come on top."
     return (
         f"Counted for {scale.items:,} items of {scale.dim} values and {scale.clients:,} "
         f"clients{alternatives}. A run's bytes are a mean over clients, both directions, warm-up, "
@@ -94,5 +112,5 @@ def _note(costs: Costs, alternatives: str = "") -> str:
         "is that of the adapt phase. Operations are the item embedding's own, for a step that "
         f"touches {min(scale.touched, scale.items):,} items, the mean history; ials moves all. "
         "Distinct corrections: how many of the items can be told apart by the rows they read, if "
-        "rows fall at random. `fedpeft cost` measures all of this."
+        f"rows fall at random.{told if rows else ''} The command fedpeft cost measures all of this."
     )

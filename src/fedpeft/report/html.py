@@ -73,6 +73,7 @@ def write_report(
                 zip(names, (result.items for result in results), strict=True)
             )
         ],
+        coded=any("codes" in result.items for result in results),
         configs=_grouped(zip(names, (result.config for result in results), strict=True)),
     )
     write_text(path, page)

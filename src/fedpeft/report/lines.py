@@ -1,9 +1,13 @@
-"""Labelled lines over one another: every line's name and last value stand at its right."""
+"""Labelled lines over one another: every line's name and last value stand at its right.
+
+A rule that lies far from all points, such as a baseline, would squeeze them into a strip.  Only its
+label is drawn then: at the edge behind which it lies, with an arrow.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +16,10 @@ import altair as alt
 from fedpeft.report.theme import inline, label_margin
 
 _LABEL_GAP = 15.0  # pixels between the centres of two labels
+_FLAT = 0.02  # curves that rise by less are not magnified further for a rule's sake
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Line:
     """One labelled line.
 
@@ -57,9 +62,11 @@ def overlay(
     behind: Line | None = None,
 ) -> Any:
     """Layer lines, error bars, end points, leaders and labels; `behind` has none of the latter."""
-    margin = label_margin([f"0.000  {curve.label}" for curve in curves], width)
-    heard = [y for c in curves for _, y in c.points] + [c.level for c in curves]
-    low, high = _domain(heard + [y for c in curves for _, *ends in c.errors for y in ends])
+    lowest, highest = _reach(curves)
+    labels = {c: _label(c, lowest, highest) for c in curves}
+    margin = label_margin(list(labels.values()), width)
+    within = [c for c in curves if lowest <= c.level <= highest]
+    low, high = _domain(_heights(within) + [c.level for c in within])
     xs = [x for curve in curves for x, _ in curve.points]
     first, last = _ends(xs, axis)
     scale = alt.Scale(type="log" if axis.log else "linear", domain=[first, last], nice=False)
@@ -76,8 +83,8 @@ def overlay(
         scale=alt.Scale(domain=[low, high], nice=False),
         axis=alt.Axis(title=None, ticks=False, tickCount=5, format=_format(high - low)),
     )
-    layers = _marks(curves, first, last, x, y, behind)
-    layers += _labels(curves, (low, high), height, y, margin)
+    layers = _marks(within, first, last, x, y, behind)
+    layers += _labels(labels, (low, high), height, y, margin)
     return alt.layer(*layers).properties(width=width - margin - 44, height=height)
 
 
@@ -134,16 +141,18 @@ def _marks(
 
 
 def _labels(
-    curves: Sequence[Line], domain: tuple[float, float], height: int, y: Any, margin: int
+    labels: Mapping[Line, str], domain: tuple[float, float], height: int, y: Any, margin: int
 ) -> list[Any]:
     """Write each curve's last value and name right of the plot, none over another."""
     low, high = domain
-    heights = spread([_pixel(c.level, low, high, height) for c in curves], _LABEL_GAP, height)
+    curves = sorted(labels, key=lambda curve: -curve.level)  # those behind an edge stay in order
+    wanted = [min(max(_pixel(c.level, low, high, height), 0.0), height) for c in curves]
+    heights = spread(wanted, _LABEL_GAP, height)
     layers = []
     for weight in (600, 400):
         values = [
             {
-                "label": f"{curve.level:.3f}  {curve.label}",
+                "label": labels[curve],
                 "y": high - (high - low) * at / height,
                 "color": curve.color,
             }
@@ -157,6 +166,31 @@ def _labels(
             color = alt.Color("color:N", scale=None, legend=None)
             layers.append(mark.encode(x=alt.value("width"), y=y, text="label:N", color=color))
     return layers
+
+
+def _heights(curves: Sequence[Line]) -> list[float]:
+    """Return every value that a point or an error bar has."""
+    points = [y for curve in curves for _, y in curve.points]
+    return points + [y for curve in curves for _, *ends in curve.errors for y in ends]
+
+
+def _reach(curves: Sequence[Line]) -> tuple[float, float]:
+    """Return between which values a rule is drawn: as far again as the points reach themselves.
+
+    So they keep a third of the height at least.
+    """
+    heights = _heights(curves)
+    if not heights:
+        return -math.inf, math.inf
+    low, high = min(heights), max(heights)
+    span = max(high - low, _FLAT)
+    return low - span, high + span
+
+
+def _label(curve: Line, lowest: float, highest: float) -> str:
+    """Return what stands beside a line, with an arrow where it lies behind an edge."""
+    arrow = "↑ " if curve.level > highest else "↓ " if curve.level < lowest else ""
+    return f"{arrow}{curve.level:.3f}  {curve.label}"
 
 
 def _ends(xs: Sequence[float], axis: Axis) -> tuple[float, float]:

@@ -36,12 +36,12 @@ class Interval:
 
     @property
     def verdict(self) -> str:
-        """Return whether a difference over seeds exceeds their noise."""
+        """Return what seeds tell of a difference; "undecided" is no claim that there is none."""
         if self.low is None or self.high is None:
             return "one seed"
         if self.low > 0:
             return "above"
-        return "below" if self.high < 0 else "within noise"
+        return "below" if self.high < 0 else "undecided"
 
 
 def spread_of(values: Sequence[float]) -> Spread:

@@ -12,11 +12,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from fedpeft.errors import InputError
-from fedpeft.records import Scores
-from fedpeft.records.result import Holdout
+from fedpeft.records.result import Evaluated, Holdout
 from fedpeft.report.runs import Point, Run, common_baselines, common_part, labels
 from fedpeft.report.statistics import Interval
 from fedpeft.report.users import over_users
+from fedpeft.report.warnings import warnings
 
 TARGET_SHARE = 0.95
 """The default target, as a share of the reference run's final validation NDCG@10."""
@@ -56,6 +56,8 @@ class Row:
     difference
         `ndcg10` less that of the reference, paired over users; None for the reference itself, and
         where one of the two has not kept what its users got.
+    short_users
+        Users with fewer sampled negatives than asked for.
     """
 
     label: str
@@ -67,6 +69,7 @@ class Row:
     target_bytes: float | None = None
     percent_of_full: float | None = None
     difference: Interval | None = None
+    short_users: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ class Comparison:
     ----------
     part
         The part the metrics are of: test, or validation where a run has not read test.
+    warnings
+        What forbids taking the table as it stands, a sentence each.
     """
 
     rows: Sequence[Row]
@@ -87,10 +92,12 @@ class Comparison:
     full_label: str | None
     reference_label: str
     same_split: bool
+    warnings: Sequence[str]
 
     def notes(self) -> list[str]:
-        """Return the sentences that belong under the table."""
+        """Return the sentences that belong under the table, the warnings first."""
         said = [
+            *self.warnings,
             f"HR@10 and NDCG@10 are on the {self.part} part against the sampled negatives, NDCG@10 "
             "full against all items; 1 MB is 1,000,000 bytes, both directions together.",
             f"Target: validation NDCG@10 of {self.target:.4f}, {self.target_source}; MB to target "
@@ -106,10 +113,9 @@ class Comparison:
         if told:
             said.append(
                 f"NDCG@10 against {self.reference_label}, paired over users, and its 95 % interval "
-                f"over them: {'; '.join(told)}. How much seeds differ it does not tell."
+                f"over them: {'; '.join(told)}. An interval that contains zero leaves open which "
+                "is better. Seeds vary as well, by how much one run of each does not tell."
             )
-        if not self.same_split:
-            said.append("These runs do not share one split: the rows are not comparable.")
         return said
 
 
@@ -187,6 +193,7 @@ def comparison(
         full_label=None if full is None else names[full],
         reference_label=names[reference],
         same_split=same_split,
+        warnings=warnings(runs, part, same_split=same_split),
     )
 
 
@@ -207,19 +214,20 @@ def baseline_label(name: str) -> str:
     return known.get(name, name.replace("_", " "))
 
 
-def _scores_row(label: str, scores: Scores) -> Row:
-    sampled = scores.sampled
-    return Row(label, sampled["hr@10"], sampled["ndcg@10"], scores.full.get("ndcg@10"))
+def _scores_row(label: str, scores: Evaluated) -> Row:
+    return Row(
+        label,
+        scores.sampled["hr@10"],
+        scores.sampled["ndcg@10"],
+        scores.full.get("ndcg@10"),
+        short_users=scores.short_users or 0,
+    )
 
 
 def _row(run: Run, part: Holdout, label: str, target: float, full_bytes: float | None) -> Row:
-    scores = _scores_row(label, run.result.metrics.of(part))
     sent = run.result.bytes
-    return Row(
-        label=label,
-        hr10=scores.hr10,
-        ndcg10=scores.ndcg10,
-        ndcg10_full=scores.ndcg10_full,
+    return replace(
+        _scores_row(label, run.result.metrics.of(part)),
         round_bytes=sent.upload_per_client_round + sent.download_per_client_round,
         total_bytes=sent.total_per_client_mean,
         target_bytes=bytes_to_target(run.curve, target),
@@ -247,7 +255,9 @@ def cells(row: Row) -> list[str]:
 
 
 def megabytes(count: float) -> str:
-    """Return bytes as megabytes (1,000,000 bytes), without the unit."""
+    """Return bytes as megabytes (1,000,000 bytes), without the unit; few are not shown as none."""
+    if 0 < count < 500:
+        return "<0.001"
     return f"{count / 1e6:,.3f}" if count < 1e6 else f"{count / 1e6:,.2f}"
 
 
@@ -258,7 +268,8 @@ def as_rich(compared: Comparison) -> Table:
     for index, heading in enumerate(COLUMNS):
         # cells are never cut or broken; what a narrow terminal lacks is taken from the headings
         shown = [line[index] for line in lines]
-        width = max(map(len, [*shown, *heading.split()]))
+        heading = heading.replace(" /", "\u00a0/")  # no stroke stands alone on a line
+        width = max(map(len, [*shown, *heading.split(" ")]))
         table.add_column(
             "\n".join(wrap(heading, width)),
             justify="left" if index == 0 else "right",
@@ -299,4 +310,5 @@ def as_json(compared: Comparison) -> dict[str, Any]:
         "full": compared.full_label,
         "reference": compared.reference_label,
         "same_split": compared.same_split,
+        "warnings": list(compared.warnings),
     }

@@ -21,7 +21,7 @@ class MessageSizes:
     Attributes
     ----------
     upload
-        A client's change; None where that depends on what the client touched.
+        A client's change; None where that depends on what the client touched, and it is not known.
     download
         The broadcast.
     fresh
@@ -56,16 +56,22 @@ class MessageSizes:
         return Snapshot.size(base + self.subspace)
 
 
-def message_sizes(task: Task, backbone: Backbone) -> MessageSizes:
-    """Return the lengths of a one-client module's messages; it may be a sketch without values."""
+def message_sizes(task: Task, backbone: Backbone, touched: int | None = None) -> MessageSizes:
+    """Return the lengths of a one-client module's messages; it may be a sketch without values.
+
+    Parameters
+    ----------
+    touched
+        Items that a client has touched, which an upload of rows depends on.
+    """
     codec, shapes, item = task.broadcast_codec, payload_shapes(backbone), backbone.item
     merged = {name: shape for name, shape in shapes.items() if name.startswith("item.")}
     base = {} if item.base is None else {"base": item.base.shape}
     download = Broadcast.size(codec.size(shapes))
     at_zero = item.starts_at_zero and not backbone.shared()
-    varies = task.training.upload == "rows"
+    varies = task.training.upload == "rows" and touched is None
     return MessageSizes(
-        upload=None if varies else Upload.size(task.uploads(shapes, item).size(0)),
+        upload=None if varies else Upload.size(task.uploads(shapes, item).size(touched or 0)),
         download=download,
         fresh=Broadcast.size(0) if at_zero else download,
         step=Step.size(codec.size(merged) + item.subspace_bytes),

@@ -12,7 +12,7 @@ from torch import Tensor
 from fedpeft.backbones import Backbone
 from fedpeft.client import Pipeline, Replica, client_round
 from fedpeft.data.dataset import Histories, Split
-from fedpeft.errors import ConfigError, RunError
+from fedpeft.errors import ConfigError, RunError, renamed
 from fedpeft.graph.expansion import expansion_of
 from fedpeft.graph.pseudo import mask_of
 from fedpeft.protocol.messages import (
@@ -70,6 +70,9 @@ class RunOptions:
         return device
 
 
+RunOptions.__init__ = renamed(plan="backend")(RunOptions.__init__)  # type: ignore[method-assign]
+
+
 @dataclass(frozen=True)
 class RoundResult:
     """What one round did."""
@@ -107,6 +110,7 @@ class Simulation:
     >>> for _ in range(100): simulation.step()                              # doctest: +SKIP
     """
 
+    @renamed(semantic_codes="semantic_ids")
     def __init__(
         self,
         task: Task,

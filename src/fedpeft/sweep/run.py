@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from os.path import abspath
 from pathlib import Path
+from shlex import join
 from typing import Any
 
 from fedpeft.errors import ConfigError, Interrupted
@@ -169,13 +171,31 @@ def _check_name(grid: Grid, out: Path) -> None:
             )
 
 
+def _command(grid: Grid, out: Path) -> str:
+    """Return the command that makes the same sweep, from the folder where this one was begun."""
+    words = ["fedpeft", "sweep", _told(grid.path)]
+    if abspath(grid.data) != abspath("."):
+        words += ["--data", _told(grid.data)]
+    if abspath(out) != abspath(Path("runs") / grid.path.stem):
+        words += ["--out", _told(out)]
+    return join(words)
+
+
+def _told(path: Path) -> str:
+    """Return a path from the working folder, where it lies in that; never what looks an option."""
+    whole, here = Path(abspath(path)), abspath(".")  # links stay: their names count
+    near = whole.relative_to(here) if whole.is_relative_to(here) else path
+    return f"./{near}" if str(near).startswith("-") else str(near)
+
+
 def _write_facts(grid: Grid, out: Path) -> None:
     """Write what was asked for; the report reads it."""
     searched = list(grid.file.search.keys) if grid.file.search else []
     axes = {name: list(labels) for name, labels in grid.axes.items()}
     SweepFacts(
         name=grid.path.stem,
-        command=f"fedpeft sweep {grid.path.name}",
+        command=_command(grid, out),
+        grid=grid.path.read_text(encoding="utf-8"),
         axes={**axes, **{key: [] for key in searched}},
         searched=searched,
         seeds=list(grid.file.seeds),

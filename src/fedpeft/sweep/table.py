@@ -63,7 +63,8 @@ def columns(result: Result) -> dict[str, Any]:
     """Return what a ``result.json`` adds to a row.
 
     Metrics are called ``part.ranking.metric``, such as ``test.sampled.ndcg@10``; baselines the same
-    after ``baseline.name.``; bytes as in the result, after ``bytes.``.
+    after ``baseline.name.``; bytes as in the result, after ``bytes.``.  ``part.short_users`` counts
+    users with fewer sampled negatives than asked for.
     """
     found: dict[str, Any] = {}
     parts: dict[str, Parts] = {"": result.metrics}
@@ -72,6 +73,8 @@ def columns(result: Result) -> dict[str, Any]:
         for part, scores in (("validation", both.validation), ("test", both.test)):
             if scores is None:
                 continue
+            if not prefix:  # null where there are none
+                found[f"{part}.short_users"] = scores.short_users or None
             for ranking, metrics in (("sampled", scores.sampled), ("full", scores.full)):
                 for metric, value in metrics.items():
                     found[f"{prefix}{part}.{ranking}.{metric}"] = value

@@ -34,7 +34,7 @@ from fedpeft.testing.toy import (
 SHAPES = [(), (0,), (1,), (7,), (2, 3), (2, 0), (2, 1, 4)]
 EPS = {"kind": "adam", "lr": 0.02, "eps": 1e-3}
 """Adam that does not blow rounding up where gradients are tiny."""
-RECIPES: dict[str, tuple[Chosen, dict[str, Any]]] = {
+STYLES: dict[str, tuple[Chosen, dict[str, Any]]] = {
     "solve": (LEAST_SQUARES, {"server_optimizer": EPS}),
     "local-first": (BPR, {**GRADIENT, "local_optimizer": EPS, "server_optimizer": EPS}),
     "paper": (("bce", {}), {**PAPER, "local_optimizer": EPS, "payload_optimizer": EPS}),
@@ -215,7 +215,7 @@ class AdapterContract(SubspaceContract):
         assert not table.requires_grad
         assert torch.equal(table, adapter(torch.arange(23)))
 
-    def test_fold_and_restart_changes_no_item(self) -> None:
+    def test_merge_and_refresh_changes_no_item(self) -> None:
         table = self.trained("peft").merge()
         assert torch.equal(self.make("peft", table, seed=9).merge(), table)
 
@@ -294,9 +294,9 @@ class AdapterContract(SubspaceContract):
         assert torch.equal(load(tmp_path, base).merge(), adapter.merge())
 
     @pytest.mark.parametrize("mode", MODES)
-    @pytest.mark.parametrize("recipe", RECIPES)
-    def test_backends_agree(self, mode: Mode, recipe: str) -> None:
-        loss, training = RECIPES[recipe]
+    @pytest.mark.parametrize("style", STYLES)
+    def test_backends_agree(self, mode: Mode, style: str) -> None:
+        loss, training = STYLES[style]
         toy = self._toy(mode, loss, refresh=2)
         assert_backends_agree(toy.with_training(**training))
 

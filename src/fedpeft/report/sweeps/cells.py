@@ -38,8 +38,10 @@ class CellResult:
         The difference in the main metric, paired over users, where runs have kept what they got.
     reference
         The cell that it is compared with, perhaps itself.
-    ties_best
-        Whether it is the best of its facet, or its difference to the best is within seed noise.
+    best
+        Whether it has the highest mean of its facet.
+    to_best
+        The difference in the main metric to the cell that has; None for that one.
     target_bytes
         Bytes per client until validation reached 95 % of the reference's final value, mean over
         seeds; None if a seed did not.
@@ -57,7 +59,7 @@ class CellResult:
     over_users: Interval | None = None
     reference: CellResult | None = None
     best: bool = False
-    ties_best: bool = False
+    to_best: Interval | None = None
     target_bytes: float | None = None
     reached_target: int = 0
 
@@ -284,7 +286,7 @@ def _reach(cell: CellResult, target: float) -> None:
 
 
 def _rank(members: Sequence[CellResult]) -> None:
-    """Mark the best cell, and those whose paired difference to it is within seed noise.
+    """Mark the best cell, and take the paired differences of the others to it.
 
     None is the best of cells that were evaluated on different splits.
     """
@@ -292,9 +294,7 @@ def _rank(members: Sequence[CellResult]) -> None:
     if len(scored) < 2 or len({split for _, cell in scored for split in cell.splits}) > 1:
         return
     top = max(scored, key=lambda pair: pair[0])[1]
-    top.best = top.ties_best = True
-    column = f"{top.part}.{MAIN}"
+    top.best = True
     for _, cell in scored:
-        gap = cell.difference(top, column)
-        if gap is not None and gap.verdict == "within noise":
-            cell.ties_best = True
+        if cell is not top:
+            cell.to_best = cell.difference(top, f"{top.part}.{MAIN}")

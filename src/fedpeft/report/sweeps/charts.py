@@ -53,10 +53,7 @@ def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def curves(facet: Facet, *, width: int, theme: Theme = PAGE) -> Any:
-    """Draw validation NDCG@10 against megabytes, mean over the seeds, with the baselines as rules.
-
-    A baseline so far below that it would flatten the curves is in the table only.
-    """
+    """Draw validation NDCG@10 against megabytes, mean over seeds, with the baselines as rules."""
     lines = []
     for index, cell in charted(facet):
         points = _mean_curve(cell)
@@ -66,12 +63,10 @@ def curves(facet: Facet, *, width: int, theme: Theme = PAGE) -> Any:
             )
     if not lines:
         return None
-    heights = [y for line in lines for _, y in line.points]
-    lowest = min(heights) - (max(heights) - min(heights))
-    for name, metrics in facet.baselines().items():
-        level = metrics[f"validation.{MAIN}"]
-        if level >= lowest:
-            lines.append(Line(baseline_label(name), theme.muted, [4, 4], [], level))
+    lines += [
+        Line(baseline_label(name), theme.muted, [4, 4], [], metrics[f"validation.{MAIN}"])
+        for name, metrics in facet.baselines().items()
+    ]
     return styled(overlay(lines, MEGABYTES, width, 320), theme)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedpeft.files import write_text
+from fedpeft.records.result import shortage
 from fedpeft.report.html import render, twice
 from fedpeft.report.statistics import Interval
 from fedpeft.report.sweeps.cells import MAIN, METRICS, CellResult, Facet, facets, numbers
@@ -47,6 +48,7 @@ def write_sweep_report(sweep: Sweep, path: Path) -> None:
         facts=sweep.facts,
         status=sweep.status,
         total=len(sweep.rows),
+        warning=_shortage(sweep),
         notes=_notes(sweep, found),
         columns=("Cell", *_COLUMNS),
         empty=len(every) - len(found),
@@ -75,15 +77,17 @@ def _notes(sweep: Sweep, found: Sequence[Facet]) -> list[str]:
         f"Figures are of the {sweep.part} part, mean ± standard deviation over the seeds; HR@10 "
         "and NDCG@10 against the sampled negatives, NDCG@10 full against all items. 1 MB is "
         "1,000,000 bytes, both directions, everything included.",
-        "★ is the best of its table; = a cell whose paired difference to the best is within seed "
-        "noise.",
+        "★ has the highest mean of its table. Undecided: the 95 % interval of a cell's paired "
+        "difference to ★ contains zero. Then these seeds do not tell which of the two is better; "
+        "they do not say that both are equal. The interval stands in brackets, or under "
+        '"difference" where ★ is the reference.',
     ]
     if compare is not None:
         said.append(
             f"Differences are in NDCG@10, against {compare.axis} = {compare.reference}, paired "
             "over the seeds that both have, with Student's 95 % interval (mean ± t s / √n of the n "
             "differences); ▲ above or ▼ below: the interval leaves zero out, so the difference "
-            "exceeds seed noise. With one seed there is no interval. MB to target counts to the "
+            "exceeds seed noise. Without a triangle it is undecided. MB to target counts to the "
             "first evaluation that reached 95 % of the reference's final validation NDCG@10; where "
             "not all seeds did, the table says how many."
         )
@@ -94,8 +98,15 @@ def _notes(sweep: Sweep, found: Sequence[Facet]) -> list[str]:
                 "them, the trained models being what they are."
             )
     if len(sweep.facts.seeds) < 2:
-        said.append("Only one seed: nothing here says how large seed noise is.")
+        said.append("Only one seed: no noise is known, so no difference here is decided.")
     return said
+
+
+def _shortage(sweep: Sweep) -> str:
+    """Return what users with too few negatives do to the figures; nothing if there are none."""
+    short = [row.get(f"{sweep.part}.short_users") or 0 for row in sweep.rows]
+    most = int(max(short, default=0))
+    return shortage(f"Up to {most:,} users of a run") if most else ""
 
 
 def _facet(facet: Facet) -> Mapping[str, Any]:
@@ -136,15 +147,11 @@ def _warning(facet: Facet) -> str:
 def _row(cell: CellResult) -> list[_Text]:
     """Return a cell's row as text, one entry per `_COLUMNS`."""
     scores = [str(cell.metric(name) or "-") for name in METRICS]
-    if cell.best:
-        scores[0] = "★ " + scores[0]
-    elif cell.ties_best:
-        scores[0] = "= " + scores[0]
     seeds = str(len(cell.rows))
     if len(cell.rows) < cell.asked:
         seeds += f" of {cell.asked}"
     return [
-        _Text(scores[0], "best" if cell.best else ""),
+        _Text(f"★ {scores[0]}", "best") if cell.best else _Text(scores[0], more=_to_best(cell)),
         *map(_Text, scores[1:]),
         _difference(cell),
         _Text("-" if cell.round_bytes is None else f"{cell.round_bytes:,.0f}"),
@@ -153,6 +160,15 @@ def _row(cell: CellResult) -> list[_Text]:
         _to_target(cell),
         _Text(seeds),
     ]
+
+
+def _to_best(cell: CellResult) -> str:
+    """Return how a cell stands to the best one where its seeds do not decide it."""
+    if cell.to_best is None or cell.to_best.verdict != "undecided":
+        return ""
+    if cell.reference is not None and cell.reference.best:
+        return "undecided"  # its difference to the reference is that one
+    return f"undecided, to ★ {_figures(cell.to_best)}"
 
 
 def _difference(cell: CellResult) -> _Text:
@@ -164,10 +180,10 @@ def _difference(cell: CellResult) -> _Text:
         return _Text("-")
     over_users = f"over users {_ends(users)}" if users is not None else ""
     if found.low is None:
-        return _Text(f"{found.mean:+.4f}, one seed", more=over_users)
+        return _Text(f"{found.mean:+.4f}, one seed: no noise known", more=over_users)
     sign = {"above": "▲ ", "below": "▼ "}.get(found.verdict, "")
     mark = found.verdict if sign else ""
-    return _Text(f"{sign}{found.mean:+.4f} {_ends(found)}", mark, over_users)
+    return _Text(f"{sign}{_figures(found)}", mark, over_users)
 
 
 def _to_target(cell: CellResult) -> _Text:
@@ -177,6 +193,10 @@ def _to_target(cell: CellResult) -> _Text:
     if not cell.reached_target:
         return _Text("-")
     return _Text(f"{cell.reached_target} of {len(cell.rows)} seeds")
+
+
+def _figures(found: Interval) -> str:
+    return f"{found.mean:+.4f} {_ends(found)}"
 
 
 def _ends(found: Interval) -> str:
