@@ -95,7 +95,8 @@ def test_a_reader_that_fails_is_not_in_the_way(site: Path, tmp_path: Path) -> No
     )
     done = run(site, tmp_path, "data", "describe", ".")
     assert done.returncode == 0, done.stderr
-    (tmp_path / "items.csv").unlink()
+    for name in ("items.csv", "interactions.csv"):
+        (tmp_path / name).unlink()
     done = run(site, tmp_path, "data", "describe", ".")
     assert done.returncode == 2
     assert "clueless fails: KeyError: 'no idea'" in done.stderr

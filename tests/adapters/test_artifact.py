@@ -33,7 +33,13 @@ def test_what_is_written(folder: Path) -> None:
     ]
     meta = read_json(folder / "adapter.json")
     assert meta["kind"] == "lora"
-    assert meta["config"] == {"rank": 2, "mode": "peft", "init_std": 0.1, "zero": "B"}
+    assert meta["config"] == {
+        "rank": 2,
+        "mode": "peft",
+        "init_std": 0.1,
+        "zero": "B",
+        "basis": "trained",
+    }
     assert meta["shape"] == [7, 3]
     assert meta["base_sha256"] == fingerprint(BASE)
     assert meta["made_by"].startswith("fedpeft ")

@@ -65,7 +65,8 @@ FILES: list[Row] = [
      "{here}/data holds no data set known here (amazon_2018: …; table: interactions, and items if "
      "there are any, …)"),
     ("data is a file", written("data", "x"), DATA,
-     "{here}/data must end in one of .csv, .csv.gz, .tsv, .tsv.gz, .parquet"),
+     "{here}/data must end in one of .csv, .tsv, .dat, .jsonl, .ndjson, .json, each also as .gz, or "
+     ".parquet"),
     ("no data", None, DATA,
      "data.source = 'data' is neither 'synthetic' nor a folder or a file that exists; `fedpeft "
      "data list` names what can be downloaded"),
@@ -99,7 +100,7 @@ CONFIGS: list[Row] = [
      "unknown key 'trainer'; known keys here are adapter, backbone, data, evaluation, items, loss, "
      "training, preset, seed"),
     ("unknown key", written("c.toml", "[adapter]\nranks = 3\n"), "run c.toml --out new",
-     "unknown key 'adapter.ranks'; known keys here are init_std, mode, rank, zero"),
+     "unknown key 'adapter.ranks'; known keys here are basis, init_std, mode, rank, zero"),
     ("option and --set", None, f"{RUN} --set training.rounds=5",
      "training.rounds is given as 2 by its own option and again by --set training.rounds=5; give "
      "one of them"),
@@ -107,8 +108,8 @@ CONFIGS: list[Row] = [
      "adapter.kind is given as 'lora' by its own option and again by --set adapter={{}}; give one "
      "of them"),
     ("unknown nested key", None, f"{RUN} --set training.server_optimizer.rate=1",
-     "unknown key 'training.server_optimizer.rate'; known keys here are beta1, beta2, eps, kind, "
-     "lr, momentum"),
+     "unknown key 'training.server_optimizer.rate'; known keys here are beta1, beta2, eps, "
+     "item_weight, kind, lr, momentum, population, prior, prior_at"),
     ("a value for a table", None, f"{RUN} --set data=3", "data = 3: must be a table of settings"),
     ("a value for a nested table", None, f"{RUN} --set data.columns=3",
      "data.columns = 3: must be a table of settings"),
@@ -131,7 +132,7 @@ CONFIGS: list[Row] = [
     ("negative seed", None, f"{RUN} --seed -1", "seed = -1: must be a whole number, 0 or more"),
     ("broken seed", None, f"{RUN} --set seed=1.5", "seed = 1.5: must be a whole number, 0 or more"),
     ("preset is a number", None, f"{RUN} --set preset=5",
-     "preset = 5: must be one of fedpeft, paper, none"),
+     "preset = 5: must be one of fedpeft, newton, paper, none"),
     ("kind is a number", None, f"{RUN} --set adapter.kind=5",
      "adapter.kind = 5: must be one of full, hash, lora, rq"),
     ("kind is a list", None, f"{RUN} --set adapter.kind=[1]",
@@ -207,7 +208,7 @@ CONFIGS: list[Row] = [
      "the loss sums over all items, which needs a score linear in the item vector; FedNCF has "
      "none: choose loss.kind softmax, bpr or bce"),
     ("unknown preset", None, f"{RUN} --preset best",
-     "preset = 'best': must be one of fedpeft, paper, none"),
+     "preset = 'best': must be one of fedpeft, newton, paper, none"),
     ("unknown mode", None, f"{RUN} --mode both",
      "adapter.mode = 'both': input should be 'peft' or 'compress'"),
     ("unknown reader", spoilt.table, f"{DATA} --set data.reader=excel",
@@ -291,7 +292,8 @@ FLAGS: list[Row] = [
      "recommend run --history h.csv", "h.csv has the rows of 2 users; a history is of one"),
     ("a history without the column", written("h.csv", "user_id,thing\na,item-1\n"),
      "recommend run --history h.csv",
-     "h.csv has no column 'item_id'; its columns are user_id, thing"),
+     "h.csv has no column 'item_id', nor another usual name of the item; its columns are user_id, "
+     "thing; name one in data.columns.item"),
     ("an empty history", written("h.txt", "\n"), "recommend run --history h.txt",
      "h.txt is empty"),
     ("export into a file", written("out", "x"), "export run --out out",

@@ -10,7 +10,7 @@ import torch
 
 from fedpeft.client import ClientState, client_round, join
 from fedpeft.client.local import client_loss
-from fedpeft.client.round import ages, sample, train
+from fedpeft.client.round import importance, sample, train
 from fedpeft.testing import Toy
 from toys import SGD, toy
 
@@ -75,5 +75,5 @@ def _loss(simulation, state: ClientState) -> float:  # type: ignore[no-untyped-d
     model, task = simulation.final_backbone(), simulation.task
     train(replace(task, training=_still(task)), model, state, 0, payload=False)  # sets it
     draws = [sample(task, state, number) for number in range(100, 150)]
-    losses = [client_loss(task, model, items, ages(task, len(items))).item() for items in draws]
+    losses = [client_loss(task, model, items, importance(task, state)).item() for items in draws]
     return sum(losses) / len(losses)

@@ -18,6 +18,7 @@ Key = tuple[str, ...]
 VALUES: Mapping[str, Any] = {
     "data.source": "nowhere",
     "training.server_optimizer.population": 7,
+    "training.frequency_decay": 0.01,
     "training.warmup_optimizer.population": 7,
     "data.reader": "movielens_1m",
     "data.interactions": "interactions.tsv",

@@ -11,7 +11,7 @@ import pytest
 
 import fedpeft
 from fedpeft.errors import DataError
-from fedpeft.experiment import Schedule, recommend, reopen, resume, start
+from fedpeft.experiment import Recommender, Schedule, reopen, resume, start
 from fedpeft.simulation import RunOptions
 
 from .test_run import Recorder
@@ -44,8 +44,7 @@ def test_ratings_alone_start_without_texts(tmp_path: Path) -> None:
     assert result["dataset"]["order"] == "time"
     again = fedpeft.configure("runs/one/config.toml")
     assert again.items.base == "random"
-    prepared, simulation = reopen("runs/one")
-    assert len(recommend(prepared, simulation, "3", 4)) == 4
+    assert len(Recommender("runs/one").for_user("3", 4)) == 4
 
 
 def test_what_is_set_goes_before_what_is_chosen(tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ class LoRATable(ItemEmbedding):
 
     kind = "lora"
     item_indexed = frozenset({"A"})
+    columns = frozenset({"B"})
     B: Tensor
 
     def __init__(self, config: LoRAConfig, context: ItemContext) -> None:
@@ -93,9 +94,9 @@ class LoRATable(ItemEmbedding):
         self.A = nn.Parameter(a)
         if config.basis == "random":
             self.register_buffer("B", b)
+            self.columns = frozenset()
         else:
             self.B = nn.Parameter(b)
-            self.columns = frozenset({"B"})
 
     def lookups(self, ids: Tensor) -> dict[str, Tensor]:
         return {"A": ids}

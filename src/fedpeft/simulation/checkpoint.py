@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationError
 from torch import Tensor
 
 from fedpeft.adapters import check_tensors
@@ -25,7 +25,7 @@ from fedpeft.server.state import group
 from fedpeft.simulation.population import Population
 from fedpeft.simulation.simulation import Simulation
 from fedpeft.tensors import Tensors
-from fedpeft.training.config import Phase
+from fedpeft.training.config import Phase, TrainingConfig
 from fedpeft.training.task import Task, item_payload
 
 Accept = Callable[[Mapping[str, Any]], object]
@@ -111,7 +111,7 @@ def read(path: Path, task: Task, device: torch.device, accept: Accept = lambda _
     saved = Checkpoint.read(path)
     values, tensors = check(_Values, saved.values, f"{path}"), dict(saved.tensors)
     accept(values.extra)
-    _check_settings(path, values.settings, settings(task))
+    _check_settings(path, _completed(values.settings, task), settings(task))
     _check_types(path, tensors)
     try:
         server = ServerState.load(
@@ -174,6 +174,21 @@ def settings(task: Task) -> dict[str, Any]:
         "adapter": {"kind": task.kind, **task.adapter.model_dump(mode="json")},
         "training": task.training.model_dump(mode="json"),
     }
+
+
+def _completed(saved: dict[str, Any], task: Task) -> dict[str, Any]:
+    """Return saved settings with the defaults of keys that an earlier version did not have."""
+    try:
+        training = TrainingConfig.model_validate(saved["training"])
+        kind, given = saved["adapter"]["kind"], dict(saved["adapter"])
+        del given["kind"]
+        adapter = type(task.adapter).model_validate(given) if kind == task.kind else None
+    except (KeyError, TypeError, ValidationError):
+        return saved  # the comparison tells what is wrong
+    if adapter is None:
+        return saved
+    own = {"kind": kind, **adapter.model_dump(mode="json")}
+    return {**saved, "training": training.model_dump(mode="json"), "adapter": own}
 
 
 def _check_settings(path: Path, saved: dict[str, Any], own: dict[str, Any], at: str = "") -> None:
