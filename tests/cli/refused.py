@@ -65,8 +65,8 @@ FILES: list[Row] = [
      "{here}/data holds no data set known here (amazon_2018: …; table: interactions, and items if "
      "there are any, …)"),
     ("data is a file", written("data", "x"), DATA,
-     "{here}/data must end in one of .csv, .tsv, .dat, .jsonl, .ndjson, .json, each also as .gz, or "
-     ".parquet"),
+     "{here}/data must end in one of .csv, .tsv, .dat, .jsonl, .ndjson, .json, each also as .gz, "
+     "or .parquet"),
     ("no data", None, DATA,
      "data.source = 'data' is neither 'synthetic' nor a folder or a file that exists; `fedpeft "
      "data list` names what can be downloaded"),
