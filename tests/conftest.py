@@ -9,9 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("long", max_examples=5000)  # pytest --hypothesis-profile=long tests/data
+# how fast inputs come says what else the machine does, so it fails no test
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("untimed", UNTIMED)
+settings.load_profile("untimed")
+settings.register_profile(
+    "long", UNTIMED, max_examples=5000
+)  # pytest --hypothesis-profile=long tests/data
 
 SCRIPTS = ("benchmarks", "docs", "experiments")
 """Folders of scripts that import each other by name."""
