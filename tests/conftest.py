@@ -11,13 +11,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-# how fast inputs come says what else the machine does, so it fails no test
+# how fast inputs come says what else the machine does, so it fails no test;
+# pytest --hypothesis-profile=long tests/data is for thousands of examples
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("untimed", UNTIMED)
 settings.load_profile("untimed")
-settings.register_profile(
-    "long", UNTIMED, max_examples=5000
-)  # pytest --hypothesis-profile=long tests/data
+settings.register_profile("long", UNTIMED, max_examples=5000)
 
 SCRIPTS = ("benchmarks", "docs", "experiments")
 """Folders of scripts that import each other by name."""
