@@ -124,6 +124,25 @@ def test_a_written_configuration_gives_the_same_bytes(tmp_path: Path) -> None:
     assert results[0]["config"]["training"]["item_decay"] > 0
 
 
+@pytest.mark.parametrize("prior", [0.0, 2.0])
+@pytest.mark.parametrize("base", ["svd", "random"])
+def test_a_written_second_order_configuration_is_one(
+    prior: float, base: str, tmp_path: Path
+) -> None:
+    """Whether there are texts for a prior or not, all that is written acts."""
+    settings = merge(SMALL, {"preset": "newton", "items": {"base": base}, **SPARSE})
+    if base == "random":
+        del settings["items"]["options"]
+    else:
+        settings = merge(settings, {"training": {"server_optimizer": {"prior": prior}}})
+    run = resolve(settings)
+    used = run.resolved(prepare(run).split)
+    folder = RunFolder.create(tmp_path / "run", used, run)
+    assert folder.config() == used
+    assert resolve(read_toml(tmp_path / "run" / "config.toml")) == used
+    assert (used.training.server_optimizer.population is None) == (not prior or base == "random")
+
+
 def test_a_preset_over_settings_that_are_complete_is_refused(tmp_path: Path) -> None:
     file = resolve({"preset": "paper"}).to_file()
     assert resolve(file).preset == "paper"

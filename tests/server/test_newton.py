@@ -71,13 +71,12 @@ def test_step_solves_the_normal_equations_of_the_span(
     jacobian = jacobian.double()
     readers = torch.randn(9, k, generator=rng)
     moment = readers.T @ readers / 9
-    counts = torch.rand(n, generator=rng) + 0.1
     anchor = torch.randn(n, k, generator=rng)
-    settings = Curvature(unobserved=0.2, decay=0.1, prior=prior, counts=counts)
+    settings = Curvature(unobserved=0.2, decay=0.1, prior=prior, weight=0.6)
     found = newton_step(item, table, anchor, residual, triangle(moment), settings)
 
     hessian = (moment + 0.1 * torch.eye(k)).double()
-    curvature = torch.kron(torch.diag(counts.double() + 0.2), hessian)
+    curvature = 0.8 * torch.kron(torch.eye(n, dtype=torch.float64), hessian)
     curvature += prior * torch.eye(n * k, dtype=torch.float64)
     rest = 0.2 * table @ moment + 0.1 * 0.2 * table + prior * (table - anchor)
     right = residual.flatten().double() + jacobian.T @ rest.flatten().double()
@@ -107,7 +106,7 @@ def test_noise_makes_no_step_infinite(k: int, seed: int, full: bool) -> None:
     rng = torch.Generator().manual_seed(seed)
     noisy = torch.randn(k * (k + 1) // 2, generator=rng) * seed
     (start,) = item.parameters()
-    settings = Curvature(unobserved=0.1, decay=0.01, prior=0.0, counts=0.2)
+    settings = Curvature(unobserved=0.1, decay=0.01, prior=0.0, weight=0.2)
     table = torch.randn(7, k, generator=rng)
     step = newton_step(item, table, None, torch.randn(start.shape, generator=rng), noisy, settings)
     assert bool(step.isfinite().all())

@@ -17,7 +17,7 @@ from fedpeft.errors import ArtifactError
 from fedpeft.files import read_metadata, read_tensors, write_tensors
 from fedpeft.simulation import checkpoint
 from fedpeft.testing import Toy
-from toys import ADAPTERS, SGD, everything, made_split, same, toy
+from toys import ADAPTERS, NEWTON, SGD, everything, made_split, newton, same, toy
 
 PHASES = {"warm-up": 2, "warm-up's end": 3, "between": 4, "refresh": 5, "after the merge": 6}
 """Rounds done when the checkpoint is written: warm-up takes 3, merges come every 2."""
@@ -66,6 +66,16 @@ def test_resumes_exactly_with_momentum(tmp_path: Path) -> None:
 def test_resumes_exactly_with_an_optimiser_for_the_warm_up(done: int, tmp_path: Path) -> None:
     own = {"kind": "adam", "lr": 0.1, "eps": 1e-3}
     run = phased("lora", warmup_optimizer=own, server_optimizer={**SGD, "momentum": 0.9})
+    resumed_equals_whole(run, done, tmp_path / "checkpoint")
+
+
+@pytest.mark.parametrize("done", PHASES.values(), ids=PHASES)
+@pytest.mark.parametrize("adapter", ["lora", "hash"])
+def test_resumes_exactly_with_a_second_order_server(
+    adapter: str, done: int, tmp_path: Path
+) -> None:
+    prior = {**NEWTON["server_optimizer"], "momentum": 0.5, "prior": 2.0, "prior_at": "base"}
+    run = newton(adapter, warmup_rounds=3, refresh_every=2, server_optimizer=prior)
     resumed_equals_whole(run, done, tmp_path / "checkpoint")
 
 

@@ -39,12 +39,11 @@ class Span:
             pulled.index_add_(0, column, right)
         return pulled.mul_(self.share)
 
-    def normal(self, weights: Tensor, size: int) -> Tensor:
-        """Return P' diag(w) P, float64 (size, size), for weights w, float (n,)."""
-        assert self.rows is not None  # else it is diagonal
-        found = torch.zeros(size * size, dtype=torch.float64, device=weights.device)
-        scaled = weights.double() * self.share**2
-        for one in self.rows.unbind(1):
-            for other in self.rows.unbind(1):
-                found.index_add_(0, one * size + other, scaled)
-        return found.view(size, size)
+    def normal(self, size: int) -> Tensor:
+        """Return P'P, float64 (size, size)."""
+        assert self.rows is not None  # else it is the identity
+        counts = torch.zeros(size * size, dtype=torch.int64, device=self.rows.device)
+        for column in self.rows.unbind(1):  # one at a time: all pairs would not fit
+            pairs = column.unsqueeze(1) * size + self.rows
+            counts += torch.bincount(pairs.flatten(), minlength=size * size)
+        return counts.double().mul_(self.share**2).view(size, size)

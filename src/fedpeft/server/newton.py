@@ -10,16 +10,16 @@ S = sum over clients of r r', which it sends beside it, k (k + 1) / 2 values: ov
 gradient with the item table V, n x k, and an approximation of its curvature are
 
     G = R + a0 V S + lambda a0 m V + p (V - E)
-    f_i H + p  with  H = S / m + lambda I,  f_i = c_i + a0 m
+    f H + p  with  H = S / m + lambda I,  f = (c + a0) m
 
-where R is the sum of what clients sent, c_i the sum of the weights of item i, and p observations at
-the pretrained base E are the prior.  One step moves V by -lr times the gradient over the curvature;
-an adapter V = E + P C B takes the exact step within its span, the solution D of
+where R is the sum of what clients sent, c what an item weighs in the loss of a client on average,
+and the prior counts as p observations at the vectors E.  One step moves V by -lr times the gradient
+over the curvature; an adapter V = E + P C B takes the exact step within its span, the solution D of
 
-    (P' diag(f) P) D (B H B')  +  p P'P D  =  P' G B'.
+    f P'P D (B H B')  +  p P'P D  =  P' G B'.
 
 The statistics are those of implicit alternating least squares (Hu, Koren and Volinsky 2008); here
-all items move at once, by curvature that is shared up to a factor, and nobody sends a count.
+all items move at once, by one curvature, and nobody sends a count.
 """
 
 from __future__ import annotations
@@ -30,8 +30,63 @@ import torch
 from torch import Tensor
 
 from fedpeft.adapters import ItemEmbedding
-from fedpeft.adapters.span import Span
-from fedpeft.protocol.statistics import square
+from fedpeft.protocol.aggregate import Partial
+from fedpeft.protocol.statistics import MOMENT, square
+from fedpeft.server.state import ServerState
+from fedpeft.server.text_map import TextMap
+from fedpeft.tensors import Tensors
+from fedpeft.training.optimizer import ServerOptimizerConfig
+from fedpeft.training.task import Task, item_payload
+
+
+class Newton:
+    """The second-order optimiser of a server.
+
+    Parameters
+    ----------
+    task
+        What the run has agreed on; its clients split their statistics.
+    texts
+        float (n, D): the items' encoded texts, for a prior that reads them.
+    device
+        Where its tensors live.
+    """
+
+    def __init__(self, task: Task, texts: Tensor | None, device: torch.device) -> None:
+        self._task, self._device = task, device
+        config = task.training.server_optimizer
+        self._keeps_base = config.prior > 0 and config.prior_at == "base"
+        mapped = config.prior > 0 and not self._keeps_base
+        self._text_map = TextMap(texts.to(device)) if mapped and texts is not None else None
+
+    def anchor(self, base: Tensor) -> Tensor | None:
+        """Return what the prior pulls to for good, float (n, k), where it is the base."""
+        return base.to(self._device) if self._keeps_base else None
+
+    def step(self, state: ServerState, total: Partial, factor: float) -> tuple[Tensors, Tensors]:
+        """Return payload and moments after a step; `factor` is on the learning rate."""
+        config = self._task.training.server_optimizer_at(state.phase)
+        moments = {name: tensor / total.weight for name, tensor in total.sum.items()}
+        for name in moments.keys() & state.moments.keys():
+            moments[name] = torch.lerp(moments[name], state.moments[name], config.momentum)
+        (name,) = state.payload
+        table = state.item.merge(item_payload(state.payload))
+        anchor = state.anchor if self._text_map is None else self._text_map(table)
+        assert anchor is not None or not config.prior  # settings say that there are texts
+        step = newton_step(
+            state.item, table, anchor, -moments[name], moments[MOMENT], self._curvature(config)
+        )
+        payload = {name: state.payload[name] - config.lr * factor * step}
+        return payload, moments if config.momentum else {}
+
+    def _curvature(self, config: ServerOptimizerConfig) -> Curvature:
+        assert config.item_weight is not None  # settings are resolved
+        return Curvature(
+            unobserved=self._task.loss.unobserved_weight,
+            decay=self._task.frequency_decay,
+            prior=config.prior / (config.population or 1),
+            weight=config.item_weight,
+        )
 
 
 @dataclass(frozen=True)
@@ -45,15 +100,15 @@ class Curvature:
     decay
         lambda.
     prior
-        p: observations of an item that the base counts as.
-    counts
-        c: float (n,), or one number for all items.
+        p: observations that E counts as, for each item.
+    weight
+        c: what an item weighs in the loss of a client.
     """
 
     unobserved: float
     decay: float
     prior: float
-    counts: Tensor | float
+    weight: float
 
 
 def newton_step(
@@ -94,10 +149,14 @@ def newton_step(
     scales, axes = torch.linalg.eigh(hessian.double())
     # directions in which no reader differs: nothing is known of them, so they do not move
     scales = scales.where(scales > _SMALLEST * scales[-1], torch.inf)
-    weights = torch.as_tensor(curvature.counts, device=table.device).expand(len(table))
-    weights = weights + curvature.unobserved
-    solved: Tensor = _solved(span, weights, scales, gradient.double() @ axes, curvature) @ axes.T
-    return solved.to(residual.dtype)
+    solved = gradient.double() @ axes
+    if span.rows is not None:
+        normal = span.normal(len(residual))
+        normal.diagonal().add_(_RIDGE * float(normal.diagonal().mean()))
+        solved = torch.cholesky_solve(solved, torch.linalg.cholesky(normal))
+    solved /= (curvature.weight + curvature.unobserved) * scales + curvature.prior
+    step: Tensor = solved @ axes.T
+    return step.to(residual.dtype)
 
 
 _RIDGE = 1e-3
@@ -112,25 +171,3 @@ def _positive(moment: Tensor) -> Tensor:
     scales, axes = torch.linalg.eigh(moment.double())
     found: Tensor = (axes * scales.clamp(min=0)) @ axes.T
     return found.to(moment.dtype)
-
-
-def _solved(
-    span: Span, weights: Tensor, scales: Tensor, right: Tensor, curvature: Curvature
-) -> Tensor:
-    """Return the solution for each axis of the curvature, float64 (R, r)."""
-    prior = curvature.prior
-    if span.rows is None:
-        return right / (weights.double().unsqueeze(1) * scales + prior)
-    size = len(right)
-    normal = span.normal(weights, size)
-    normal.diagonal().add_(_RIDGE * float(normal.diagonal().mean()))
-    if not prior:
-        return torch.cholesky_solve(right, torch.linalg.cholesky(normal)) / scales
-    pull = span.normal(torch.full_like(weights, prior), size)
-    columns = [
-        torch.cholesky_solve(
-            right[:, place : place + 1], torch.linalg.cholesky(scale * normal + pull)
-        )
-        for place, scale in enumerate(scales)
-    ]
-    return torch.cat(columns, 1)

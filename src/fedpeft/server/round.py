@@ -26,13 +26,11 @@ from fedpeft.protocol.messages import (
 from fedpeft.protocol.statistics import MOMENT
 from fedpeft.protocol.uploads import UploadCodec
 from fedpeft.seeding import torch_rng
-from fedpeft.server.newton import Curvature, newton_step
+from fedpeft.server.newton import Newton
 from fedpeft.server.optimizer import optimizer_step
 from fedpeft.server.state import ServerState, empty
-from fedpeft.server.text_map import TextMap
 from fedpeft.tensors import Tensors
 from fedpeft.training.config import Event
-from fedpeft.training.optimizer import ServerOptimizerConfig
 from fedpeft.training.task import SemanticIDs, Task, item_payload, payload_parameters
 
 
@@ -65,10 +63,7 @@ class Server:
         unobserved = task.loss.unobserved_weight
         self._decay = task.training.item_decay + task.frequency_decay * unobserved
         self._semantic_ids = semantic_ids
-        optimizer = task.training.server_optimizer
-        self._keeps_anchor = optimizer.prior > 0 and optimizer.prior_at == "base"
-        mapped = optimizer.prior > 0 and not self._keeps_anchor
-        self._text_map = TextMap(texts.to(self.device)) if mapped and texts is not None else None
+        self._newton = Newton(task, texts, self.device) if task.splits else None
         self._feedback = isinstance(task.broadcast_codec, Blocks)
 
     def start(self, base: Tensor, coded: bytes | None = None) -> ServerState:
@@ -99,7 +94,7 @@ class Server:
             moments={},
             residual={},
             first=first,
-            anchor=base.to(self.device) if self._keeps_anchor else None,
+            anchor=self._newton.anchor(base) if self._newton else None,
         )
 
     def begin(self, state: ServerState) -> tuple[ServerState, Event | None]:
@@ -160,52 +155,21 @@ class Server:
         """
         if total.weight <= 0 or not finite(total.sum.values()):
             return replace(state, round=state.round + 1)
-        if self.task.splits:
-            return self._newton(state, total)
-        gradient = {name: tensor / -total.weight for name, tensor in total.sum.items()}
-        if self._decay:
-            for name, tensor in self._penalty(state).items():
-                gradient[name] = gradient[name] + tensor
-        config = self.task.training.server_optimizer_at(state.phase)
-        payload, moments = optimizer_step(
-            config, self._schedule(state.round), state.payload, gradient, state.moments
-        )
+        factor = self._schedule(state.round)
+        if self._newton:
+            payload, moments = self._newton.step(state, total, factor)
+        else:
+            gradient = {name: tensor / -total.weight for name, tensor in total.sum.items()}
+            if self._decay:
+                for name, tensor in self._penalty(state).items():
+                    gradient[name] = gradient[name] + tensor
+            config = self.task.training.server_optimizer_at(state.phase)
+            payload, moments = optimizer_step(
+                config, factor, state.payload, gradient, state.moments
+            )
         if not finite([*payload.values(), *moments.values()]):  # huge, if finite, uploads
             return replace(state, round=state.round + 1)
         return replace(state, round=state.round + 1, payload=payload, moments=moments)
-
-    def _newton(self, state: ServerState, total: Partial) -> ServerState:
-        """Take a step of Newton's method; see `fedpeft.server.newton`."""
-        config = self.task.training.server_optimizer_at(state.phase)
-        means = {name: tensor / total.weight for name, tensor in total.sum.items()}
-        moments = {
-            name: torch.lerp(mean, state.moments[name], config.momentum)
-            if name in state.moments
-            else mean
-            for name, mean in means.items()
-        }
-        (name,) = state.payload
-        table = state.item.merge(item_payload(state.payload))
-        anchor = state.anchor if self._text_map is None else self._text_map(table)
-        assert anchor is not None or not config.prior  # settings say that there are texts
-        curvature = self._curvature(config)
-        step = newton_step(state.item, table, anchor, -moments[name], moments[MOMENT], curvature)
-        lr = config.lr * self._schedule(state.round)
-        payload = {name: state.payload[name] - lr * step}
-        if not finite(payload.values()):
-            return replace(state, round=state.round + 1)
-        kept = moments if config.momentum else {}
-        return replace(state, round=state.round + 1, payload=payload, moments=kept)
-
-    def _curvature(self, config: ServerOptimizerConfig) -> Curvature:
-        assert config.item_weight is not None  # settings are resolved
-        assert config.population is not None
-        return Curvature(
-            unobserved=self.task.loss.unobserved_weight,
-            decay=self.task.frequency_decay,
-            prior=config.prior / config.population,
-            counts=config.item_weight,
-        )
 
     def snapshot(self, state: ServerState) -> Snapshot:
         """Return the current version whole: the first as it was sent, others as float32 rows."""
@@ -319,11 +283,14 @@ class Server:
         return self.task.adapter_at(version)[1].pack_subspace(item.frozen())
 
     def _kept_moments(self, state: ServerState, shared: Tensors) -> Tensors:
-        """Return the moments of shared tensors, which live on where the optimiser is of a kind."""
+        """Return the moments that outlive a merge.
+
+        Those of shared tensors do where the optimiser is of a kind, and those of readers.
+        """
         training = self.task.training
-        before = training.server_optimizer_at(state.phase)
         if self.task.splits:  # the others are of the old subspace
             return {MOMENT: state.moments[MOMENT]} if MOMENT in state.moments else {}
+        before = training.server_optimizer_at(state.phase)
         if before.kind != training.server_optimizer_at("adapt").kind:
             return {}
         return {n: t for n, t in state.moments.items() if n.partition("|")[0] in shared}

@@ -19,7 +19,6 @@ from fedpeft.protocol.messages import (
 from fedpeft.server.optimizer import optimizer_step
 from fedpeft.tensors import Tensors
 from fedpeft.training.config import Phase
-from fedpeft.training.optimizer import OptimizerConfig
 from fedpeft.training.task import Task, payload_shapes
 
 
@@ -124,7 +123,7 @@ class ServerState:
         moments, residual = group(tensors, "moments"), group(tensors, "residual")
         if residual:
             check_tensors(residual, shapes, "the server's state")
-        _check_moments(task.training.server_optimizer_at(values["phase"]), moments, payload)
+        _check_moments(task, values["phase"], moments, payload)
         messages = group(tensors, "message")
         try:
             told = [messages[str(place)].numpy().tobytes() for place in range(len(messages))]
@@ -147,12 +146,17 @@ class ServerState:
         )
 
 
-def _check_moments(config: OptimizerConfig, moments: Tensors, payload: Tensors) -> None:
+def _check_moments(task: Task, phase: Phase, moments: Tensors, payload: Tensors) -> None:
     """Raise `ArtifactError` unless the optimiser could have left these moments, or a part."""
-    still = {name: torch.zeros_like(tensor) for name, tensor in payload.items()}
-    _, usual = optimizer_step(config, 0.0, still, still, {})
+    if task.splits:  # averages of what clients send
+        usual = task.sent({name: tensor.shape for name, tensor in payload.items()})
+    else:
+        config = task.training.server_optimizer_at(phase)
+        still = {name: torch.zeros_like(tensor) for name, tensor in payload.items()}
+        found = optimizer_step(config, 0.0, still, still, {})[1]
+        usual = {name: tensor.shape for name, tensor in found.items()}
     known = {name.partition("|")[0] for name in moments}
-    shapes = {n: t.shape for n, t in usual.items() if n.partition("|")[0] in known}
+    shapes = {name: shape for name, shape in usual.items() if name.partition("|")[0] in known}
     check_tensors(moments, shapes, "the server's state", finite=False)
 
 

@@ -1,4 +1,4 @@
-"""Settings of first-order optimisers."""
+"""Settings of optimisers."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class ServerOptimizerConfig(OptimizerConfig):
     def open(self) -> bool:
         """Whether values that come from the data are still to be filled in."""
         if self.kind == "newton":
-            return self.item_weight is None or self.population is None
+            return self.item_weight is None or (self.prior > 0 and self.population is None)
         return super().open
 
     def resolved(self, eps: float, item_weight: float, population: int) -> Self:
@@ -96,7 +96,7 @@ class ServerOptimizerConfig(OptimizerConfig):
             return self.model_copy(update={"eps": eps})
         if self.kind != "newton":
             return self
-        found = {"item_weight": item_weight, "population": population}
-        return self.model_copy(
-            update={key: value for key, value in found.items() if getattr(self, key) is None}
-        )
+        found = {"item_weight": self.item_weight or item_weight}
+        if self.prior:
+            found["population"] = self.population or population
+        return self.model_copy(update=found)

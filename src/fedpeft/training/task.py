@@ -129,9 +129,14 @@ class Task:
     def uploads(self, shapes: Shapes, item: ItemEmbedding) -> UploadCodec:
         """Return how the change of a payload of these shapes is sent."""
         indexed = {f"item.{name}" for name in item.item_indexed}
-        if self.splits:
-            shapes = {**shapes, MOMENT: torch.Size((triangle_size(self.dim),))}
-        return upload_codec(self.training.upload, self.update_codec, shapes, indexed)
+        sent = self.sent(shapes)
+        return upload_codec(self.training.upload, self.update_codec, sent, indexed)
+
+    def sent(self, shapes: Shapes) -> Shapes:
+        """Return names and shapes of what a client sends for a payload of these shapes."""
+        if not self.splits:
+            return shapes
+        return {**shapes, MOMENT: torch.Size((triangle_size(self.dim),))}
 
     @property
     def weighs_samples(self) -> bool:
