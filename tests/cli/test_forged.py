@@ -15,6 +15,7 @@ import torch
 
 from fedpeft.files import read_metadata, read_tensors, write_tensors
 from fedpeft.records.checkpoint import _digest
+from sweep import grids
 
 from .spoilt import CHECKPOINT, unfinished, written
 from .test_foreign import COMMANDS, DEEP, a_folder, harmless, linked, piped
@@ -169,21 +170,11 @@ SWEEP: dict[str, Callable[[Path], object]] = {
     "a pipe": piped("sweep/state.json"),
     "a state of words": written("sweep/state.json", '{"x": {"peak_memory": "y"}}'),
 }
-SWEPT = """
+SWEPT = f"""
 seeds = [0]
 [base]
 training.rounds = 2
-[base.data.synthetic]
-users = 60
-items = 80
-interactions_per_user = 10
-topics = 8
-[base.items]
-base = "svd"
-dim = 8
-[base.evaluation]
-negatives = 20
-centralised_baseline = false
+{grids.SMALL}
 [axes]
 "adapter.kind" = ["lora"]
 """

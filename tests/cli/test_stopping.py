@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fedpeft.cli.console import LineWatcher
+from sweep import grids
 
 from .test_disk import limited
 from .tools import SMALL, fedpeft, program
@@ -22,21 +23,11 @@ STAGES = {
 }
 """What a run says before it is stopped, and whether it has a folder then."""
 
-GRID = """
+GRID = f"""
 seeds = [0]
 [base]
 training.rounds = 3
-[base.data.synthetic]
-users = 60
-items = 80
-interactions_per_user = 10
-topics = 8
-[base.items]
-base = "svd"
-dim = 8
-[base.evaluation]
-negatives = 20
-centralised_baseline = false
+{grids.SMALL}
 [axes]
 "adapter.kind" = ["lora", "hash"]
 """

@@ -57,6 +57,12 @@ def movielens_latest(folder: Path) -> Path:
     return folder
 
 
+def zip_lines(path: Path, records: list[dict[str, object]]) -> None:
+    """Write one JSON object a line, compressed."""
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    path.write_bytes(gzip.compress(text.encode()))
+
+
 def amazon_2018(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     reviews = [
@@ -69,9 +75,8 @@ def amazon_2018(folder: Path) -> Path:
          "category": ["Things", genres(i).replace("|", " ")]}
         for i, title in TITLES.items()
     ]  # fmt: skip
-    for name, records in (("Things_5", reviews), ("meta_Things", meta)):
-        text = "".join(json.dumps(record) + "\n" for record in records)
-        (folder / f"{name}.json.gz").write_bytes(gzip.compress(text.encode()))
+    zip_lines(folder / "Things_5.json.gz", reviews)
+    zip_lines(folder / "meta_Things.json.gz", meta)
     return folder
 
 
@@ -88,9 +93,8 @@ def amazon_2023(folder: Path) -> Path:
          "categories": ["Things", genres(i).replace("|", " ")]}
         for i, title in TITLES.items()
     ]  # fmt: skip
-    for name, records in (("Things", reviews), ("meta_Things", meta)):
-        text = "".join(json.dumps(record) + "\n" for record in records)
-        (folder / f"{name}.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+    zip_lines(folder / "Things.jsonl.gz", reviews)
+    zip_lines(folder / "meta_Things.jsonl.gz", meta)
     return folder
 
 

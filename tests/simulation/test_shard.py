@@ -41,16 +41,7 @@ def shard(simulation: Simulation) -> Population:
 
 
 def sampler(simulation: Simulation, population: Population) -> CohortSampler:
-    task = simulation.task
-    return CohortSampler(
-        population.train,
-        task.n_items,
-        share=1.0,
-        negatives=task.loss.negatives,
-        recency=task.training.recency,
-        seed=task.seed,
-        ids=population.ids,
-    )
+    return CohortSampler.of(simulation.task, population.train, ids=population.ids)
 
 
 def test_start_values_are_those_of_the_same_clients() -> None:

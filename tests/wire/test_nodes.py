@@ -48,15 +48,7 @@ def node_sum(run: Toy, ids: np.ndarray, backend: str) -> tuple[Partial, Work]:
     own: Histories = take(run.split.train, ids)
     device = torch.device("cpu")
     population = Population(own, replica.backbone, seed=task.seed, device=device, ids=ids)
-    sampler = CohortSampler(
-        own,
-        task.n_items,
-        share=1.0,
-        negatives=task.loss.negatives,
-        recency=task.training.recency,
-        seed=task.seed,
-        ids=ids,
-    )
+    sampler = CohortSampler.of(task, own, ids=ids)
     replica.hold(replica.receive(broadcast))
     pipeline.begin(0, replica.backbone)
     work = Work(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from fedpeft.memory import LIMITS
 from fedpeft.seeding import numpy_rng
 from fedpeft.simulation.bucket import Bucket
 from fedpeft.streams import ClientStream
+from fedpeft.training.task import Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,6 +172,21 @@ class CohortSampler:
         self._recency = recency
         self._seed = seed
         self.size = min(train.n_users, max(1, round(share * train.n_users)))
+
+    @classmethod
+    def of(
+        cls, task: Task, train: Histories, *, share: float = 1.0, ids: Ints | None = None
+    ) -> Self:
+        """Return what draws cohorts of a task's clients; parameters as for the class."""
+        return cls(
+            train,
+            task.n_items,
+            share=share,
+            negatives=task.loss.negatives,
+            recency=task.training.recency,
+            seed=task.seed,
+            ids=ids,
+        )
 
     def rows(self, round_number: int) -> Ints:
         """Return who takes part in a round: a uniform sample without replacement, int64 (c,)."""

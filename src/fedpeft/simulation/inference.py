@@ -141,15 +141,7 @@ def inference(
     round_number
         Rounds that the run has done.
     """
-    sampler = CohortSampler(
-        histories,
-        task.n_items,
-        share=1.0,
-        negatives=task.loss.negatives,
-        recency=task.training.recency,
-        seed=task.seed,
-        ids=ids,
-    )
+    sampler = CohortSampler.of(task, histories, ids=ids)
     with torch.inference_mode(False):
         problem = LocalProblem(task, backbone)
     problem.begin(round_number)

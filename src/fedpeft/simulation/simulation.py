@@ -136,14 +136,7 @@ class Simulation:
         self.task.check(self.replica.backbone, self.pipeline.transforms)
         self.admission = Admission(self.task, self.pipeline.transforms)
         self.backend: Backend = choose(options.backend, self.training, self.pipeline)
-        self.sampler = CohortSampler(
-            split.train,
-            split.n_items,
-            share=self.training.cohort,
-            negatives=task.loss.negatives,
-            recency=self.training.recency,
-            seed=task.seed,
-        )
+        self.sampler = CohortSampler.of(task, split.train, share=self.training.cohort)
         self.sampler.check()
         self.server = Server(
             self.task,
