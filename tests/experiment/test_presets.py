@@ -124,6 +124,17 @@ def test_a_written_configuration_gives_the_same_bytes(tmp_path: Path) -> None:
     assert results[0]["config"]["training"]["item_decay"] > 0
 
 
+def test_keys_that_are_dropped_stay_in_the_preset_and_in_what_was_given() -> None:
+    """A prior at texts does not act without texts; for the next run with texts it does."""
+    textless = {"preset": "newton", "items": {"base": "random"}}
+    own = {"kind": "newton", "lr": 0.5, "prior": 0.0}
+    for given in (textless, merge(textless, {"training": {"server_optimizer": own}})):
+        before = json.dumps(given)
+        assert resolve(given).training.server_optimizer.prior == 0
+        assert json.dumps(given) == before
+    assert resolve({"preset": "newton"}).training.server_optimizer.prior > 0
+
+
 @pytest.mark.parametrize("prior", [0.0, 2.0])
 @pytest.mark.parametrize("base", ["svd", "random"])
 def test_a_written_second_order_configuration_is_one(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -84,7 +85,8 @@ def settle(values: Mapping[str, Any]) -> Settled:
     if earlier:
         renames.open_eps(given)
     preset = _check_top(given)
-    tables, vain = _laid(preset, given)
+    laid, vain = _laid(preset, given)
+    tables = copy.deepcopy(laid)  # keys go out of it, not out of the preset or what was given
     while True:
         run = _parsed(given, tables)
         found = idle(run)
