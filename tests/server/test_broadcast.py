@@ -146,3 +146,15 @@ def test_encoded_training_stays_close_to_exact_training(encoding: str, bound: fl
         vectors[name] = simulation.item_vectors()
     moved = (vectors["float32"] - simulation.state.item.base).norm()
     assert 0 < (vectors[encoding] - vectors["float32"]).norm() < bound * moved
+
+
+def test_zeros_have_no_bytes_only_where_a_subspace_begins() -> None:
+    """What training leaves may be zero on one backend and a rounding error on another."""
+    simulation = toy("hash", refresh_every=3).simulation()
+    sizes = []
+    for _ in range(5):
+        state, _ = simulation.server.begin(simulation.state)
+        zeros = {name: torch.zeros_like(tensor) for name, tensor in state.payload.items()}
+        sizes.append(len(simulation.server.broadcast(replace(state, payload=zeros))[0].payload))
+        simulation.step()
+    assert [size == 0 for size in sizes] == [True, False, False, True, False]

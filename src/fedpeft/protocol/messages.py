@@ -31,7 +31,7 @@ class Broadcast(Message):
     lineage
         SHA-256 over everything the base was made from; see `extend`.
     payload
-        The payload, encoded; no bytes stand for zeros, as most adapters begin.
+        The payload, encoded; no bytes stand for zeros that nobody has trained yet.
     """
 
     kind: ClassVar[int] = 1

@@ -110,7 +110,7 @@ class Server:
     def broadcast(self, state: ServerState) -> tuple[Broadcast, ServerState]:
         """Return the message of the round, and the state that knows what rounding lost of it."""
         meant = self._meant(state)
-        payload = b"" if _at_zero(meant) else self.task.broadcast_codec.encode(meant)
+        payload = b"" if self._fresh(state) else self.task.broadcast_codec.encode(meant)
         message = Broadcast(state.round, state.version, state.lineage, payload)
         return message, self.received(state)[1]
 
@@ -135,7 +135,7 @@ class Server:
 
     def broadcast_size(self, state: ServerState) -> int:
         """Return the length of the round's broadcast."""
-        if _at_zero(self._meant(state)):
+        if self._fresh(state):
             return Broadcast.size(0)
         shapes = {name: tensor.shape for name, tensor in state.payload.items()}
         return Broadcast.size(self.task.broadcast_codec.size(shapes))
@@ -199,6 +199,14 @@ class Server:
             missed = since[held - state.first.version :]
         whole: list[Snapshot | Step] = [self.snapshot(state)]
         return min(missed, whole, key=_length)
+
+    def _fresh(self, state: ServerState) -> bool:
+        """Return whether the payload is zeros that nobody has trained yet: no bytes stand for them.
+
+        It goes by the round first: zeros that training leaves may be none on another backend.
+        """
+        begins = state.round == 0 or self.task.training.event_at(state.round) is not None
+        return begins and not any(bool(tensor.any()) for tensor in state.payload.values())
 
     def _meant(self, state: ServerState) -> Tensors:
         """Return the payload plus what rounding lost before (Seide et al. 2014).
@@ -311,11 +319,6 @@ class Server:
             return 1.0
         progress = round_number / max(1, self.task.training.rounds)
         return 0.1 + 0.45 * (1 + math.cos(math.pi * progress))
-
-
-def _at_zero(payload: Tensors) -> bool:
-    """Return whether a payload is all zero, as most adapters begin: no bytes stand for that."""
-    return not any(bool(tensor.any()) for tensor in payload.values())
 
 
 def needed(first: Snapshot) -> bool:
