@@ -17,6 +17,9 @@ from machine import load
 WORKER = Path(__file__).with_name("commits_worker.py")
 USERS, ITEMS, PER_USER = 6040, 3706, 165  # as ml-1m
 FEW_USERS, FEW_ITEMS = 600, 1000  # for the sequential backend, which is slow
+KEPT = "glibc.malloc.mmap_threshold=67108864:glibc.malloc.trim_threshold=268435456"
+"""As the command line sets it (`fedpeft.memory.keep_freed`).  Otherwise page faults, whose number
+differs from process to process, take up to half of a round."""
 
 
 class Refused(Exception):
@@ -96,6 +99,7 @@ class Side:
                 "PYTHONPATH": str(self.tree / "src"),
                 "FEDPEFT_CACHE": str(self.folder / "cache"),
                 "OMP_NUM_THREADS": "1",
+                "GLIBC_TUNABLES": KEPT,
             },
             capture_output=True,
             text=True,

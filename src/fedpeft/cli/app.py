@@ -18,7 +18,7 @@ from fedpeft import __version__
 from fedpeft.cli import cost, data, demo, doctor, export, report, results, run, sweep, traffic
 from fedpeft.cli.leaving import leave, silence_output
 from fedpeft.errors import FedpeftError, Interrupted, RenamedWarning, RunError
-from fedpeft.memory import ran_out
+from fedpeft.memory import keep_freed, ran_out
 
 app = typer.Typer(
     name="fedpeft",
@@ -69,6 +69,7 @@ _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 def main() -> None:
     """Run the command line; bad input ends with one sentence and exit code 2."""
     code = None
+    keep_freed()
     try:
         with warnings.catch_warnings(), _stopped_alike():
             warnings.showwarning = _tell

@@ -21,7 +21,7 @@ import torch
 from fedpeft.errors import FedpeftError, Interrupted
 from fedpeft.evaluation import Report
 from fedpeft.experiment import RunFolder, Schedule, resolve, resume, start
-from fedpeft.memory import ran_out
+from fedpeft.memory import keep_freed, ran_out
 from fedpeft.simulation import RoundResult, RunOptions, Simulation
 
 
@@ -71,6 +71,7 @@ def main() -> None:
     messenger = Messenger(os.dup(1))
     os.dup2(2, 1)  # what libraries print is no message
     torch.set_num_threads(1)
+    keep_freed()
     folder = Path(order["folder"])
     try:
         schedule = Schedule(order["checkpoint_every"])
