@@ -15,7 +15,7 @@ from fedpeft.adapters import ItemContext, ItemEmbedding, adapters
 from fedpeft.adapters.config import AdapterConfig
 from fedpeft.config import parse
 from fedpeft.errors import ConfigError
-from fedpeft.protocol.statistics import MOMENT, square, triangle
+from fedpeft.protocol.statistics import MOMENT, MomentForm
 from fedpeft.server.newton import Curvature, newton_step
 from fedpeft.testing import assert_backends_agree
 from toys import LINEAR, NEWTON, newton, toy
@@ -49,8 +49,9 @@ def test_backends_agree_with_averages_of_statistics(adapter: str) -> None:
 
 @pytest.mark.parametrize("adapter", LINEAR)
 @pytest.mark.parametrize("prior", [0.0, 0.3])
+@pytest.mark.parametrize("whole", [False, True])
 def test_step_solves_the_normal_equations_of_the_span(
-    adapter: str, prior: float, monkeypatch: pytest.MonkeyPatch
+    adapter: str, prior: float, whole: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against one dense system over all values of the payload at once."""
     monkeypatch.setattr("fedpeft.server.newton._RIDGE", 1e-9)
@@ -73,7 +74,11 @@ def test_step_solves_the_normal_equations_of_the_span(
     moment = readers.T @ readers / 9
     anchor = torch.randn(n, k, generator=rng)
     settings = Curvature(unobserved=0.2, decay=0.1, prior=prior, weight=0.6)
-    found = newton_step(item, table, anchor, residual, triangle(moment), settings)
+    span = item.span()
+    assert span is not None
+    form = MomentForm(k) if whole else MomentForm.of(k, span.columns)
+    sent = form.of_sum(moment)
+    found = newton_step(item, table, anchor, residual, sent, form, settings)
 
     hessian = (moment + 0.1 * torch.eye(k)).double()
     curvature = 0.8 * torch.kron(torch.eye(n, dtype=torch.float64), hessian)
@@ -108,15 +113,22 @@ def test_noise_makes_no_step_infinite(k: int, seed: int, full: bool) -> None:
     (start,) = item.parameters()
     settings = Curvature(unobserved=0.1, decay=0.01, prior=0.0, weight=0.2)
     table = torch.randn(7, k, generator=rng)
-    step = newton_step(item, table, None, torch.randn(start.shape, generator=rng), noisy, settings)
+    residual = torch.randn(start.shape, generator=rng)
+    step = newton_step(item, table, None, residual, noisy, MomentForm(k), settings)
     assert bool(step.isfinite().all())
 
 
-@given(st.integers(1, 7))
-def test_triangles(k: int) -> None:
-    matrix = torch.randn(k, k)
-    matrix = matrix + matrix.T
-    assert torch.equal(square(triangle(matrix), k), matrix)
+@given(st.integers(1, 9), st.integers(0, 9), st.integers(0, 5))
+def test_forms_of_moments_say_the_same(k: int, rank: int, clients: int) -> None:
+    readers, columns = torch.randn(clients, k), torch.randn(rank, k) if rank else None
+    form = MomentForm.of(k, columns)
+    moment = readers.T @ readers
+    torch.testing.assert_close(form.of_sum(moment), form.of_readers(readers).sum(0))
+    assert form.of_readers(readers).shape == (clients, form.size)
+    assert form.size <= k * (k + 1) // 2
+    expected = moment if form.columns is None else moment @ form.columns.T
+    torch.testing.assert_close(form.decode(form.of_sum(moment)), expected)
+    assert (form.columns is None) == (columns is None or rank * 2 >= k + 1)
 
 
 def test_moments_of_readers_outlive_a_merge_and_residuals_do_not() -> None:

@@ -29,15 +29,18 @@ class Span:
     share: float = 1.0
     columns: Tensor | None = None
 
-    def pull(self, table: Tensor, size: int) -> Tensor:
-        """Return P' X B', float (size, r), of a table X, float (n, k): the gradient with C."""
-        right = table if self.columns is None else table @ self.columns.T
+    def read(self, table: Tensor) -> Tensor:
+        """Return X B', float (n, r), of a table X, float (n, k)."""
+        return table if self.columns is None else table @ self.columns.T
+
+    def gather(self, read: Tensor, size: int) -> Tensor:
+        """Return P' Y, float (size, r), of Y, float (n, r): with Y = X B' the gradient with C."""
         if self.rows is None:
-            return right
-        pulled = right.new_zeros(size, right.shape[1])
+            return read
+        gathered = read.new_zeros(size, read.shape[1])
         for column in self.rows.unbind(1):
-            pulled.index_add_(0, column, right)
-        return pulled.mul_(self.share)
+            gathered.index_add_(0, column, read)
+        return gathered.mul_(self.share)
 
     def normal(self, size: int) -> Tensor:
         """Return P'P, float64 (size, size)."""

@@ -22,7 +22,7 @@ from fedpeft.protocol.messages import (
     Broadcast,
     Upload,
 )
-from fedpeft.protocol.statistics import MOMENT, moments
+from fedpeft.protocol.statistics import MOMENT
 from fedpeft.streams import ClientStream
 from fedpeft.tensors import Tensors
 from fedpeft.training.task import Task, payload_parameters
@@ -62,7 +62,8 @@ def client_round(
         for name, p in payload_parameters(model).items()
     }
     if trained.reader is not None:
-        change[MOMENT] = moments(trained.reader).unsqueeze(0)
+        form = task.moment_form(model.item)
+        change[MOMENT] = form.of_readers(trained.reader.unsqueeze(0))
     ids = torch.tensor([state.id], device=replica.device)
     sent = pipeline.transform(change, ids, weights)
     payload = pipeline.encode({n: t[0] for n, t in sent.items()}, state.id, trained.touched)

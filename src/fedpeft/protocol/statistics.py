@@ -5,33 +5,67 @@ A reader is the vector r with score(v) = r . v for an item that is new to the cl
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 MOMENT = "reader.moment"
-"""The name of r r' in an upload: its upper triangle, row by row."""
+"""The name of a second moment in an upload."""
 
 
-def triangle_size(dim: int) -> int:
-    """Return the values of a symmetric (dim, dim) matrix."""
-    return dim * (dim + 1) // 2
+@dataclass(frozen=True, eq=False)
+class MomentForm:
+    """How much of S = r r' travels: its upper triangle, row by row, or S B' where that is less.
 
+    Attributes
+    ----------
+    dim
+        k.
+    columns
+        float (r, k): the B of an adapter that moves items within its rows; None: the triangle.
+    """
 
-def triangle(matrices: Tensor) -> Tensor:
-    """Return the upper triangles, float (..., k (k + 1) / 2), of matrices, float (..., k, k)."""
-    rows, columns = torch.triu_indices(*matrices.shape[-2:], device=matrices.device)
-    return matrices[..., rows, columns]
+    dim: int
+    columns: Tensor | None = None
 
+    @classmethod
+    def of(cls, dim: int, columns: Tensor | None) -> MomentForm:
+        """Return the smaller form for an adapter with these columns, which may be None."""
+        if columns is None or dim * len(columns) >= dim * (dim + 1) // 2:
+            return cls(dim)
+        return cls(dim, columns)
 
-def moments(readers: Tensor) -> Tensor:
-    """Return r r' of readers, float (..., k) -> float (..., k (k + 1) / 2)."""
-    return triangle(readers.unsqueeze(-1) * readers.unsqueeze(-2))
+    @property
+    def size(self) -> int:
+        """Values that travel."""
+        if self.columns is None:
+            return self.dim * (self.dim + 1) // 2
+        return self.dim * len(self.columns)
 
+    def of_readers(self, readers: Tensor) -> Tensor:
+        """Return what each client sends, float (C, k) -> float (C, size)."""
+        if self.columns is not None:
+            return (readers.unsqueeze(-1) * (readers @ self.columns.T).unsqueeze(-2)).flatten(1)
+        rows, columns = self._triangle(readers.device)
+        return (readers.unsqueeze(-1) * readers.unsqueeze(-2))[:, rows, columns]
 
-def square(triangle: Tensor, dim: int) -> Tensor:
-    """Return the symmetric (dim, dim) matrix of an upper triangle."""
-    rows, columns = torch.triu_indices(dim, dim, device=triangle.device)
-    found = triangle.new_zeros(dim, dim)
-    found[rows, columns] = triangle
-    found[columns, rows] = triangle
-    return found
+    def of_sum(self, moment: Tensor) -> Tensor:
+        """Return what clients with this sum of r r', float (k, k), send in all, float (size,)."""
+        if self.columns is not None:
+            return (moment @ self.columns.T).flatten()
+        rows, columns = self._triangle(moment.device)
+        return moment[rows, columns]
+
+    def decode(self, sent: Tensor) -> Tensor:
+        """Return S B', float (k, r), or S, float (k, k), of what was sent, float (size,)."""
+        if self.columns is not None:
+            return sent.view(self.dim, -1)
+        rows, columns = self._triangle(sent.device)
+        found = sent.new_zeros(self.dim, self.dim)
+        found[rows, columns] = sent
+        found[columns, rows] = sent
+        return found
+
+    def _triangle(self, device: torch.device) -> Tensor:
+        return torch.triu_indices(self.dim, self.dim, device=device)

@@ -18,7 +18,8 @@ over the curvature; an adapter V = E + P C B takes the exact step within its spa
 
     f P'P D (B H B')  +  p P'P D  =  P' G B'.
 
-The statistics are those of implicit alternating least squares (Hu, Koren and Volinsky 2008); here
+Of S it needs S B' alone, k r values, which clients send where that is less.  The statistics are
+those of implicit alternating least squares (Hu, Koren and Volinsky 2008); here
 all items move at once, by one curvature, and nobody sends a count.
 """
 
@@ -31,7 +32,7 @@ from torch import Tensor
 
 from fedpeft.adapters import ItemEmbedding
 from fedpeft.protocol.aggregate import Partial
-from fedpeft.protocol.statistics import MOMENT, square
+from fedpeft.protocol.statistics import MOMENT, MomentForm
 from fedpeft.server.state import ServerState
 from fedpeft.server.text_map import TextMap
 from fedpeft.tensors import Tensors
@@ -73,8 +74,15 @@ class Newton:
         table = state.item.merge(item_payload(state.payload))
         anchor = state.anchor if self._text_map is None else self._text_map(table)
         assert anchor is not None or not config.prior  # settings say that there are texts
+        form = self._task.moment_form(state.item)
         step = newton_step(
-            state.item, table, anchor, -moments[name], moments[MOMENT], self._curvature(config)
+            state.item,
+            table,
+            anchor,
+            -moments[name],
+            moments[MOMENT],
+            form,
+            self._curvature(config),
         )
         payload = {name: state.payload[name] - config.lr * factor * step}
         return payload, moments if config.momentum else {}
@@ -117,6 +125,7 @@ def newton_step(
     anchor: Tensor | None,
     residual: Tensor,
     moment: Tensor,
+    form: MomentForm,
     curvature: Curvature,
 ) -> Tensor:
     """Return D, the whole step that is to be taken off the payload tensor, float (R, r).
@@ -132,20 +141,20 @@ def newton_step(
     residual
         float (R, r): what clients sent, as a gradient, mean over clients.
     moment
-        float (k (k + 1) / 2,): the upper triangle of S / m.
+        float (size,): S / m, as it travels.
     """
     span = item.span()
     assert span is not None  # `Task.check` saw to it
-    moment = _positive(square(moment, table.shape[1]))
-    pulled = table @ (curvature.unobserved * moment)
-    pulled = pulled.add_(table, alpha=curvature.decay * curvature.unobserved)
+    sent = form.decode(moment)
+    right = sent if form.columns is not None else span.read(_positive(sent))  # S B'
+    pulled = span.read(table) * (curvature.decay * curvature.unobserved)
+    pulled = pulled.add_(table @ right, alpha=curvature.unobserved)
     if curvature.prior and anchor is not None:
-        pulled = pulled.add_(table - anchor, alpha=curvature.prior)
-    gradient = residual + span.pull(pulled, len(residual))
+        pulled = pulled.add_(span.read(table - anchor), alpha=curvature.prior)
+    gradient = residual + span.gather(pulled, len(residual))
 
-    hessian = moment + curvature.decay * torch.eye(len(moment), device=moment.device)
-    if span.columns is not None:
-        hessian = span.columns @ hessian @ span.columns.T
+    unit = torch.eye(table.shape[1], device=table.device)
+    hessian = _positive(span.read(right.T)) + curvature.decay * span.read(span.read(unit).T)
     scales, axes = torch.linalg.eigh(hessian.double())
     # directions in which no reader differs: nothing is known of them, so they do not move
     scales = scales.where(scales > _SMALLEST * scales[-1], torch.inf)
@@ -168,6 +177,6 @@ _SMALLEST = 1e-6
 
 def _positive(moment: Tensor) -> Tensor:
     """Return a symmetric matrix without its negative part, which rounding and noise bring in."""
-    scales, axes = torch.linalg.eigh(moment.double())
+    scales, axes = torch.linalg.eigh((moment + moment.T).double() / 2)
     found: Tensor = (axes * scales.clamp(min=0)) @ axes.T
     return found.to(moment.dtype)

@@ -123,7 +123,7 @@ class ServerState:
         moments, residual = group(tensors, "moments"), group(tensors, "residual")
         if residual:
             check_tensors(residual, shapes, "the server's state")
-        _check_moments(task, values["phase"], moments, payload)
+        _check_moments(task, values["phase"], moments, payload, item)
         messages = group(tensors, "message")
         try:
             told = [messages[str(place)].numpy().tobytes() for place in range(len(messages))]
@@ -146,10 +146,12 @@ class ServerState:
         )
 
 
-def _check_moments(task: Task, phase: Phase, moments: Tensors, payload: Tensors) -> None:
+def _check_moments(
+    task: Task, phase: Phase, moments: Tensors, payload: Tensors, item: ItemEmbedding
+) -> None:
     """Raise `ArtifactError` unless the optimiser could have left these moments, or a part."""
     if task.splits:  # averages of what clients send
-        usual = task.sent({name: tensor.shape for name, tensor in payload.items()})
+        usual = task.sent({name: tensor.shape for name, tensor in payload.items()}, item)
     else:
         config = task.training.server_optimizer_at(phase)
         still = {name: torch.zeros_like(tensor) for name, tensor in payload.items()}

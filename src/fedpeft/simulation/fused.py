@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedpeft.protocol.aggregate import Partial, finite
-from fedpeft.protocol.statistics import MOMENT, triangle
+from fedpeft.protocol.statistics import MOMENT
 from fedpeft.simulation.bucket import Bucket
 from fedpeft.simulation.problem import select, store
 from fedpeft.simulation.work import Work
@@ -64,7 +64,7 @@ def run_fused(work: Work) -> Partial:
     }
     change |= {name: grad.mul_(-lr) for name, grad in sums.shared.items()}
     if splits and sums.gram is not None:
-        change[MOMENT] = triangle(sums.gram)
+        change[MOMENT] = problem.task.moment_form(item).of_sum(sums.gram)
     loss = float(sums.loss)
     if not (finite(change.values()) and math.isfinite(loss)):
         # finite losses whose gradients are not: whose they are cannot be told from the sum

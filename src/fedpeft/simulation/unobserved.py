@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from fedpeft.adapters import ItemEmbedding
 from fedpeft.memory import at_once
-from fedpeft.protocol.statistics import MOMENT, moments
+from fedpeft.protocol.statistics import MOMENT
 from fedpeft.simulation.bucket import Bucket, stacked_rows
 from fedpeft.simulation.cohort import Cohort
 from fedpeft.simulation.problem import LocalProblem, select
@@ -202,5 +202,5 @@ def _step(problem: LocalProblem, catalogue: AllItems, own: Tensors, part: Bucket
             total += delta
     change = {f"item.{name}": change[name] for name in tensors}
     if problem.task.splits:
-        change[MOMENT] = moments(reader)
+        change[MOMENT] = problem.task.moment_form(item).of_readers(reader)
     return Stepped(part, own, losses.detach(), change)

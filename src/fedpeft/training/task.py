@@ -14,7 +14,7 @@ from fedpeft.backbones import Backbone, HistoryBackbone
 from fedpeft.errors import ConfigError
 from fedpeft.losses import Loss
 from fedpeft.protocol.encodings import CODECS, Codec, Shapes
-from fedpeft.protocol.statistics import MOMENT, triangle_size
+from fedpeft.protocol.statistics import MOMENT, MomentForm
 from fedpeft.protocol.uploads import UploadCodec, check_item_indexed, upload_codec
 from fedpeft.seeding import sequence
 from fedpeft.tensors import Tensors
@@ -129,14 +129,21 @@ class Task:
     def uploads(self, shapes: Shapes, item: ItemEmbedding) -> UploadCodec:
         """Return how the change of a payload of these shapes is sent."""
         indexed = {f"item.{name}" for name in item.item_indexed}
-        sent = self.sent(shapes)
+        sent = self.sent(shapes, item)
         return upload_codec(self.training.upload, self.update_codec, sent, indexed)
 
-    def sent(self, shapes: Shapes) -> Shapes:
+    def sent(self, shapes: Shapes, item: ItemEmbedding) -> Shapes:
         """Return names and shapes of what a client sends for a payload of these shapes."""
         if not self.splits:
             return shapes
-        return {**shapes, MOMENT: torch.Size((triangle_size(self.dim),))}
+        return {**shapes, MOMENT: torch.Size((self.moment_form(item).size,))}
+
+    def moment_form(self, item: ItemEmbedding) -> MomentForm:
+        """Return how the second moments of readers travel."""
+        span = item.span()
+        # an average over rounds outlives the subspace, so it is of the whole
+        averaged = self.training.server_optimizer.momentum > 0
+        return MomentForm.of(self.dim, None if span is None or averaged else span.columns)
 
     @property
     def weighs_samples(self) -> bool:
