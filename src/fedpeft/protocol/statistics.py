@@ -10,6 +10,10 @@ from torch import Tensor
 
 MOMENT = "reader.moment"
 """The name of r r' in an upload: its upper triangle, row by row."""
+WEIGHTS = "items.weight"
+"""The name of how much each item weighs in a client's loss, n values, 0 for those it does not
+have: in uploads that tell of histories anyway, instead of the client's part of the items' penalty.
+"""
 
 
 def triangle_size(dim: int) -> int:
@@ -29,9 +33,22 @@ def moments(readers: Tensor) -> Tensor:
 
 
 def square(triangle: Tensor, dim: int) -> Tensor:
-    """Return the symmetric (dim, dim) matrix of an upper triangle."""
+    """Return the symmetric matrices, float (..., k, k) with k = `dim`, of upper triangles."""
     rows, columns = torch.triu_indices(dim, dim, device=triangle.device)
-    found = triangle.new_zeros(dim, dim)
-    found[rows, columns] = triangle
-    found[columns, rows] = triangle
+    found = triangle.new_zeros(*triangle.shape[:-1], dim, dim)
+    found[..., rows, columns] = triangle
+    found[..., columns, rows] = triangle
     return found
+
+
+def item_weights(items: Tensor, weight: Tensor, n_items: int) -> Tensor:
+    """Return how much each item weighs for C clients, float (C, n).
+
+    Parameters
+    ----------
+    items
+        int64 (C, L): train items.
+    weight
+        float (C, L): what each weighs, 0 for padding.
+    """
+    return weight.new_zeros(len(items), n_items).scatter_add_(1, items, weight)

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from fedpeft.adapters import ItemEmbedding
 from fedpeft.protocol.aggregate import Partial
-from fedpeft.protocol.statistics import MOMENT, square
+from fedpeft.protocol.statistics import MOMENT, WEIGHTS, square
 from fedpeft.server.state import ServerState
 from fedpeft.server.text_map import TextMap
 from fedpeft.tensors import Tensors
@@ -74,7 +74,13 @@ class Newton:
         anchor = state.anchor if self._text_map is None else self._text_map(table)
         assert anchor is not None or not config.prior  # settings say that there are texts
         step = newton_step(
-            state.item, table, anchor, -moments[name], moments[MOMENT], self._curvature(config)
+            state.item,
+            table,
+            anchor,
+            -moments[name],
+            moments[MOMENT],
+            self._curvature(config),
+            moments.get(WEIGHTS),
         )
         payload = {name: state.payload[name] - config.lr * factor * step}
         return payload, moments if config.momentum else {}
@@ -118,6 +124,7 @@ def newton_step(
     residual: Tensor,
     moment: Tensor,
     curvature: Curvature,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Return D, the whole step that is to be taken off the payload tensor, float (R, r).
 
@@ -133,12 +140,17 @@ def newton_step(
         float (R, r): what clients sent, as a gradient, mean over clients.
     moment
         float (k (k + 1) / 2,): the upper triangle of S / m.
+    weights
+        float (n,): what each item weighs in the loss of a client, mean over clients, where the
+        residual lacks their penalty.
     """
     span = item.span()
     assert span is not None  # `Task.check` saw to it
     moment = _positive(square(moment, table.shape[1]))
     pulled = table @ (curvature.unobserved * moment)
     pulled = pulled.add_(table, alpha=curvature.decay * curvature.unobserved)
+    if weights is not None:
+        pulled = pulled.addcmul_(table, weights.unsqueeze(1), value=curvature.decay)
     if curvature.prior and anchor is not None:
         pulled = pulled.add_(table - anchor, alpha=curvature.prior)
     gradient = residual + span.pull(pulled, len(residual))
