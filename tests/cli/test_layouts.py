@@ -39,6 +39,7 @@ def test_presets_of_other_papers(preset: str, adapter: str, upload: str, here: P
     config = json.loads(done.out)["config"]
     assert (config["adapter"]["kind"], config["training"]["upload"]) == (adapter, upload)
     assert ("which of them alike" in done.err) == (upload == "actions")
-    mine = ("--preset", preset, "--adapter", "hash", "--set", "training.upload=dense")
+    mine = ("--preset", preset, "--adapter", "hash")
     done = fedpeft("run", *SMALL, *mine, "--rounds", "1", "--out", "hash", "--json")
-    assert json.loads(done.out)["config"]["adapter"]["kind"] == "hash"
+    config = json.loads(done.out)["config"]
+    assert (config["adapter"]["kind"], config["training"]["upload"]) == ("hash", "dense")

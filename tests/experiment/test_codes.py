@@ -21,15 +21,20 @@ pytestmark = pytest.mark.usefixtures("cache")
 
 @pytest.mark.parametrize("preset", presets.names())
 def test_codes_are_sent_and_counted(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = merge(merge(SMALL, SPARSE), {"preset": preset, "adapter": RQ})
-    settings["training"] |= {"cohort": 1.0}
+    own: dict[str, Any] = {"preset": preset, "adapter": RQ, "training": {"cohort": 1.0}}
+    settings = merge(merge(SMALL, SPARSE), own)
     if preset == "paper":  # whose codes are of the texts, for good
-        settings["items"] |= {"hidden": [8], "rqvae": {"epochs": 3, "batch_size": 64}}
-        settings["training"] |= {"refresh_every": 0}
+        texts = {"hidden": [8], "rqvae": {"epochs": 3, "batch_size": 64}}
+        settings = merge(settings, {"items": texts, "training": {"refresh_every": 0}})
     run = resolve(settings)
     derived: list[Any] = []
     kmeans = rq.residual_kmeans
-    monkeypatch.setattr(rq, "residual_kmeans", lambda *a, **k: derived.append(1) or kmeans(*a, **k))
+
+    def counted(*args: Any, **settings: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        derived.append(args)
+        return kmeans(*args, **settings)
+
+    monkeypatch.setattr(rq, "residual_kmeans", counted)
     prepared = prepare(run)
     simulation = build(run, prepared.split, prepared.items, RunOptions(device="cpu"))
     for _ in range(run.training.rounds):

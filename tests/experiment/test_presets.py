@@ -52,7 +52,7 @@ def trained(settings: dict[str, Any]) -> tuple[dict[str, float], dict[str, torch
 
 
 @pytest.mark.usefixtures("mine")
-@pytest.mark.parametrize("preset", ["fedpeft", "paper", "colr", "rqfedrec", "none"])
+@pytest.mark.parametrize("preset", ["fedpeft", "paper", "colr", "rqfedrec", "fedras", "none"])
 @pytest.mark.parametrize("kind", ["full", "lora", "hash", "rq"])
 @pytest.mark.parametrize("mode", ["peft", "compress"])
 def test_a_part_under_another_name_gets_the_same_settings(
