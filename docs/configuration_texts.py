@@ -71,8 +71,10 @@ PRESETS = """\
 ## Presets
 
 A preset is a TOML file in the package, in `fedpeft/experiment/presets`. It sets keys of `loss` and
-`training`, and your own settings go over it. `fedpeft` is ours. `paper` is the procedure of
-arXiv 2512.13734. `none` sets nothing.
+`training`, and your own settings go over it; it may also name an adapter and a base. `fedpeft` and
+`newton` are ours. `paper` is the procedure of arXiv 2512.13734. `colr`, `rqfedrec` and `fedras` are
+those of other papers; [the guide](guide.md#choose-a-preset) says where they differ. `none` sets
+nothing.
 
 A rule of a preset holds for parts with certain traits, never for a name. So a part of your own gets
 the settings of shipped parts that are like it. Later rules go over earlier ones. At most a fifth of

@@ -49,7 +49,7 @@ TOP_LEVEL: Rows = [
     ),
     (
         "preset",
-        '`"fedpeft"`, `"paper"` or `"none"`',
+        "one of " + ", ".join(f'`"{name}"`' for name in presets.names()),
         '`"fedpeft"`',
         "The set of settings that the run starts from; see [presets](#presets).",
     ),
@@ -110,7 +110,7 @@ def _parts(name: str, registry: Registry[Any], common: type[ConfigModel]) -> Ite
     """Yield the sections of a table whose keys depend on its `kind`."""
     kinds = ", ".join(f'`"{kind}"`' for kind, _ in _own(registry))
     default = f'`"{DEFAULTS[name]}"`'
-    if name == "loss":
+    if name in ("adapter", "loss"):
         default += ", unless the [preset](#presets) chooses"
     rows = [("kind", f"one of {kinds}", default, f"Which {name}; the other keys depend on it.")]
     rows += _rows(common)

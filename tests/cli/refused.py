@@ -132,7 +132,7 @@ CONFIGS: list[Row] = [
     ("negative seed", None, f"{RUN} --seed -1", "seed = -1: must be a whole number, 0 or more"),
     ("broken seed", None, f"{RUN} --set seed=1.5", "seed = 1.5: must be a whole number, 0 or more"),
     ("preset is a number", None, f"{RUN} --set preset=5",
-     "preset = 5: must be one of fedpeft, newton, paper, none"),
+     "preset = 5: must be one of colr, fedpeft, fedras, newton, paper, rqfedrec, none"),
     ("kind is a number", None, f"{RUN} --set adapter.kind=5",
      "adapter.kind = 5: must be one of full, hash, lora, rq"),
     ("kind is a list", None, f"{RUN} --set adapter.kind=[1]",
@@ -208,7 +208,7 @@ CONFIGS: list[Row] = [
      "the loss sums over all items, which needs a score linear in the item vector; FedNCF has "
      "none: choose loss.kind softmax, bpr or bce"),
     ("unknown preset", None, f"{RUN} --preset best",
-     "preset = 'best': must be one of fedpeft, newton, paper, none"),
+     "preset = 'best': must be one of colr, fedpeft, fedras, newton, paper, rqfedrec, none"),
     ("unknown mode", None, f"{RUN} --mode both",
      "adapter.mode = 'both': input should be 'peft' or 'compress'"),
     ("unknown reader", spoilt.table, f"{DATA} --set data.reader=excel",

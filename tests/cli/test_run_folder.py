@@ -304,7 +304,7 @@ def test_data_that_moved(here: Path) -> None:
     assert fedpeft("evaluate", "new").code == 0
 
 
-@pytest.mark.parametrize("upload", ["rows", "rank_one"])
+@pytest.mark.parametrize("upload", ["rows", "rank_one", "actions"])
 def test_shorter_uploads_to_the_end(upload: str, here: Path) -> None:
     """What rows take depends on what clients touch; the result tells their mean."""
     words = ("--adapter", "full", "--loss", "bpr", "--rounds", "4", "--set", "items.dim=32")

@@ -52,7 +52,7 @@ def trained(settings: dict[str, Any]) -> tuple[dict[str, float], dict[str, torch
 
 
 @pytest.mark.usefixtures("mine")
-@pytest.mark.parametrize("preset", ["fedpeft", "paper", "none"])
+@pytest.mark.parametrize("preset", ["fedpeft", "paper", "colr", "rqfedrec", "fedras", "none"])
 @pytest.mark.parametrize("kind", ["full", "lora", "hash", "rq"])
 @pytest.mark.parametrize("mode", ["peft", "compress"])
 def test_a_part_under_another_name_gets_the_same_settings(
@@ -91,7 +91,8 @@ def test_lora_under_another_name_is_trained_to_the_same_bytes() -> None:
 def test_rules_are_of_known_traits_and_settings() -> None:
     for name in presets.names():
         for rule in presets.rules(name):
-            assert set(rule) <= {"when", "loss", "training"}
+            named = set() if "when" in rule else {"adapter", "items"}
+            assert set(rule) - named <= {"when", "loss", "training"}
             assert set(rule.get("when", {})) <= set(presets.TRAITS)
 
 

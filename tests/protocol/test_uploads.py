@@ -1,4 +1,4 @@
-"""Layouts of uploads: dense, rows and rank one; what they say, what they cost, what they refuse."""
+"""Layouts of uploads: what they say, what they cost, what they refuse."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from fedpeft.errors import ConfigError
 from fedpeft.protocol.aggregate import Partial, combine
 from fedpeft.protocol.encodings import CODECS
-from fedpeft.protocol.uploads import UploadCodec, upload_codec
+from fedpeft.protocol.layout import UploadCodec
+from fedpeft.protocol.uploads import FORMS, upload_codec
 from fedpeft.protocol.wire import MessageError
 
 SHAPES = {"item.A": torch.Size((9, 3)), "item.B": torch.Size((3, 70))}
@@ -19,7 +20,7 @@ NONE = torch.zeros(0, dtype=torch.int64)
 
 
 def codec(form: str, encoding: str = "float32") -> UploadCodec:
-    return upload_codec(form, CODECS[encoding](), SHAPES, INDEXED)  # type: ignore[arg-type]
+    return upload_codec(form, CODECS[encoding](), SHAPES, INDEXED, 12)  # type: ignore[arg-type]
 
 
 def change(rows: torch.Tensor, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -35,7 +36,7 @@ def change(rows: torch.Tensor, seed: int = 0) -> dict[str, torch.Tensor]:
 
 @settings(deadline=None)
 @given(
-    form=st.sampled_from(["dense", "rows", "rank_one"]),
+    form=st.sampled_from([*FORMS]),
     encoding=st.sampled_from([*CODECS]),
     rows=st.sets(st.integers(0, 8)).map(sorted),
     seed=st.integers(0, 20),
@@ -60,24 +61,27 @@ def test_decoding_undoes_encoding(form: str, encoding: str, rows: list[int], see
 def test_lengths() -> None:
     """A full table of 4,344 x 32 by a client that touches ten items, and rank one of ml-1m's."""
     shapes = {"item.weight": torch.Size((4344, 32))}
-    rows = upload_codec("rows", CODECS["float32"](), shapes, {"item.weight"})
+    rows = upload_codec("rows", CODECS["float32"](), shapes, {"item.weight"}, 2)
     assert rows.size(10) == 4 + 10 * (4 + 4 * 32)
     table = {"item.weight": torch.Size((3706, 32))}
-    assert upload_codec("rank_one", CODECS["float32"](), table, set()).size(0) == 4 * (3706 + 32)
+    rank_one = upload_codec("rank_one", CODECS["float32"](), table, set(), 2)
+    assert rank_one.size(0) == 4 * (3706 + 32)
+    actions = upload_codec("actions", CODECS["float32"](), table, {"item.weight"}, 16)
+    assert actions.size(0) == 3706 // 2 + 15 * 4 * 32
 
 
 def test_rank_one_spells_out_the_user_vector() -> None:
     """The documentation warns of it: the row is the user vector, up to its length."""
     user, off = torch.randn(70), torch.randn(3)
     shapes = {"item.weight": torch.Size((3, 70))}
-    uploads = upload_codec("rank_one", CODECS["float32"](), shapes, set())
+    uploads = upload_codec("rank_one", CODECS["float32"](), shapes, set(), 2)
     data = uploads.encode({"item.weight": torch.outer(off, user)}, NONE, None)
     told = torch.frombuffer(bytearray(data), dtype=torch.float32)[3:]
     assert abs(float(torch.cosine_similarity(told, user, dim=0))) == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize("encoding", CODECS)
-@pytest.mark.parametrize("form", ["dense", "rows", "rank_one"])
+@pytest.mark.parametrize("form", FORMS)
 def test_nan_is_not_hidden(form: str, encoding: str) -> None:
     nothing = {name: torch.full(shape, torch.nan) for name, shape in SHAPES.items()}
     uploads = codec(form, encoding)
@@ -87,7 +91,7 @@ def test_nan_is_not_hidden(form: str, encoding: str) -> None:
 
 @settings(deadline=None, max_examples=200)
 @given(
-    form=st.sampled_from(["dense", "rows", "rank_one"]),
+    form=st.sampled_from([*FORMS]),
     encoding=st.sampled_from([*CODECS]),
     data=st.binary(max_size=700),
 )
@@ -113,9 +117,11 @@ def test_row_ids_must_ascend_and_exist() -> None:
 
 def test_forms_that_a_payload_does_not_allow_are_refused() -> None:
     with pytest.raises(ConfigError, match="no tensor with one row per item"):
-        upload_codec("rows", CODECS["float32"](), SHAPES, set())
+        upload_codec("rows", CODECS["float32"](), SHAPES, set(), 2)
+    with pytest.raises(ConfigError, match="no tensor with one row per item"):
+        upload_codec("actions", CODECS["float32"](), SHAPES, set(), 2)
     with pytest.raises(ConfigError, match="bias has 1 dimensions"):
-        upload_codec("rank_one", CODECS["float32"](), {"bias": torch.Size((3,))}, set())
+        upload_codec("rank_one", CODECS["float32"](), {"bias": torch.Size((3,))}, set(), 2)
 
 
 def partial_of(seed: int) -> Partial:

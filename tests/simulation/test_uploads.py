@@ -1,4 +1,4 @@
-"""Uploads laid out as rows or as rank one: the backends agree, in what arrives and in bytes."""
+"""Uploads laid out otherwise than dense: the backends agree, in what arrives and in bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fedpeft.protocol.traffic import Traffic
 from fedpeft.simulation import Simulation
 from fedpeft.testing import Toy, assert_backends_agree
 from fedpeft.testing.toy import GRADIENT, PAPER
-from toys import ADAM, SGD, made_split, toy
+from toys import ADAM, NEWTON, SGD, made_split, newton, toy
 
 from .rounds import assert_rounded_alike, run_round
 from .test_backends import many_buckets
@@ -38,13 +38,21 @@ RANK_ONE = [
     ("hash", "softmax", "fedmf", LOCAL),
     ("rq", "ials", "fedmf", {}),
 ]
-CASES = [("rows", *case) for case in ROWS] + [("rank_one", *case) for case in RANK_ONE]
+ACTIONS = [
+    ("full", "bpr", "fedmf", LOCAL),
+    ("full", "softmax", "fedncf", LOCAL),
+    ("lora", "bce", "fedmf", SEVERAL),
+    ("full", "ials", "fedmf", {}),
+]
+EXACT = [("rows", *case) for case in ROWS] + [("rank_one", *case) for case in RANK_ONE]
+CASES = EXACT + [("actions", *case) for case in ACTIONS]
 
 
 def run_of(form: str, adapter: str, loss: str, backbone: str, training: dict[str, Any]) -> Toy:
     """Return a run whose clients upload in a form."""
     own = {"expansion": {"every": 0}} if backbone == "fedpergnn" else {}
-    return replace(toy(adapter, loss, upload=form, **training), backbone=(backbone, own))
+    run = replace(toy(adapter, loss, upload=form, **training), backbone=(backbone, own))
+    return run.with_training(actions=4) if form == "actions" else run
 
 
 def told(simulation: Simulation) -> tuple[Partial, int]:
@@ -72,13 +80,14 @@ def test_backends_agree_through_an_encoding(
     run = run_of(form, adapter, loss, backbone, training)
     run = run.with_training(encoding=encoding, download_encoding="float32")
     fast = run.simulation().backend
-    assert (fast == "vmap") == (encoding != "float32" or training is SEVERAL)
+    alone = encoding != "float32" or training is SEVERAL or form == "actions"
+    assert (fast == "vmap") == alone
     (one, own), (two, other) = (told(run.simulation(name)) for name in ("sequential", fast))
     assert own == other
     assert_rounded_alike(one, two, 1e-5 if encoding == "float32" else None)
 
 
-@pytest.mark.parametrize(("form", "adapter", "loss", "backbone", "training"), CASES)
+@pytest.mark.parametrize(("form", "adapter", "loss", "backbone", "training"), EXACT)
 def test_the_form_changes_bytes_and_nothing_else(
     form: str, adapter: str, loss: str, backbone: str, training: dict[str, Any]
 ) -> None:
@@ -90,6 +99,41 @@ def test_the_form_changes_bytes_and_nothing_else(
     assert (short.clients, short.weight, short.rejected) == (dense.clients, dense.weight, 0)
     for name, tensor in dense.sum.items():
         torch.testing.assert_close(short.sum[name], tensor, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("adapter", ["full", "lora"])
+def test_a_second_order_server_that_sees_histories_does_the_same(adapter: str) -> None:
+    """The whole run, with merges: an upload has less to say, and says the same."""
+    dense = newton(adapter, cohort=1.0)
+    short = dense.with_training(upload="rank_one")
+    with many_buckets():
+        assert_backends_agree(short, rounds=5)
+    one, two = dense.simulation(), short.simulation()
+    assert two.backend == "fused"
+    for _ in range(5):
+        one.step()
+        two.step()
+    torch.testing.assert_close(two.item_vectors(), one.item_vectors(), atol=1e-4, rtol=1e-4)
+    lengths = dense.split.train.lengths()
+    expected = sum(Upload.size(4 + 4 * length + 4 * (6 + 2 * length)) for length in lengths)
+    assert two.traffic.totals.upload == 5 * expected
+
+
+@pytest.mark.parametrize("encoding", CODECS)
+@pytest.mark.parametrize("adapter", ["full", "lora"])
+def test_histories_through_an_encoding(adapter: str, encoding: str) -> None:
+    run = newton(adapter, upload="rank_one", encoding=encoding, download_encoding="float32")
+    fast = run.simulation().backend
+    (one, own), (two, other) = (told(run.simulation(name)) for name in ("sequential", fast))
+    assert own == other
+    assert_rounded_alike(one, two, 1e-5 if encoding == "float32" else None)
+
+
+@pytest.mark.parametrize("backend", ["sequential", "vmap"])
+def test_actions_cost_the_same_for_all(backend: str) -> None:
+    run = run_of("actions", "full", "bpr", "fedmf", LOCAL)
+    entry = run.simulation(backend).step().entry
+    assert entry.upload == entry.clients * Upload.size(4 + 3 * 4 * 6)  # 15 items of two bits
 
 
 @pytest.mark.parametrize("backend", ["sequential", "vmap", "fused"])
@@ -112,6 +156,9 @@ def test_rows_cost_what_a_client_touched(backend: str) -> None:
         ("rank_one", "lora", "bpr", "fedmf", SEVERAL, "changes of rank one"),
         ("rank_one", "full", "bpr", "fedncf", LOCAL, "changes of rank one"),
         ("rank_one", "full", "ials", "fedpergnn", {}, "changes of rank one"),
+        ("rank_one", "full", "ials", "fedmf", {"frequency_decay": 0.1}, "makes longer"),
+        ("rank_one", "hash", "ials", "fedmf", NEWTON, "no tensor with one row per item"),
+        ("actions", "rq", "bpr", "fedmf", LOCAL, "no tensor with one row per item"),
     ],
 )
 def test_what_would_lose_something_is_refused(

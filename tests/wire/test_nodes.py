@@ -85,7 +85,7 @@ def test_sums_of_nodes_are_the_sum_of_all(backend: str, loss: str) -> None:
     assert all(torch.equal(tensor, again.sum[name]) for name, tensor in total.sum.items())
 
 
-@pytest.mark.parametrize("upload", ["rows", "rank_one"])
+@pytest.mark.parametrize("upload", ["rows", "rank_one", "actions"])
 def test_layouts_that_tell_of_single_clients_are_refused(upload: str) -> None:
     partial, work = node_sum(
         toy("full", "bpr", upload=upload, **GRADIENT), np.arange(3), "sequential"

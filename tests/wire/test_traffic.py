@@ -73,11 +73,19 @@ def test_pure_compression(mode: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["float32", "int8"])
-@pytest.mark.parametrize("upload", ["rows", "rank_one"])
+@pytest.mark.parametrize("adapter", ["full", "lora"])
+def test_histories(adapter: str, encoding: str) -> None:
+    merges = {} if adapter == "full" else {**PHASES, "refresh_every": 1}
+    check(newton(adapter, encoding=encoding, upload="rank_one", **merges))
+
+
+@pytest.mark.parametrize("encoding", ["float32", "int8"])
+@pytest.mark.parametrize("upload", ["rows", "rank_one", "actions"])
 @pytest.mark.parametrize("adapter", ["full", "lora"])
 def test_shorter_uploads(adapter: str, upload: str, encoding: str) -> None:
     phases = {} if adapter == "full" else PHASES
-    run = toy(adapter, "bpr", upload=upload, encoding=encoding, **GRADIENT, **phases)
+    how: dict[str, Any] = {"upload": upload, "actions": 4}
+    run = toy(adapter, "bpr", **how, encoding=encoding, **GRADIENT, **phases)
     dense = toy(adapter, "bpr", encoding=encoding, **GRADIENT, **phases)
     less, more = (check(each).traffic.totals.upload for each in (run, dense))
     assert less < more or adapter == "lora"  # whose rows are hardly longer than an id

@@ -80,7 +80,14 @@ def test_a_second_order_server(
     check(newton(adapter, encoding=encoding, **merges), process)
 
 
-@pytest.mark.parametrize("upload", ["rows", "rank_one"])
+@pytest.mark.parametrize("encoding", ["float32", "int8"])
+@pytest.mark.parametrize("adapter", ["full", "lora"])
+def test_histories(adapter: str, encoding: str, process: subprocess.Popen[bytes]) -> None:
+    merges = {} if adapter == "full" else PHASES
+    check(newton(adapter, encoding=encoding, upload="rank_one", **merges), process)
+
+
+@pytest.mark.parametrize("upload", ["rows", "rank_one", "actions"])
 @pytest.mark.parametrize("encoding", ["float32", "int8"])
 def test_shorter_uploads(upload: str, encoding: str, process: subprocess.Popen[bytes]) -> None:
     gradient = {"local": "gradient", "local_steps": 2, "local_decay": 1e-3}

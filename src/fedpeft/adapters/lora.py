@@ -32,7 +32,11 @@ class LoRAConfig(AdapterConfig):
             ),
         ),
     }
-    presets: ClassVar = {"fedpeft": {"zero": "A"}, "newton": {"basis": "random", "rank": 8}}
+    presets: ClassVar = {
+        "fedpeft": {"zero": "A"},
+        "newton": {"basis": "random", "rank": 8},
+        "colr": {"basis": "random"},
+    }
 
     rank: int = Field(4, ge=1)
     """Columns of A; the payload is rank * (n + k) values."""

@@ -101,7 +101,7 @@ def client_loss(task: Task, model: Backbone, items: Tensor, weight: Tensor) -> T
 
 def own_items_penalty(task: Task, model: Backbone, positives: Tensor, weight: Tensor) -> Tensor:
     """Return the client's part of the items' frequency-scaled penalty, a float scalar."""
-    decay = task.frequency_decay
+    decay = task.own_items_decay
     if not decay:
         return weight.new_zeros(())
     penalty: Tensor = (weight.unsqueeze(-1) * model.item(positives).square()).sum()

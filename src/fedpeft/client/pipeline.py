@@ -13,7 +13,7 @@ from fedpeft.backbones import Backbone
 from fedpeft.client.rounding import Dither
 from fedpeft.protocol.aggregate import finite
 from fedpeft.protocol.encodings import Blocks
-from fedpeft.protocol.uploads import UploadCodec, factorise, multiply
+from fedpeft.protocol.layout import Reduced, UploadCodec
 from fedpeft.tensors import Tensors
 from fedpeft.training.task import Task, payload_shapes
 from fedpeft.transforms import UpdateTransform
@@ -41,9 +41,12 @@ class Pipeline:
         self.task = task
         self.transforms = task.pipeline(*masks)
         self._blocks = isinstance(task.update_codec, Blocks)
-        spans_rows = self._blocks and task.training.upload != "rows"  # a block spans rows
+        layout = task.layout
+        # a block of an encoding spans rows, and so does an action
+        spans_rows = layout.form != "rows" and (self._blocks or not layout.lossless)
         self.dense = spans_rows or any(transform.dense for transform in self.transforms)
-        self.per_client = bool(self.transforms) or not task.update_codec.lossless
+        lossless = layout.lossless and task.update_codec.lossless
+        self.per_client = bool(self.transforms) or not lossless
 
     def begin(self, round_number: int, backbone: Backbone) -> None:
         """Begin a round, in which this module's payload travels."""
@@ -94,9 +97,8 @@ class Pipeline:
 
         It equals encoding and decoding client by client.
         """
-        if self.uploads.form != "rank_one":
-            return self._through(change, ids)
-        return multiply(self._through(factorise(change), ids), self.uploads.shapes)
+        values, whole = self.uploads.reduce(change)
+        return self.uploads.restore(Reduced(self._through(values, ids), whole))
 
     def _through(self, sent: Tensors, ids: Tensor) -> Tensors:
         codec = self.task.update_codec

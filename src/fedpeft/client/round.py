@@ -22,7 +22,7 @@ from fedpeft.protocol.messages import (
     Broadcast,
     Upload,
 )
-from fedpeft.protocol.statistics import MOMENT
+from fedpeft.protocol.statistics import MOMENT, WEIGHTS, item_weights
 from fedpeft.streams import ClientStream
 from fedpeft.tensors import Tensors
 from fedpeft.training.task import Task, payload_parameters
@@ -64,6 +64,10 @@ def client_round(
     if trained.reader is not None:
         form = task.moment_form(model.item)
         change[MOMENT] = form.of_readers(trained.reader.unsqueeze(0))
+    if task.tells_histories:
+        own, weight = torch.from_numpy(state.history), importance(task, state)
+        told = item_weights(own.unsqueeze(0), weight.unsqueeze(0), task.n_items)
+        change[WEIGHTS] = told.to(replica.device)
     ids = torch.tensor([state.id], device=replica.device)
     sent = pipeline.transform(change, ids, weights)
     payload = pipeline.encode({n: t[0] for n, t in sent.items()}, state.id, trained.touched)

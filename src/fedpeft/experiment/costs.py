@@ -77,8 +77,7 @@ def strategy(config: RunConfig) -> Strategy:
     """Return what a configuration trains."""
     assert isinstance(config.adapter.config, AdapterConfig)
     backbone, training = backbones.get(config.backbone.kind), config.training
-    indexed = getattr(adapters.get(config.adapter.kind).build, "item_indexed", ())
-    if training.upload == "rows" and not indexed:  # it has no rows that a client could leave out
+    if not _fits(config):
         training = training.model_copy(update={"upload": "dense"})
     return Strategy(
         config.label,
@@ -88,6 +87,17 @@ def strategy(config: RunConfig) -> Strategy:
         lambda item: backbone.build(config.backbone.config, item),
         config.items.base_codes,
     )
+
+
+def _fits(config: RunConfig) -> bool:
+    """Return whether an adapter's change can be laid out as the settings ask."""
+    training, adapter = config.training, config.adapter
+    assert isinstance(adapter.config, AdapterConfig)
+    newton = training.server_optimizer.kind == "newton"
+    if training.upload == "dense" or (training.upload == "rank_one" and not newton):
+        return True
+    indexed = bool(getattr(adapters.get(adapter.kind).build, "item_indexed", ()))
+    return indexed and (adapter.config.spans or not newton)
 
 
 def scale_of(

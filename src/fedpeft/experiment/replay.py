@@ -18,10 +18,10 @@ from fedpeft.experiment.assemble import Prepared, Stage, build, prepare
 from fedpeft.experiment.folder import RunFolder
 from fedpeft.experiment.reopen import index_of
 from fedpeft.experiment.run import accept_model, load_checkpoint
+from fedpeft.protocol.layout import UploadCodec
 from fedpeft.protocol.messages import (
     Upload,
 )
-from fedpeft.protocol.uploads import UploadCodec
 from fedpeft.records import Checkpoint
 from fedpeft.server import ServerState
 from fedpeft.simulation import RunOptions, Simulation

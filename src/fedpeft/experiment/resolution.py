@@ -156,7 +156,9 @@ def _laid(preset: str, given: Tables) -> tuple[Tables, dict[str, str]]:
     tables: Tables = {name: dict(given.get(name, {})) for name in TABLES}
     backbone = backbones.get(_kind(backbones, tables["backbone"], "backbone")).build
     traits = {"user_vector": getattr(backbone, "user_vector", None) is not None}
-    tables["loss"] = merge(presets.settings(preset, traits).get("loss", {}), tables["loss"])
+    found = presets.settings(preset, traits)
+    for name in ("items", "adapter", "loss"):
+        tables[name] = merge(found.get(name, {}), tables[name])
     loss = losses.get(_kind(losses, tables["loss"], "loss")).build
     least_squares = bool(getattr(loss, "least_squares", False))
     if least_squares and isinstance(backbone, type) and not traits["user_vector"]:

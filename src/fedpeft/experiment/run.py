@@ -89,6 +89,11 @@ def start(
     simulation = build(config, prepared.split, prepared.items, options)
     for sentence in told(prepared.dataset):
         watcher.note(sentence)
+    if simulation.task.layout.reveals:
+        watcher.note(
+            f"training.upload = {config.training.upload!r} shows a server that sees single uploads "
+            f"{simulation.task.layout.reveals}; only 'dense' can be summed before anyone sees it"
+        )
     # only now: what cannot run leaves nothing behind
     with RunFolder(out).locked():
         folder = RunFolder.create(out, config, asked)

@@ -12,6 +12,10 @@ from torch import Tensor
 
 MOMENT = "reader.moment"
 """The name of a second moment in an upload."""
+WEIGHTS = "items.weight"
+"""The name of how much each item weighs in a client's loss, n values, 0 for those it does not
+have: in uploads that tell of histories anyway, instead of the client's part of the items' penalty.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,14 +62,28 @@ class MomentForm:
         return moment[rows, columns]
 
     def decode(self, sent: Tensor) -> Tensor:
-        """Return S B', float (k, r), or S, float (k, k), of what was sent, float (size,)."""
+        """Return S B', (..., k, r), or S, (..., k, k), of what was sent, float (..., size)."""
         if self.columns is not None:
-            return sent.view(self.dim, -1)
+            product: Tensor = sent.unflatten(-1, (self.dim, -1))
+            return product
         rows, columns = self._triangle(sent.device)
-        found = sent.new_zeros(self.dim, self.dim)
-        found[rows, columns] = sent
-        found[columns, rows] = sent
+        found = sent.new_zeros(*sent.shape[:-1], self.dim, self.dim)
+        found[..., rows, columns] = sent
+        found[..., columns, rows] = sent
         return found
 
     def _triangle(self, device: torch.device) -> Tensor:
         return torch.triu_indices(self.dim, self.dim, device=device)
+
+
+def item_weights(items: Tensor, weight: Tensor, n_items: int) -> Tensor:
+    """Return how much each item weighs for C clients, float (C, n).
+
+    Parameters
+    ----------
+    items
+        int64 (C, L): train items.
+    weight
+        float (C, L): what each weighs, 0 for padding.
+    """
+    return weight.new_zeros(len(items), n_items).scatter_add_(1, items, weight)

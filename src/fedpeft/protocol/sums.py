@@ -10,8 +10,8 @@ import torch
 
 from fedpeft.errors import ConfigError
 from fedpeft.protocol.aggregate import Partial, finite
+from fedpeft.protocol.layout import Ditherer, UploadCodec
 from fedpeft.protocol.messages import Broadcast, PartialSum
-from fedpeft.protocol.uploads import Ditherer, UploadCodec
 from fedpeft.protocol.wire import MessageError
 
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from fedpeft.protocol.aggregate import Partial, finite
+from fedpeft.protocol.layout import UploadCodec
 from fedpeft.protocol.messages import Broadcast, Upload
-from fedpeft.protocol.uploads import UploadCodec
 from fedpeft.protocol.wire import MessageError
 from fedpeft.tensors import Tensors
 from fedpeft.training.task import Task

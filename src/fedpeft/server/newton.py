@@ -32,7 +32,7 @@ from torch import Tensor
 
 from fedpeft.adapters import ItemEmbedding
 from fedpeft.protocol.aggregate import Partial
-from fedpeft.protocol.statistics import MOMENT, MomentForm
+from fedpeft.protocol.statistics import MOMENT, WEIGHTS, MomentForm
 from fedpeft.server.state import ServerState
 from fedpeft.server.text_map import TextMap
 from fedpeft.tensors import Tensors
@@ -83,6 +83,7 @@ class Newton:
             moments[MOMENT],
             form,
             self._curvature(config),
+            moments.get(WEIGHTS),
         )
         payload = {name: state.payload[name] - config.lr * factor * step}
         return payload, moments if config.momentum else {}
@@ -127,6 +128,7 @@ def newton_step(
     moment: Tensor,
     form: MomentForm,
     curvature: Curvature,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Return D, the whole step that is to be taken off the payload tensor, float (R, r).
 
@@ -142,6 +144,9 @@ def newton_step(
         float (R, r): what clients sent, as a gradient, mean over clients.
     moment
         float (size,): S / m, as it travels.
+    weights
+        float (n,): what each item weighs in the loss of a client, mean over clients, where the
+        residual lacks their penalty.
     """
     span = item.span()
     assert span is not None  # `Task.check` saw to it
@@ -149,6 +154,8 @@ def newton_step(
     right = sent if form.columns is not None else span.read(_positive(sent))  # S B'
     pulled = span.read(table) * (curvature.decay * curvature.unobserved)
     pulled = pulled.add_(table @ right, alpha=curvature.unobserved)
+    if weights is not None:
+        pulled = pulled.addcmul_(span.read(table), weights.unsqueeze(1), value=curvature.decay)
     if curvature.prior and anchor is not None:
         pulled = pulled.add_(span.read(table - anchor), alpha=curvature.prior)
     gradient = residual + span.gather(pulled, len(residual))

@@ -15,6 +15,7 @@ from torch import Tensor
 from fedpeft.adapters import ItemEmbedding
 from fedpeft.protocol.aggregate import Partial, finite
 from fedpeft.protocol.encodings import Blocks
+from fedpeft.protocol.layout import UploadCodec
 from fedpeft.protocol.messages import (
     NOTHING,
     Broadcast,
@@ -24,7 +25,6 @@ from fedpeft.protocol.messages import (
     first_lineage,
 )
 from fedpeft.protocol.statistics import MOMENT
-from fedpeft.protocol.uploads import UploadCodec
 from fedpeft.seeding import torch_rng
 from fedpeft.server.newton import Newton
 from fedpeft.server.optimizer import optimizer_step

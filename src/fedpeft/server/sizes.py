@@ -69,9 +69,10 @@ def message_sizes(task: Task, backbone: Backbone, touched: int | None = None) ->
     base = {} if item.base is None else {"base": item.base.shape}
     download = Broadcast.size(codec.size(shapes))
     at_zero = item.starts_at_zero and not backbone.shared()
-    varies = task.training.upload == "rows" and touched is None
+    uploads = task.uploads(shapes, item)
+    varies = uploads.by_rows and touched is None
     return MessageSizes(
-        upload=None if varies else Upload.size(task.uploads(shapes, item).size(touched or 0)),
+        upload=None if varies else Upload.size(uploads.size(touched or 0)),
         download=download,
         fresh=Broadcast.size(0) if at_zero else download,
         step=Step.size(codec.size(merged) + item.subspace_bytes),

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedpeft.protocol.aggregate import Partial, finite
-from fedpeft.protocol.statistics import MOMENT
+from fedpeft.protocol.statistics import MOMENT, WEIGHTS
 from fedpeft.simulation.bucket import Bucket
 from fedpeft.simulation.problem import select, store
 from fedpeft.simulation.work import Work
@@ -42,6 +42,7 @@ def run_fused(work: Work) -> Partial:
         None if common.gram is None else torch.zeros_like(common.gram),
         {name: torch.zeros_like(t) for name, t in shared.items()},
         torch.zeros((), device=item.device),
+        torch.zeros(item.num_embeddings, device=item.device),
     )
     weight, clients = 0.0, 0
     for bucket in cohort.buckets(problem.backbone.activations, item.device):
@@ -65,6 +66,8 @@ def run_fused(work: Work) -> Partial:
     change |= {name: grad.mul_(-lr) for name, grad in sums.shared.items()}
     if splits and sums.gram is not None:
         change[MOMENT] = problem.task.moment_form(item).of_sum(sums.gram)
+    if problem.task.tells_histories:
+        change[WEIGHTS] = sums.weights
     loss = float(sums.loss)
     if not (finite(change.values()) and math.isfinite(loss)):
         # finite losses whose gradients are not: whose they are cannot be told from the sum
@@ -97,12 +100,14 @@ class _Gradients:
     """Gradients of the weighted sum of losses with respect to what is common, added in place.
 
     Where clients split their statistics, `gram` is the sum of their readers' second moments.
+    `weights`, float (n,), is what each item weighs in the losses, where clients tell it.
     """
 
     table: Tensor
     gram: Tensor | None
     shared: Tensors
     loss: Tensor
+    weights: Tensor
 
 
 def _add(work: Work, common: _Common, sums: _Gradients, bucket: Bucket) -> Bucket:
@@ -136,7 +141,7 @@ def _add(work: Work, common: _Common, sums: _Gradients, bucket: Bucket) -> Bucke
     # a client without samples moves nothing but its own parameters, towards zero
     scale = torch.where(weights > 0, weights, 1.0)
     total = (losses * scale).sum()
-    if problem.task.frequency_decay:
+    if problem.task.own_items_decay:
         total = total + problem.own_items_penalty(vectors[:, :, 0], bucket.weight)
     total.backward()
     store(work.population.local, bucket.rows, fitted | problem.step_local(moving, scale))
@@ -149,5 +154,7 @@ def _add(work: Work, common: _Common, sums: _Gradients, bucket: Bucket) -> Bucke
         sums.gram.add_(gram_leaf.grad)
     for name, leaf in shared_leaves.items():
         sums.shared[name] += leaf.grad if leaf.grad is not None else 0
+    if problem.task.tells_histories:
+        sums.weights.index_add_(0, bucket.items[:, :, 0].flatten(), bucket.weight.flatten())
     sums.loss.add_((losses * weights).detach().sum())
     return bucket

@@ -74,7 +74,7 @@ class LocalProblem(Scoring):
             float (C, L, k): vectors of the train items.
         """
         squares = (weight.unsqueeze(-1) * positives.square()).sum()
-        return self.task.frequency_decay / 2 * squares
+        return self.task.own_items_decay / 2 * squares
 
     def squares(
         self, local: Tensors, gram: Tensor | None, context: Contexts | None

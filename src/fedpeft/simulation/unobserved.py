@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from fedpeft.adapters import ItemEmbedding
 from fedpeft.memory import at_once
-from fedpeft.protocol.statistics import MOMENT
+from fedpeft.protocol.statistics import MOMENT, WEIGHTS, item_weights
 from fedpeft.simulation.bucket import Bucket, stacked_rows
 from fedpeft.simulation.cohort import Cohort
 from fedpeft.simulation.problem import LocalProblem, select
@@ -182,7 +182,7 @@ def _step(problem: LocalProblem, catalogue: AllItems, own: Tensors, part: Bucket
     rate = -problem.training.payload_optimizer.lr
     leaves = [*rows.values(), *whole.values()]
     total_loss = losses.sum()
-    if problem.task.frequency_decay:
+    if problem.task.own_items_decay:
         total_loss = total_loss + problem.own_items_penalty(vectors[:, :, 0], part.weight)
     moved = torch.autograd.grad(
         rate * total_loss, leaves, allow_unused=True, materialize_grads=True
@@ -203,4 +203,6 @@ def _step(problem: LocalProblem, catalogue: AllItems, own: Tensors, part: Bucket
     change = {f"item.{name}": change[name] for name in tensors}
     if problem.task.splits:
         change[MOMENT] = problem.task.moment_form(item).of_readers(reader)
+    if problem.task.tells_histories:
+        change[WEIGHTS] = item_weights(part.items[:, :, 0], part.weight, item.num_embeddings)
     return Stepped(part, own, losses.detach(), change)

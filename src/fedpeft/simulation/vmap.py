@@ -267,7 +267,7 @@ def _train(
         squares = rated.square().sum(1) if problem.loss.unobserved_weight else None
         losses = problem.losses(local, scores, bucket.weight, squares)
         total = losses.sum()
-        if problem.task.frequency_decay:
+        if problem.task.own_items_decay:
             columns = places[:, :, 0].unsqueeze(-1).expand(-1, -1, table.shape[-1])
             total = total + problem.own_items_penalty(table.gather(1, columns), bucket.weight)
         total.backward(inputs=list(leaves.values()))

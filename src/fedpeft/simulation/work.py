@@ -64,7 +64,7 @@ class Work:
     def count_uploads(self) -> None:
         """Tell the traffic log the exact length of every client's upload, without making it."""
         uploads = self.pipeline.uploads
-        if uploads.form == "rows":
+        if uploads.by_rows:
             touched = self.cohort.distinct(self.problem.task.n_items)
         else:
             touched = np.zeros(len(self.cohort), np.int64)

@@ -50,6 +50,7 @@ ACTING: Mapping[str, ActsIf] = {
     "warmup_optimizer": ActsIf(
         "warmup_rounds above 0", lambda training: training.warmup_rounds > 0
     ),
+    "actions": ActsIf("upload = 'actions'", lambda training: training.upload == "actions"),
     "sparse_eps": ActsIf("an Adam of the server that sets no eps itself", _has_open_adam),
     "relative_item_decay": ActsIf(
         "item_decay to be left open", lambda training: training.item_decay is None

@@ -11,7 +11,7 @@ from fedpeft.config import ConfigModel
 from fedpeft.data.recency import RecencyConfig
 from fedpeft.data.statistics import DataStatistics
 from fedpeft.errors import ConfigError
-from fedpeft.protocol.uploads import UploadForm
+from fedpeft.protocol.layout import UploadForm
 from fedpeft.training import derive
 from fedpeft.training.acting import ACTING
 from fedpeft.training.optimizer import OptimizerConfig, ServerOptimizerConfig
@@ -107,9 +107,13 @@ class TrainingConfig(ConfigModel):
 
     upload: UploadForm = "dense"
     """How a client's change is laid out: `dense`; `rows`, those of touched items and their ids
-    (losses with drawn negatives); or `rank_one`, a column and a row for each matrix (one step, a
-    dot-product score).  The last two are shorter and tell the server more than a sum of uploads
-    would: `rows` which items a client touched, `rank_one` its user vector up to length."""
+    (losses with drawn negatives); `rank_one`, a column and a row for each matrix (one step, a
+    dot-product score); or `actions`, a few rows and which of them each item gets, which loses
+    something.  All but `dense` are shorter and tell the server more than a sum of uploads would:
+    `rows` and `actions` which items a client touched, `rank_one` its user vector up to length and,
+    with `server_optimizer.kind = "newton"`, its history."""
+    actions: int = Field(16, ge=2, le=1024)
+    """K: the actions of `upload = "actions"`, that which leaves an item as it is among them."""
 
     @property
     def broadcast_encoding(self) -> EncodingName:

@@ -14,8 +14,10 @@ from fedpeft.backbones import Backbone, HistoryBackbone
 from fedpeft.errors import ConfigError
 from fedpeft.losses import Loss
 from fedpeft.protocol.encodings import CODECS, Codec, Shapes
-from fedpeft.protocol.statistics import MOMENT, MomentForm
-from fedpeft.protocol.uploads import UploadCodec, check_item_indexed, upload_codec
+from fedpeft.protocol.histories import HistoryUpload
+from fedpeft.protocol.layout import UploadCodec
+from fedpeft.protocol.statistics import MOMENT, WEIGHTS, MomentForm
+from fedpeft.protocol.uploads import FORMS, check_item_indexed, upload_codec
 from fedpeft.seeding import sequence
 from fedpeft.tensors import Tensors
 from fedpeft.training.config import Phase, TrainingConfig
@@ -128,22 +130,27 @@ class Task:
 
     def uploads(self, shapes: Shapes, item: ItemEmbedding) -> UploadCodec:
         """Return how the change of a payload of these shapes is sent."""
+        sent, training = self.sent(shapes, item), self.training
+        if self.tells_histories:
+            span = item.span()
+            assert span is not None  # settings are checked
+            return HistoryUpload(self.update_codec, sent, span.columns)
         indexed = {f"item.{name}" for name in item.item_indexed}
-        sent = self.sent(shapes, item)
-        return upload_codec(self.training.upload, self.update_codec, sent, indexed)
+        return upload_codec(training.upload, self.update_codec, sent, indexed, training.actions)
 
     def sent(self, shapes: Shapes, item: ItemEmbedding) -> Shapes:
         """Return names and shapes of what a client sends for a payload of these shapes."""
         if not self.splits:
             return shapes
-        return {**shapes, MOMENT: torch.Size((self.moment_form(item).size,))}
+        sent = {**shapes, MOMENT: torch.Size((self.moment_form(item).size,))}
+        return {**sent, WEIGHTS: torch.Size((self.n_items,))} if self.tells_histories else sent
 
     def moment_form(self, item: ItemEmbedding) -> MomentForm:
         """Return how the second moments of readers travel."""
         span = item.span()
-        # an average over rounds outlives the subspace, so it is of the whole
-        averaged = self.training.server_optimizer.momentum > 0
-        return MomentForm.of(self.dim, None if span is None or averaged else span.columns)
+        # an average over rounds outlives the subspace, and a history tells the whole reader
+        whole = self.training.server_optimizer.momentum > 0 or self.tells_histories
+        return MomentForm.of(self.dim, None if span is None or whole else span.columns)
 
     @property
     def weighs_samples(self) -> bool:
@@ -160,6 +167,22 @@ class Task:
         """Whether clients send the second moment of their reader beside the change of their own
         items, from which the server finds what all other items do; see `fedpeft.server.newton`."""
         return self.training.server_optimizer.kind == "newton"
+
+    @property
+    def layout(self) -> type[UploadCodec]:
+        """How a client's change is laid out."""
+        return HistoryUpload if self.tells_histories else FORMS[self.training.upload]
+
+    @property
+    def tells_histories(self) -> bool:
+        """Whether uploads spell out what each client has; see `fedpeft.protocol.histories`."""
+        return self.splits and self.training.upload == "rank_one"
+
+    @property
+    def own_items_decay(self) -> float:
+        """lambda of the part of the items' penalty that clients add themselves: 0 where the server
+        adds it, as uploads tell it their items."""
+        return 0.0 if self.tells_histories else self.frequency_decay
 
     @property
     def frequency_decay(self) -> float:
@@ -245,13 +268,14 @@ def _check_upload(task: Task, backbone: Backbone, transforms: list[UpdateTransfo
         raise ConfigError(
             f"{asked} leaves out values that a transform of the run fills in; use 'dense'"
         )
-    if training.upload == "rows":
-        if task.loss.unobserved_weight:
-            raise ConfigError(
-                f"{asked} has no row to leave out with a loss over all items; use 'dense', or "
-                "loss.kind softmax, bpr or bce"
-            )
-        check_item_indexed(getattr(adapters.get(task.kind).build, "item_indexed", True))
+    if training.upload == "rows" and task.loss.unobserved_weight:
+        raise ConfigError(
+            f"{asked} has no row to leave out with a loss over all items; use 'dense', or "
+            "loss.kind softmax, bpr or bce"
+        )
+    indexed = getattr(adapters.get(task.kind).build, "item_indexed", True)
+    check_item_indexed(training.upload, indexed)
+    if training.upload != "rank_one":
         return
     one_step = training.payload_steps == 1 and training.payload_optimizer.kind == "sgd"
     linear = backbone.user_vector is not None and not isinstance(backbone, HistoryBackbone)
@@ -260,6 +284,16 @@ def _check_upload(task: Task, backbone: Backbone, transforms: list[UpdateTransfo
             f"{asked} needs changes of rank one: one SGD step on the payload, a score that is the "
             "item vector times one user vector, and an adapter that is linear in its tensors; "
             "use 'dense'"
+        )
+    if task.own_items_decay:
+        raise ConfigError(
+            f"{asked} needs changes of rank one, which training.frequency_decay makes longer; use "
+            "'dense', or server_optimizer.kind = 'newton'"
+        )
+    if task.splits and not indexed:
+        raise ConfigError(
+            f"{asked} tells items apart by their rows with server_optimizer.kind = 'newton', but "
+            "the adapter has no tensor with one row per item; use 'dense'"
         )
 
 

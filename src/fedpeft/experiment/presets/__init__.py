@@ -1,8 +1,9 @@
 """Presets: TOML files with settings that are chosen by traits of a run's parts.
 
 A file is a list of rules, later ones over earlier ones.  A rule holds settings of the tables
-`loss` and `training`, and in `when` the traits that the run's parts must have or lack.  What one
-part alone needs otherwise stands on that part, as ``presets`` of its class.
+`loss` and `training`, and in `when` the traits that the run's parts must have or lack.  A rule for
+all parts may also name the adapter, and hold settings of `items`.  What one part alone needs
+otherwise stands on that part, as ``presets`` of its class.
 """
 
 from __future__ import annotations
