@@ -104,9 +104,10 @@ def cluster(rows: Tensor, centres: int) -> tuple[Tensor, Tensor]:
     """Cluster the rows of C clients, each its own; rows of zeros stay outside.
 
     Lloyd's algorithm begins at quantiles of the rows along the longest of them.  That takes no
-    random number, is exact, but for rounding by 0.3 % of the longest row, where there are at most as
-    many rows as centres, and near the best where all rows point one way, as those of one step on a dot-product score do.  It ends with
-    means, so the sum over rows is kept.
+    random number, and is near the best where all rows point one way, as those of one step on a
+    dot-product score do.  Where there are at most as many rows as centres it is exact, but for rows
+    that differ by less than 0.3 % of the longest.  It ends with means, so the sum over rows is
+    kept.
 
     Parameters
     ----------
