@@ -33,6 +33,13 @@ COLUMNS = (
 )
 """Headings; HR@10 and the first NDCG@10 are against the sampled negatives."""
 
+_BASELINES = {
+    "popularity": "Popularity",
+    "ials": "iALS",
+    "ease": "EASE",
+    "centralised_mf": "Centralised MF",  # of earlier versions
+}
+
 
 @dataclass(frozen=True)
 class Row:
@@ -210,8 +217,7 @@ def bytes_to_target(curve: Sequence[Point], target: float) -> float | None:
 
 def baseline_label(name: str) -> str:
     """Return what a reader calls a baseline."""
-    known = {"popularity": "Popularity", "centralised_mf": "Centralised MF"}
-    return known.get(name, name.replace("_", " "))
+    return _BASELINES.get(name, name.replace("_", " "))
 
 
 def _scores_row(label: str, scores: Evaluated) -> Row:
