@@ -54,15 +54,14 @@ module = import_module("fedpeft.evaluation.baselines")  # its function has its n
 
 def slow_items(seen: np.ndarray, users: np.ndarray, config: ALSConfig) -> np.ndarray:
     """Solve item by item in float64, straight from the loss; `seen` holds weights."""
-    solved = []
+    a0, solved = config.unobserved_weight, []
     for column in seen.T:
-        weighted = users * column[:, None]
-        system = config.unobserved_weight * users.T @ users + weighted.T @ users
-        decay = config.regularisation * (column.sum() + config.unobserved_weight * len(users))
-        rhs = weighted.sum(0)
-        solved.append(
-            np.linalg.solve(system + decay * np.eye(config.dim), rhs) if rhs.any() else 0 * rhs
-        )
+        if not column.any():
+            solved.append(np.zeros(config.dim))
+            continue
+        system = a0 * users.T @ users + (users.T * column) @ users
+        decay = config.regularisation * (column.sum() + a0 * len(users))
+        solved.append(np.linalg.solve(system + decay * np.eye(config.dim), users.T @ column))
     return np.array(solved)
 
 

@@ -30,7 +30,7 @@ from fedpeft.evaluation.protocol import Scorer
 MOST_ITEMS = 20_000
 """Items up to which the n x n matrices are made: three of them in float32 are 4.8 GB there."""
 
-_MULTIPLE = 10.0
+_MULTIPLE = 3.0
 
 _BLOCK = 1024  # rows of the Gram matrix made at once
 
@@ -45,7 +45,7 @@ class EASEConfig(ConfigModel):
 
     @classmethod
     def by_rule(cls, gram: Tensor, **settings: Any) -> Self:
-        """Return a lambda of 10 times the mean of the diagonal of X'X, with others as given.
+        """Return a lambda of 3 times the mean of the diagonal of X'X, with others as given.
 
         That mean is an item's mean count in the train part, where events do not weigh.
         """
@@ -82,7 +82,7 @@ def item_weights(gram: Tensor, regularisation: float) -> Tensor:
             f"the system of EASE is singular in {gram.dtype}; regularisation = "
             f"{regularisation:g} is too small"
         )
-    weights = torch.cholesky_inverse(factor)
+    weights = torch.cholesky_inverse(factor).mT.contiguous()  # LAPACK's are by column
     weights /= -weights.diagonal().clone()
     weights.diagonal().zero_()
     return weights
