@@ -116,7 +116,7 @@ def test_the_seed_decides_the_start_and_nothing_else_does() -> None:
 
 
 def test_a_singular_system_is_reported() -> None:
-    train = histories_of([[0]])
+    train = histories_of([[0]] * 40)  # 32 dimensions, and all users alike
     with pytest.raises(RunError, match="regularisation"):
         fit_als(train, 1, ALSConfig(unobserved_weight=0.0, regularisation=1e-30))
 

@@ -171,9 +171,7 @@ def test_baselines_are_those_of_all_runs(tmp_path: Path, full: Run) -> None:
 
 def test_a_baseline_of_an_earlier_version_keeps_its_name(tmp_path: Path) -> None:
     baselines = result()["baselines"]
-    old = make(
-        tmp_path, "Old", [(0.3, 1e6)], 1e6, baselines={"centralised_mf": baselines["ials"]}
-    )
+    old = make(tmp_path, "Old", [(0.3, 1e6)], 1e6, baselines={"centralised_mf": baselines["ials"]})
     assert [row.label for row in comparison([old]).baselines] == ["Centralised MF"]
 
 

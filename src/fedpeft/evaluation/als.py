@@ -60,8 +60,7 @@ class ALSConfig(ConfigModel):
 
     def work(self, statistics: DataStatistics) -> float:
         """Return about how many multiply-adds a fit takes."""
-        rows = statistics.users + statistics.items
-        return self.sweeps * self.dim**2 * (2 * statistics.interactions + rows * self.dim)
+        return 2 * self.sweeps * self.dim**2 * statistics.interactions
 
 
 def fit_als(
@@ -113,26 +112,43 @@ def solve_users(items: Tensor, histories: Histories, config: ALSConfig) -> Tenso
 def _solve(
     solved: Tensor, fixed: Tensor, batches: list[tuple[Tensor, Tensor, Tensor]], config: ALSConfig
 ) -> Tensor:
-    """Return the vectors of one side (shaped as `solved`), given the `fixed` other side."""
-    dim = fixed.shape[1]
-    common = config.unobserved_weight * (fixed.T @ fixed)
-    unseen = config.unobserved_weight * len(fixed)
-    padded = torch.cat([fixed, torch.zeros(1, dim)])  # the padding index points at the last row
+    """Return the vectors of one side (shaped as `solved`), given the `fixed` other side.
+
+    In the principal axes of the fixed side what all its rows add to a system is a diagonal D.  So
+    the system of a row with fewer interactions than dimensions becomes one of its interactions:
+    ``(D + V'V)^-1 V' = D^-1 V' (I + V D^-1 V')^-1``.
+    """
+    a0, dim = config.unobserved_weight, fixed.shape[1]
+    values, axes = torch.linalg.eigh(fixed.T @ fixed)
+    padded = torch.cat([fixed @ axes, torch.zeros(1, dim)])  # the padding index is the last row's
     result = torch.zeros_like(solved)
     for rows, columns, weights in batches:
-        seen = padded[columns]
-        weighted = seen * weights[..., None]
-        systems = torch.baddbmm(common.expand(len(rows), dim, dim), weighted.mT, seen)
-        decay = config.regularisation * (weights.sum(1) + unseen)
-        systems.diagonal(dim1=1, dim2=2).add_(decay[:, None])
-        factors, trouble = torch.linalg.cholesky_ex(systems)
-        if bool(trouble.any()):
-            raise RunError(
-                f"a system of the matrix factorisation is singular in float32; regularisation = "
-                f"{config.regularisation:g} is too small"
-            )
-        result[rows] = torch.cholesky_solve(weighted.sum(1)[..., None], factors)[..., 0]
-    return result
+        roots = weights.sqrt()
+        seen = padded[columns] * roots[..., None]
+        decay = config.regularisation * (weights.sum(1) + a0 * len(fixed))
+        common = a0 * values.clamp(min=0) + decay[:, None]
+        if columns.shape[1] < dim:
+            scaled = seen / common[:, None]
+            systems = scaled @ seen.mT
+            systems.diagonal(dim1=1, dim2=2).add_(1)
+            found = scaled.mT @ _solved(systems, roots[..., None], config)
+        else:
+            systems = seen.mT @ seen
+            systems.diagonal(dim1=1, dim2=2).add_(common)
+            found = _solved(systems, seen.mT @ roots[..., None], config)
+        result[rows] = found[..., 0]
+    return result @ axes.T
+
+
+def _solved(systems: Tensor, sides: Tensor, config: ALSConfig) -> Tensor:
+    """Solve positive definite systems (b, m, m) for right-hand sides (b, m, 1)."""
+    factors, trouble = torch.linalg.cholesky_ex(systems)
+    if bool(trouble.any()):
+        raise RunError(
+            f"a system of the matrix factorisation is singular in float32; regularisation = "
+            f"{config.regularisation:g} is too small"
+        )
+    return torch.cholesky_solve(sides, factors)
 
 
 def _batches(

@@ -22,7 +22,7 @@ from fedpeft.evaluation.protocol import Holdout, Scorer, evaluate
 
 _PARTS: tuple[Holdout, ...] = ("validation", "test")
 _WIDTHS = (32, 64, 128, 256)  # factors of iALS, tried in this order as long as each is better
-_MOST_WORK = 5e11  # multiply-adds of a fit above which no wider one is tried
+_MOST_WORK = 1e12  # multiply-adds of a fit above which no wider one is tried
 
 Scorers = Callable[[Holdout], Scorer]
 """Returns the scorer of a fitted model that knows what comes before the held-out item of a part."""
@@ -163,7 +163,9 @@ def baselines(
         Seed of the matrix factorisation.
     centralised
         Pass False to leave out those that need all data in one place, iALS and EASE.
-        TIMES AND MEMORY
+        For a million interactions and 3,700 items both take about a minute on two cores.  Memory
+        is ``3 * items^2`` floats for EASE, and ``(users + items) * dim`` floats plus 40 bytes for
+        each interaction for iALS.
     tune
         Choose their settings on validation.
     recency
