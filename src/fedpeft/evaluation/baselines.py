@@ -81,6 +81,7 @@ def choose_als(split: Split, start: ALSConfig, *, seed: int = 0) -> ALSConfig:
 
     With 32 factors, lambda and then a0 are doubled or halved as long as that helps.  Then the
     factors are doubled as long as that helps, up to 256 or to what the size of the data allows.
+    More factors may need more regularisation, so lambda is doubled once more if that helps.
     """
 
     def quality(config: ALSConfig) -> float:
@@ -95,7 +96,8 @@ def choose_als(split: Split, start: ALSConfig, *, seed: int = 0) -> ALSConfig:
         if wider.work(split.statistics) > _MOST_WORK or (found := quality(wider)) <= reached:
             break
         reached, best = found, wider
-    return best
+    stronger = best.model_copy(update={"regularisation": 2 * best.regularisation})
+    return stronger if quality(stronger) > reached else best
 
 
 def choose_ease(split: Split, start: EASEConfig, gram: Tensor) -> EASEConfig:
