@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
@@ -154,6 +155,23 @@ def test_choosing_reads_validation_only_and_does_not_lose_to_the_rules_there() -
     assert full(ease_scorers(split, best, gram), split) >= full(
         ease_scorers(split, ridge, gram), split
     )
+
+
+@pytest.mark.parametrize(("best", "found"), [(0.8, 0.8), (3.0, 3.2), (0.15, 0.2)])
+def test_a_setting_is_doubled_or_halved_as_long_as_that_helps(best: float, found: float) -> None:
+    tried: list[float] = []
+
+    def quality(config: EASEConfig) -> float:
+        tried.append(config.regularisation)
+        if config.regularisation < 0.2:
+            raise RunError("singular")
+        return -abs(math.log(config.regularisation / best))
+
+    start = EASEConfig(regularisation=0.8)
+    reached, chosen = module._climb(quality(start), start, "regularisation", quality)
+    assert chosen.regularisation == pytest.approx(found)
+    assert reached == quality(chosen)
+    assert max(tried) <= 2 * max(0.8, found)
 
 
 def test_no_width_is_tried_that_would_take_too_long(monkeypatch: pytest.MonkeyPatch) -> None:

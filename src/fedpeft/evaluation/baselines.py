@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fedpeft.data.dataset import Split
 from fedpeft.data.recency import RecencyConfig
-from fedpeft.errors import renamed
+from fedpeft.errors import RunError, renamed
 from fedpeft.evaluation.als import ALSConfig, fit_als, solve_users
 from fedpeft.evaluation.ease import MOST_ITEMS, EASEConfig, ease_scorer, gram_of, item_weights
 from fedpeft.evaluation.protocol import Holdout, Scorer, evaluate
@@ -121,7 +121,10 @@ def _climb(reached: float, best: C, key: str, quality: Callable[[C], float]) -> 
     for factor in (2.0, 0.5):
         while True:
             changed = best.model_copy(update={key: factor * getattr(best, key)})
-            found = quality(changed)
+            try:
+                found = quality(changed)
+            except RunError:  # too little regularisation for float32
+                break
             if found <= reached:
                 break
             reached, best = found, changed
