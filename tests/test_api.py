@@ -55,7 +55,7 @@ def test_docstring_example(cache: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert simulation.round == 100
     assert ndcg == report.sampled["ndcg@10"]
     assert sent == simulation.traffic.bytes_per_client > 0
-    popularity = fedpeft.baselines(names["data"].split, centralised_mf=False)["popularity"]
+    popularity = fedpeft.baselines(names["data"].split, centralised=False)["popularity"]
     assert ndcg > popularity["test"]["sampled"]["ndcg@10"]
 
 

@@ -68,7 +68,7 @@ def test_result(result: dict[str, Any]) -> None:
             found = result["metrics"][part][kind]
             assert found.keys() >= METRICS
             assert 0 < found["ndcg@10"] <= found["hr@10"] <= 1
-            for baseline in ("popularity", "centralised_mf"):
+            for baseline in ("popularity", "ials", "ease"):
                 assert result["baselines"][baseline][part][kind].keys() >= METRICS
     assert result["bytes"].keys() >= BYTES
     assert all(result["bytes"][name] > 0 for name in BYTES)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+from hypothesis import strategies as st
 
 from fedpeft.data.dataset import Histories, Ints, Split
+from fedpeft.data.recency import RecencyConfig
+
+EQUAL = RecencyConfig()
 
 
 def split_of(
@@ -83,3 +89,28 @@ def with_items(histories: Histories, extra: Ints) -> Histories:
     """Append one item to every user's history."""
     rows = [[*histories.of(u).tolist(), int(extra[u])] for u in range(histories.n_users)]
     return histories_of(rows)
+
+
+@st.composite
+def trains(draw: st.DrawFn) -> tuple[Histories, int]:
+    """Draw histories, empty ones among them, and the number of items, some of which nobody has."""
+    n_items = draw(st.integers(1, 9))
+    row = st.sets(st.integers(0, n_items - 1)).map(sorted)
+    return histories_of(draw(st.lists(row, max_size=8))), n_items
+
+
+def dense(histories: Histories, n_items: int, recency: RecencyConfig = EQUAL) -> np.ndarray:
+    """Return the weighted rows of all users, float64."""
+    rows = np.zeros((histories.n_users, n_items))
+    for user in range(histories.n_users):
+        items = histories.of(user)
+        own = histories.weights_of(user)
+        weights = recency.weights(np.arange(len(items))[::-1])
+        rows[user, items] = weights if own is None else weights * own
+    return rows
+
+
+def weighted(histories: Histories, seed: int = 0) -> Histories:
+    """Give every interaction a weight of its own."""
+    drawn = np.random.default_rng(seed).uniform(0.2, 3.0, len(histories.items))
+    return replace(histories, weights=drawn.astype(np.float32))

@@ -50,7 +50,7 @@ def test_a_damaged_baseline_in_the_cache_is_made_anew(
     parts = split(load(config.data), config.evaluation)
 
     def baselines() -> dict[str, Any]:
-        return cached_baselines(parts, centralised_mf=False, recency=config.training.recency)
+        return cached_baselines(parts, centralised=False, recency=config.training.recency)
 
     made = baselines()
     (path,) = (tmp_path / "baselines").iterdir()

@@ -35,7 +35,7 @@ def result(**changes: Any) -> dict[str, Any]:
         "seconds": 12.5,
         "backend": "fused",
         "metrics": parts,
-        "baselines": {"popularity": baseline, "centralised_mf": pooled},
+        "baselines": {"popularity": baseline, "ials": pooled},
         "bytes": client_bytes(474_368.0, 474_368.0, 28_000_000.0),
         "items": {"reconstruction_error": 0.01, "latent_variance": 0.4},
     }

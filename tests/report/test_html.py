@@ -60,7 +60,7 @@ def test_holds_the_numbers(page: str) -> None:
     text = " ".join(Page(page).text)
     for expected in (
         "2 runs on toy", FINGERPRINT, "0123456789ab-dirty", "fedpeft 0.1.0", "90,000", "119,616",
-        "948,736", "Popularity", "0.2500", "Centralised MF", "100.0", "warm-up ends",
+        "948,736", "Popularity", "0.2500", "iALS", "100.0", "warm-up ends",
         "reconstruction error",
     ):  # fmt: skip
         assert expected in text, expected

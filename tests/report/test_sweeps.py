@@ -127,6 +127,16 @@ def test_users_with_too_few_negatives_are_told(tmp_path: Path) -> None:
     assert "the full ranking is the one to read" in text
 
 
+def test_a_baseline_that_was_left_out_is_told(tmp_path: Path) -> None:
+    sweep = read_sweep(write_sweep(tmp_path / "s"))
+    said = "EASE is left out: too many items."
+    write_sweep_report(sweep, tmp_path / "r.html")
+    assert said not in (tmp_path / "r.html").read_text(encoding="utf-8")
+    rows = [{**row, "baselines_left_out": said} for row in sweep.rows]
+    write_sweep_report(replace(sweep, rows=rows), tmp_path / "r.html")
+    assert said in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
 def test_the_grid_file_is_on_the_page(tmp_path: Path) -> None:
     sweep = read_sweep(write_sweep(tmp_path / "s"))
     facts = sweep.facts.model_copy(update={"grid": 'seeds = [0]  # "<b>"'})

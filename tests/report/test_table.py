@@ -132,7 +132,7 @@ def test_json_keeps_bytes_and_says_what_the_target_was(full: Run, lora: Run) -> 
     assert values["full"] == "Full"
     assert [row["label"] for row in values["baselines"]] == [
         "Popularity",
-        "Centralised MF",
+        "iALS",
     ]
 
 
@@ -165,5 +165,20 @@ def test_baselines_are_those_of_all_runs(tmp_path: Path, full: Run) -> None:
     )
     none = make(tmp_path, "None", [(0.3, 1e6)], 1e6, baselines={})
     labels = [row.label for row in comparison([none, fewer, full]).baselines]
-    assert sorted(labels) == ["Centralised MF", "Popularity"]
+    assert sorted(labels) == ["Popularity", "iALS"]
     assert [row.label for row in comparison([none, fewer]).baselines] == ["Popularity"]
+
+
+def test_a_baseline_of_an_earlier_version_keeps_its_name(tmp_path: Path) -> None:
+    baselines = result()["baselines"]
+    old = make(tmp_path, "Old", [(0.3, 1e6)], 1e6, baselines={"centralised_mf": baselines["ials"]})
+    assert [row.label for row in comparison([old]).baselines] == ["Centralised MF"]
+
+
+def test_a_baseline_that_was_left_out_is_told_once(tmp_path: Path, full: Run) -> None:
+    said = "EASE is left out: too many items."
+    runs = [
+        make(tmp_path, name, [(0.3, 1e6)], 1e6, baselines_left_out=[said]) for name in ("A", "B")
+    ]
+    assert comparison([*runs, full]).notes().count(said) == 1
+    assert said not in comparison([full]).notes()

@@ -90,6 +90,13 @@ def test_the_tuned_data_sets_have_the_numbers_they_were_tuned_with(
     assert loss.unobserved_weight == pytest.approx(unobserved, rel=1e-3)
 
 
+def test_frequency_decay_is_a_quarter_of_the_reciprocal_of_the_mean_history() -> None:
+    for statistics in (AMAZON, ML_100K, ML_1M, DataStatistics(users=5, items=9, interactions=0)):
+        training = TrainingConfig(frequency_decay="auto").resolved(statistics)
+        expected = 1 / (4 * max(1, statistics.interactions / statistics.users))
+        assert training.frequency_decay == pytest.approx(expected)
+
+
 def test_numbers_stay_when_resolved_again_with_other_data() -> None:
     settings = TrainingConfig(
         sparse_eps=3e-3,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from fedpeft.config import ActsIf, ConfigModel
-from fedpeft.data.dataset import Ints
+from fedpeft.data.dataset import Floats, Histories, Ints
 from fedpeft.errors import ConfigError
 
 
@@ -46,6 +46,12 @@ class RecencyConfig(ConfigModel):
             return np.ones(ages.shape)
         decayed: NDArray[np.float64] = np.exp2(-np.maximum(ages, 0) / self.half_life)
         return self.floor + (1 - self.floor) * decayed
+
+    def of(self, histories: Histories) -> Floats:
+        """Return the weight of every interaction, float32, by its age and by what it was."""
+        last = np.repeat(histories.indptr[1:], histories.lengths()) - 1
+        weights = self.weights(last - np.arange(len(last))).astype(np.float32)
+        return weights if histories.weights is None else weights * histories.weights
 
     @field_validator("half_life", mode="before")
     @classmethod

@@ -4,7 +4,17 @@ Evaluation sees only scores: whatever can score all items for a user can be eval
 """
 
 from fedpeft.evaluation.als import ALSConfig
-from fedpeft.evaluation.baselines import baselines, choose_als, matrix_factorisation, popularity
+from fedpeft.evaluation.baselines import (
+    baseline_names,
+    baselines,
+    choose_als,
+    choose_ease,
+    ease_scorers,
+    ials_scorers,
+    left_out_baselines,
+    popularity,
+)
+from fedpeft.evaluation.ease import EASEConfig
 from fedpeft.evaluation.leak import LeakAudit, LeakOracle
 from fedpeft.evaluation.protocol import (
     Holdout,
@@ -21,6 +31,7 @@ from fedpeft.evaluation.protocol import (
 
 __all__ = [
     "ALSConfig",
+    "EASEConfig",
     "Holdout",
     "LeakAudit",
     "LeakOracle",
@@ -28,11 +39,15 @@ __all__ = [
     "Ranks",
     "Report",
     "Scorer",
+    "baseline_names",
     "baselines",
     "choose_als",
+    "choose_ease",
+    "ease_scorers",
     "evaluate",
     "evaluate_sampled",
-    "matrix_factorisation",
+    "ials_scorers",
+    "left_out_baselines",
     "popularity",
     "rank_sampled",
     "rank_users",

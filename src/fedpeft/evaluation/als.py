@@ -1,11 +1,13 @@
-"""Implicit alternating least squares on the whole training data: the centralised yardstick.
+"""Implicit alternating least squares on the whole training data.
 
 Minimises, over user vectors u and item vectors v,
 
-    sum over observed w (u.v - 1)^2 + a0 * sum over all (u.v)^2 + reg * (sum |u|^2 + sum |v|^2)
+    sum over observed w (u.v - 1)^2 + a0 * sum over all (u.v)^2
+    + lambda * (sum over users (c_u + a0 n) |u|^2 + sum over items (c_v + a0 m) |v|^2)
 
-with w the weight of the interaction by its age and event, 1 by default (Hu, Koren and Volinsky
-2008, "Collaborative filtering for implicit feedback datasets", in the form of Rendle et al. 2022,
+with w the weight of the interaction by its age and event, 1 by default; c the sum of a row's
+weights; n items and m users (Hu, Koren and Volinsky 2008, "Collaborative filtering for implicit
+feedback datasets", with the frequency-scaled regularisation, nu = 1, of Rendle et al. 2022,
 "Revisiting the performance of iALS").  With one side fixed every row of the other has a closed
 form, a dim x dim ridge system; the rows are solved in batches of like length.
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -25,6 +28,7 @@ from fedpeft.config import ConfigModel
 from fedpeft.data.dataset import Histories, Ints
 from fedpeft.data.ragged import indptr_of, row_of
 from fedpeft.data.recency import RecencyConfig
+from fedpeft.data.statistics import DataStatistics
 from fedpeft.errors import RunError
 from fedpeft.seeding import torch_rng
 
@@ -38,12 +42,25 @@ class ALSConfig(ConfigModel):
     """Length of the user and item vectors."""
     sweeps: int = Field(default=12, ge=1)
     """How often both sides are solved."""
-    unobserved_weight: float = Field(default=0.1, ge=0)
+    unobserved_weight: float = Field(ge=0)
     """a0: weight of the pull of all scores towards 0; the denser the data, the larger."""
-    regularisation: float = Field(default=2.0, gt=0)
-    """Weight of the squared length of every vector."""
+    regularisation: float = Field(gt=0)
+    """lambda: weight of a vector's squared length, for each unit of weight in its row."""
     recency: RecencyConfig = RecencyConfig()
     """How the age of an interaction weighs it."""
+
+    @classmethod
+    def by_rule(cls, statistics: DataStatistics, **settings: Any) -> Self:
+        """Return the settings that the data's sizes suggest, with others as given."""
+        return cls(
+            unobserved_weight=statistics.unobserved_weight,
+            regularisation=statistics.frequency_decay,
+            **settings,
+        )
+
+    def work(self, statistics: DataStatistics) -> float:
+        """Return about how many multiply-adds a fit takes."""
+        return 2 * self.sweeps * self.dim**2 * statistics.interactions
 
 
 def fit_als(
@@ -72,7 +89,7 @@ def fit_als(
     RunError
         If a ridge system cannot be solved in float32 (regularisation too small).
     """
-    weights = _weights(train, config)
+    weights = config.recency.of(train)
     by_user = list(_batches(train.indptr, train.items, weights, n_items, config.dim))
     by_item = list(_batches(*_transpose(train, weights, n_items), train.n_users, config.dim))
     # the stream has the name that baselines had once: another would draw other numbers
@@ -87,39 +104,51 @@ def fit_als(
 
 def solve_users(items: Tensor, histories: Histories, config: ALSConfig) -> Tensor:
     """Return user vectors, float32 (users, dim), for given item vectors and histories."""
-    weights = _weights(histories, config)
+    weights = config.recency.of(histories)
     batches = list(_batches(histories.indptr, histories.items, weights, len(items), config.dim))
     return _solve(torch.zeros(histories.n_users, config.dim), items, batches, config)
-
-
-def _weights(histories: Histories, config: ALSConfig) -> NDArray[np.float32]:
-    """Return the weight of every interaction, float32, by its age and by what it was."""
-    last = np.repeat(histories.indptr[1:], histories.lengths()) - 1
-    weights = config.recency.weights(last - np.arange(len(last))).astype(np.float32)
-    return weights if histories.weights is None else weights * histories.weights
 
 
 def _solve(
     solved: Tensor, fixed: Tensor, batches: list[tuple[Tensor, Tensor, Tensor]], config: ALSConfig
 ) -> Tensor:
-    """Return the vectors of one side (shaped as `solved`), given the `fixed` other side."""
-    dim = fixed.shape[1]
-    common = config.unobserved_weight * (fixed.T @ fixed)
-    common += config.regularisation * torch.eye(dim)
-    padded = torch.cat([fixed, torch.zeros(1, dim)])  # the padding index points at the last row
+    """Return the vectors of one side (shaped as `solved`), given the `fixed` other side.
+
+    In the principal axes of the fixed side what all its rows add to a system is a diagonal D.  So
+    the system of a row with fewer interactions than dimensions becomes one of its interactions:
+    ``(D + V'V)^-1 V' = D^-1 V' (I + V D^-1 V')^-1``.
+    """
+    a0, dim = config.unobserved_weight, fixed.shape[1]
+    values, axes = torch.linalg.eigh(fixed.T @ fixed)
+    padded = torch.cat([fixed @ axes, torch.zeros(1, dim)])  # the padding index is the last row's
     result = torch.zeros_like(solved)
     for rows, columns, weights in batches:
-        seen = padded[columns]
-        weighted = seen * weights[..., None]
-        systems = torch.baddbmm(common.expand(len(rows), dim, dim), weighted.mT, seen)
-        factors, trouble = torch.linalg.cholesky_ex(systems)
-        if bool(trouble.any()):
-            raise RunError(
-                f"a system of the matrix factorisation is singular in float32; regularisation = "
-                f"{config.regularisation:g} is too small"
-            )
-        result[rows] = torch.cholesky_solve(weighted.sum(1)[..., None], factors)[..., 0]
-    return result
+        roots = weights.sqrt()
+        seen = padded[columns] * roots[..., None]
+        decay = config.regularisation * (weights.sum(1) + a0 * len(fixed))
+        common = a0 * values.clamp(min=0) + decay[:, None]
+        if columns.shape[1] < dim:
+            scaled = seen / common[:, None]
+            systems = scaled @ seen.mT
+            systems.diagonal(dim1=1, dim2=2).add_(1)
+            found = scaled.mT @ _solved(systems, roots[..., None], config)
+        else:
+            systems = seen.mT @ seen
+            systems.diagonal(dim1=1, dim2=2).add_(common)
+            found = _solved(systems, seen.mT @ roots[..., None], config)
+        result[rows] = found[..., 0]
+    return result @ axes.T
+
+
+def _solved(systems: Tensor, sides: Tensor, config: ALSConfig) -> Tensor:
+    """Solve positive definite systems (b, m, m) for right-hand sides (b, m, 1)."""
+    factors, trouble = torch.linalg.cholesky_ex(systems)
+    if bool(trouble.any()):
+        raise RunError(
+            f"a system of the matrix factorisation is singular in float32; regularisation = "
+            f"{config.regularisation:g} is too small"
+        )
+    return torch.cholesky_solve(sides, factors)
 
 
 def _batches(
@@ -144,7 +173,7 @@ def _batches(
         yield (
             torch.from_numpy(rows),
             torch.from_numpy(np.where(inside, columns[cells], n_columns)),
-            torch.from_numpy(weights[cells]),
+            torch.from_numpy(np.where(inside, weights[cells], np.float32(0))),
         )
 
 

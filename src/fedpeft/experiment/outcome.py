@@ -8,7 +8,7 @@ from pathlib import Path
 from fedpeft import __version__, adapters
 from fedpeft.data import Dataset
 from fedpeft.data.describe import told
-from fedpeft.evaluation import Holdout, Ranks, report_of
+from fedpeft.evaluation import Holdout, Ranks, left_out_baselines, report_of
 from fedpeft.experiment.assemble import Prepared
 from fedpeft.experiment.baselines import cached_baselines
 from fedpeft.experiment.config import RunConfig
@@ -30,13 +30,13 @@ def result_of(
 ) -> Result:
     """Gather everything a reader of the run needs."""
     split, dataset = prepared.split, prepared.dataset
-    baselines = {}
+    baselines, left_out = {}, None
     if config.evaluation.test:
+        centralised = config.evaluation.centralised_baseline
         baselines = cached_baselines(
-            split,
-            centralised_mf=config.evaluation.centralised_baseline,
-            recency=config.training.recency,
+            split, centralised=centralised, recency=config.training.recency
         )
+        left_out = left_out_baselines(split) if centralised else None
     values = {
         "name": config.label,
         "preset": config.preset,
@@ -59,6 +59,7 @@ def result_of(
         "items": {**prepared.items.report, **simulation.replica.backbone.item.describe()},
         "metrics": {part: report_of(found, split, part).to_dict() for part, found in ranks.items()},
         "baselines": baselines,
+        "baselines_left_out": left_out,
         "cost": run_costs(asked, dataset),
         "bytes": simulation.bytes_summary(),
         "rejected_uploads": simulation.traffic.totals.rejected,

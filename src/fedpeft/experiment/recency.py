@@ -34,7 +34,6 @@ from fedpeft.evaluation.als import ALSConfig, fit_als
 from fedpeft.evaluation.metrics import Floats, gains
 from fedpeft.files import fingerprint, read_json, write_json
 from fedpeft.items import default_cache
-from fedpeft.losses.ials import IALSConfig
 from fedpeft.seeding import numpy_rng
 
 HALF_LIFE = 5.0
@@ -99,9 +98,7 @@ def _better(one: Floats, other: Floats) -> bool:
 
 def _gains(split: Split, recency: RecencyConfig) -> Floats:
     """Return the NDCG@10 of each evaluated user on validation, float64, with a factorisation."""
-    weight = IALSConfig().resolved(split.statistics).unobserved_weight
-    assert weight is not None
-    config = ALSConfig(recency=recency, unobserved_weight=weight)
+    config = ALSConfig.by_rule(split.statistics, recency=recency)
     users, items = fit_als(split.train, split.n_items, config)
 
     def scorer(rows: Tensor, lists: Tensor) -> Tensor:

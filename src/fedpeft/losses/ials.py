@@ -11,9 +11,6 @@ from fedpeft.data.statistics import DataStatistics
 from fedpeft.errors import ConfigError
 from fedpeft.losses.base import Loss, LossConfig, losses
 
-RATIO = 4.0
-"""Weight of all pairs together against that of the observed ones (chosen on validation)."""
-
 
 class IALSConfig(LossConfig):
     """Settings of the least-squares loss."""
@@ -25,7 +22,7 @@ class IALSConfig(LossConfig):
     def resolved(self, statistics: DataStatistics) -> Self:
         if self.unobserved_weight is not None:
             return self
-        return self.model_copy(update={"unobserved_weight": RATIO * statistics.density})
+        return self.model_copy(update={"unobserved_weight": statistics.unobserved_weight})
 
 
 class IALS(Loss):

@@ -134,6 +134,8 @@ class Result(Record):
     backend: str
     metrics: Parts
     baselines: dict[str, Baseline]
+    baselines_left_out: list[str] | None = None
+    """A sentence for each baseline that the data set is too large for; None: there is none."""
     bytes: ClientBytes
     rejected_uploads: Whole = 0
     """Uploads that the server dropped because they were not finite; earlier versions had none."""

@@ -106,6 +106,12 @@ def common_baselines(runs: Sequence[Run]) -> dict[str, Baseline]:
     return found
 
 
+def left_out_baselines(runs: Sequence[Run]) -> list[str]:
+    """Return what runs tell of baselines that they lack, each sentence once."""
+    told = (sentence for run in runs for sentence in run.result.baselines_left_out or ())
+    return list(dict.fromkeys(told))
+
+
 def labels(runs: Sequence[Run]) -> list[str]:
     """Return one distinct label per run: its name, with the seed or the folder where needed."""
     names = [run.result.name for run in runs]

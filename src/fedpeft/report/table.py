@@ -13,7 +13,14 @@ from rich.table import Table
 
 from fedpeft.errors import InputError
 from fedpeft.records.result import Evaluated, Holdout
-from fedpeft.report.runs import Point, Run, common_baselines, common_part, labels
+from fedpeft.report.runs import (
+    Point,
+    Run,
+    common_baselines,
+    common_part,
+    labels,
+    left_out_baselines,
+)
 from fedpeft.report.statistics import Interval
 from fedpeft.report.users import over_users
 from fedpeft.report.warnings import warnings
@@ -32,6 +39,13 @@ COLUMNS = (
     "MB to target",
 )
 """Headings; HR@10 and the first NDCG@10 are against the sampled negatives."""
+
+_BASELINES = {
+    "popularity": "Popularity",
+    "ials": "iALS",
+    "ease": "EASE",
+    "centralised_mf": "Centralised MF",  # of earlier versions
+}
 
 
 @dataclass(frozen=True)
@@ -82,6 +96,8 @@ class Comparison:
         The part the metrics are of: test, or validation where a run has not read test.
     warnings
         What forbids taking the table as it stands, a sentence each.
+    left_out
+        Why a baseline is missing, a sentence each.
     """
 
     rows: Sequence[Row]
@@ -93,6 +109,7 @@ class Comparison:
     reference_label: str
     same_split: bool
     warnings: Sequence[str]
+    left_out: Sequence[str] = ()
 
     def notes(self) -> list[str]:
         """Return the sentences that belong under the table, the warnings first."""
@@ -103,6 +120,7 @@ class Comparison:
             f"Target: validation NDCG@10 of {self.target:.4f}, {self.target_source}; MB to target "
             "counts to the first evaluation that reached it.",
         ]
+        said += self.left_out
         if self.full_label is not None:
             said.append(f"% of full is MB / client in percent of {self.full_label}.")
         told = [
@@ -194,6 +212,7 @@ def comparison(
         reference_label=names[reference],
         same_split=same_split,
         warnings=warnings(runs, part, same_split=same_split),
+        left_out=left_out_baselines(runs) if same_split else [],
     )
 
 
@@ -210,8 +229,7 @@ def bytes_to_target(curve: Sequence[Point], target: float) -> float | None:
 
 def baseline_label(name: str) -> str:
     """Return what a reader calls a baseline."""
-    known = {"popularity": "Popularity", "centralised_mf": "Centralised MF"}
-    return known.get(name, name.replace("_", " "))
+    return _BASELINES.get(name, name.replace("_", " "))
 
 
 def _scores_row(label: str, scores: Evaluated) -> Row:

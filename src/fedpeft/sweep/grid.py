@@ -35,6 +35,7 @@ RESERVED = (
     "split",
     "config",
     "rounds",
+    "baselines_left_out",
     "curve",
     "gains",
 )

@@ -64,7 +64,8 @@ def columns(result: Result) -> dict[str, Any]:
 
     Metrics are called ``part.ranking.metric``, such as ``test.sampled.ndcg@10``; baselines the same
     after ``baseline.name.``; bytes as in the result, after ``bytes.``.  ``part.short_users`` counts
-    users with fewer sampled negatives than asked for.
+    users with fewer sampled negatives than asked for.  ``baselines_left_out`` is text, null where
+    none was.
     """
     found: dict[str, Any] = {}
     parts: dict[str, Parts] = {"": result.metrics}
@@ -87,6 +88,7 @@ def columns(result: Result) -> dict[str, Any]:
                 include={"name", "users", "items", "interactions"}
             ).items()
         },
+        "baselines_left_out": " ".join(result.baselines_left_out or ()) or None,
         "rounds": result.rounds,
         "seconds": result.seconds,
         "commit": result.commit,

@@ -167,7 +167,7 @@ class TrainingConfig(ConfigModel):
         """
         update: dict[str, Any] = {"sparse_eps": 0.0, "relative_item_decay": 0.0}
         if self.frequency_decay == "auto":
-            update["frequency_decay"] = derive.frequency_decay(statistics.per_user)
+            update["frequency_decay"] = statistics.frequency_decay
         if self.item_decay is None:
             relative = self.relative_item_decay
             if relative == "auto":

@@ -41,17 +41,6 @@ def relative_item_decay(per_item: float) -> float:
     return min(_MOST_DECAY, _DECAY / per_item**2) * _ramp(per_item, _RARE, _OFTEN)
 
 
-def frequency_decay(per_user: float) -> float:
-    """Frequency-scaled decay, for a mean number of interactions of a client.
-
-    It is a quarter of its reciprocal.  Unobserved items weigh four times as much as a client's own
-    in all (`loss.unobserved_weight`), so the penalty of a user's vector weighs about as much as one
-    interaction.  The best decay was 0.001 to 0.003 with 100 to 165 interactions, and 0.03 to 0.05
-    with 5.
-    """
-    return 1 / (4 * max(1.0, per_user))
-
-
 def local_halving(per_item: float, cohort: float) -> float:
     """Rounds after which the inverse schedule has halved the local learning rate, at least one."""
     rounds: float = per_item**_HALVING * _TENTH / cohort

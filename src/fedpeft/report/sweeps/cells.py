@@ -150,6 +150,12 @@ class Facet:
         """Return a cell's labels, as far as they differ within the facet."""
         return shown(cell, self.axes or tuple(cell.labels)) or "run"
 
+    @property
+    def left_out(self) -> str:
+        """What runs tell of baselines that they lack."""
+        rows = (row for cell in self.cells for row in cell.rows.values())
+        return next((said for row in rows if (said := row.get("baselines_left_out"))), "")
+
     def baselines(self) -> dict[str, Mapping[str, float]]:
         """Return the baselines of the reference, or of the first cell that has some."""
         reference = self.reference

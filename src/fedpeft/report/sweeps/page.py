@@ -121,6 +121,7 @@ def _facet(facet: Facet) -> Mapping[str, Any]:
             if cell.rows or cell.reasons
         ],
         "waiting": [facet.name(c) for c in facet.cells if not (c.rows or c.reasons)],
+        "left_out": facet.left_out,
         "baselines": [
             _baseline(name, metrics, facet) for name, metrics in facet.baselines().items()
         ],

@@ -81,7 +81,7 @@ def read_sweep(path: Path) -> Sweep:
     return Sweep(facts, rows)
 
 
-_TEXTS = ("folder", "config", "commit", "version", "split", "dataset.name")
+_TEXTS = ("folder", "config", "commit", "version", "split", "dataset.name", "baselines_left_out")
 _NUMBERS = ("validation.", "test.", "baseline.", "bytes.", "dataset.", "rounds")
 """How the columns of numbers begin."""
 
