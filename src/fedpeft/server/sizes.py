@@ -11,6 +11,7 @@ from fedpeft.protocol.messages import (
     Step,
     Upload,
 )
+from fedpeft.protocol.statistics import MOMENT
 from fedpeft.training.task import Task, payload_shapes
 
 
@@ -22,6 +23,8 @@ class MessageSizes:
     ----------
     upload
         A client's change; None where that depends on what the client touched, and it is not known.
+    statistics
+        What of it is second moments of readers, which a second-order server asks for.
     download
         The broadcast.
     fresh
@@ -42,6 +45,7 @@ class MessageSizes:
     """
 
     upload: int | None
+    statistics: int
     download: int
     fresh: int
     step: int
@@ -70,8 +74,10 @@ def message_sizes(task: Task, backbone: Backbone, touched: int | None = None) ->
     download = Broadcast.size(codec.size(shapes))
     at_zero = item.starts_at_zero and not backbone.shared()
     varies = task.training.upload == "rows" and touched is None
+    moments = {name: shape for name, shape in task.sent(shapes).items() if name == MOMENT}
     return MessageSizes(
         upload=None if varies else Upload.size(task.uploads(shapes, item).size(touched or 0)),
+        statistics=task.update_codec.size(moments),
         download=download,
         fresh=Broadcast.size(0) if at_zero else download,
         step=Step.size(codec.size(merged) + item.subspace_bytes),
