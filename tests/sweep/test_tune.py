@@ -88,6 +88,14 @@ def test_first_order_is_searched_around_what_it_comes_to() -> None:
     assert decay == pytest.approx(now.item_decay)
 
 
+def test_the_guide_names_what_is_searched() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
+    section = guide.partition("\n## Tune on your data\n")[2].partition("\n## ")[0]
+    for preset, keys in MULTIPLES.items():
+        assert f"| `{preset}` |" in section
+        assert all(f"`{key}`" in section for key in keys)
+
+
 def test_what_is_set_stays_and_what_does_not_act_is_left_out() -> None:
     values = given("newton", training={"frequency_decay": 0.01}, items={"dim": 8})
     found = search_of(values, resolve(values), parts_of(values))
