@@ -50,7 +50,9 @@ class InThisProcess:
             self.made.append(job.name)
             start(job.config, job.folder, RunOptions(device="cpu"), Quiet(), Schedule())
             self._folder.record(job, Outcome(1))
-            process = SimpleNamespace(job=job, began=0.0, metric=None, round=1, rounds=1, first=0)
+            process = SimpleNamespace(
+                job=job, began=0.0, metric=0.5, full=0.25, round=1, rounds=1, first=0
+            )
             process.trained_from = 0.0
             self._watcher.ended(process, Outcome(1))
             pending += follow()
@@ -122,11 +124,17 @@ def test_the_first_run_is_that_of_the_preset(made: list[str], here: Path) -> Non
     assert plain["metrics"]["validation"]["full"]["ndcg@10"] == found["preset"]
 
 
+def low_with_the_preset(job: Job, ranking: str) -> float:
+    assert ranking == "sampled"
+    return 0.4 if job.config.training.server_optimizer.lr == 0.7 else 0.5
+
+
 @pytest.mark.parametrize("low", [-0.01, 0.01])
 def test_what_is_said(
     low: float, made: list[str], here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fedpeft.sweep.tune.interval_of", lambda *_: Interval(0.02, low, 0.05, 60))
+    monkeypatch.setattr("fedpeft.sweep.study.objective", low_with_the_preset)
     done = tuned("--trials", "3", "--seed", "1", "--seed", "2", "--metric", "sampled")
     assert len(made) == 6
     keeps = low < 0
@@ -136,7 +144,8 @@ def test_what_is_said(
     assert "training.frequency_decay: " in done.out
     file = "runs/tuned-synthetic-newton-lora-fedmf.toml"
     assert f"try: fedpeft run {file} --data synthetic" in done.err
-    assert "best 0." in done.err
+    assert "best 0.5000 (+0.1000)" in done.err
+    assert "validation NDCG@10 0.5000 (full ranking 0.2500), " in done.err
     written = tomllib.loads(Path(file).read_text())
     assert ("frequency_decay" in written["training"]) is not keeps
     assert fedpeft("run", file, "--data", "synthetic", "--out", "new").code == 0
@@ -146,7 +155,9 @@ def test_a_budget(made: list[str], here: Path) -> None:
     """What would not end in time is not begun; the preset is, whatever the time."""
     done = tuned("--budget", "0.000001")
     assert len(made) == 1
-    assert "1 trials, 1e-06 minutes" in done.out
+    assert "1 trial, 1e-06 minutes" in done.out
+    assert "no trial is better than the preset, so it stays as it is" in done.out
+    assert "training." not in done.out
 
 
 BAD: Sequence[tuple[Sequence[str], str]] = (

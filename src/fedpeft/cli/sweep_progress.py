@@ -138,7 +138,7 @@ class View:
         rows.add_column(no_wrap=True)
         rows.add_column(no_wrap=True)
         for process in running:
-            metric = "" if process.metric is None else f"NDCG@10 {process.metric:.4f}"
+            metric = _metric(process)
             where = process.stage or f"{process.round}/{process.rounds}"
             name = Text(printable(process.job.name), no_wrap=True, overflow="ellipsis")
             rows.add_row(name, cell(where), metric)
@@ -154,8 +154,16 @@ def describe(process: Process, outcome: Outcome) -> str:
     if outcome.reason is not None:
         return f"failed   {process.job.name}: {outcome.reason}"
     took = duration(time.monotonic() - process.began)
-    metric = "" if process.metric is None else f"validation NDCG@10 {process.metric:.4f}, "
+    metric = f"validation {known}, " if (known := _metric(process)) else ""
     return f"finished {process.job.name}: {metric}{took}, {outcome.peak_memory / 1e9:.2f} GB"
+
+
+def _metric(process: Process) -> str:
+    """Return what a run's last evaluation found; nothing before it."""
+    if process.metric is None:
+        return ""
+    full = "" if process.full is None else f" (full ranking {process.full:.4f})"
+    return f"NDCG@10 {process.metric:.4f}{full}"
 
 
 def duration(seconds: float) -> str:

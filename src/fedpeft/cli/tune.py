@@ -165,21 +165,32 @@ def _facts(
     """Return what was done and found, in lines."""
     from fedpeft import __version__
 
-    gain, found = verdict.gain, verdict.found
-    interval = "" if gain.low is None else f" ({gain.low:+.4f} to {gain.high:+.4f})"
+    found = verdict.found
     against = "the whole catalogue" if ranking == "full" else "sampled negatives"
+    trials = f"{found.trials} trial{'' if found.trials == 1 else 's'}"
     time_given = "" if budget is None else f", {budget:g} minutes"
-    said = "the preset stays as it is" if verdict.keeps_preset else "the settings found are better"
-    noise = "not beyond" if verdict.keeps_preset else "beyond"
     return [
         f"fedpeft {__version__}; split {parts.fingerprint[:16]}: {parts.n_users:,} users, "
         f"{parts.n_items:,} items",
-        f"{found.trials} trials{time_given}; seeds {', '.join(map(str, seeds))}; test was not read",
+        f"{trials}{time_given}; seeds {', '.join(map(str, seeds))}; test was not read",
         f"NDCG@10 on validation against {against}: {verdict.first.value:.4f} with the preset, "
         f"{found.best.value:.4f} with the best settings",
-        f"gain {gain.mean:+.4f}{interval}, paired over {gain.n:,} users, 95 % for the best of all "
-        f"trials: {noise} their noise, so {said}",
+        _judged(verdict),
     ]
+
+
+def _judged(verdict: Verdict) -> str:
+    """Return what the gain is, and what follows from it."""
+    gain = verdict.gain
+    if verdict.found.best == verdict.first:
+        return "no trial is better than the preset, so it stays as it is"
+    interval = "" if gain.low is None else f" ({gain.low:+.4f} to {gain.high:+.4f})"
+    said = "the preset stays as it is" if verdict.keeps_preset else "the settings found are better"
+    noise = "not beyond" if verdict.keeps_preset else "beyond"
+    return (
+        f"gain {gain.mean:+.4f}{interval}, paired over {gain.n:,} users, 95 % for the best of all "
+        f"trials: {noise} their noise, so {said}"
+    )
 
 
 def _tell(
@@ -212,7 +223,8 @@ def _tell(
         return
     for line in said:
         tell(line)
-    for key, value in found.best.settings.items():
+    changed = {} if found.best == verdict.first else found.best.settings
+    for key, value in changed.items():
         was = verdict.first.settings[key]
         tell(f"  {key}: {value:.4g} (preset {was:.4g})")
     say(f"try: fedpeft run {quote(str(file))} --data {quote(data)}")

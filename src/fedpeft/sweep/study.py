@@ -226,5 +226,10 @@ def trial_cell(
     tables = merge(settings, {"seed": seed, "evaluation": {"test": False}})
     for key, value in values.items():
         tables = merge(tables, nested(key, value))
-    shown = {key: json.dumps(value) for key, value in values.items()}
+    shown = {key: _label(value) for key, value in values.items()}
     return grid.cell({**labels, **shown}, tables)
+
+
+def _label(value: Any) -> str:
+    """Return what tables and messages call a value; four digits of a number can be read."""
+    return json.dumps(float(f"{value:.4g}") if isinstance(value, float) else value)
