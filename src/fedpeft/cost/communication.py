@@ -46,6 +46,9 @@ class Communication:
         What of the upload is statistics for a second-order server.
     merge_round
         What a client that was there before a merge fetches after it; None where there are none.
+    mean_download_round
+        What comes down in a round on average over the run: broadcasts, of which some have no
+        values, and merges, but not the initial download.
     warmup_upload_round, warmup_download_round
         One payload of the warm-up, where there is one.
     base, subspace
@@ -65,6 +68,7 @@ class Communication:
     download_round: int
     statistics_round: int
     merge_round: int | None
+    mean_download_round: float
     warmup_upload_round: int | None
     warmup_download_round: int | None
     base: int
@@ -76,12 +80,6 @@ class Communication:
     initial_download: float
     resync: float
     total: float
-
-    @property
-    def mean_download_round(self) -> float:
-        """What comes down in a round, merges included, the initial download not; mean of a run."""
-        fetched = self.download + self.resync
-        return fetched / self.participations if self.participations else 0.0
 
 
 def stand_ins(share: float, scale: Scale) -> int:
@@ -176,6 +174,7 @@ def _summarised(
         download_round=adapt.download,
         statistics_round=adapt.statistics,
         merge_round=adapt.step if training.refresh_every else None,
+        mean_download_round=(spent.download + spent.resync) / max(1, spent.participations),
         warmup_upload_round=warmup.upload if warmup else None,
         warmup_download_round=warmup.download if warmup else None,
         base=spent.base,

@@ -26,6 +26,8 @@ class Sent(Record):
     """What of the upload is statistics for a second-order server; earlier versions had none."""
     merge_round: Bytes | None = None
     """What a merge sends, where there are any."""
+    mean_download_round: Bytes | None = None
+    """What comes down in a round on average, merges included; earlier versions did not tell."""
     warmup_upload_round: Bytes | None = None
     """One payload of the warm-up, where there is one."""
     warmup_download_round: Bytes | None = None
