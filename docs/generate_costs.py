@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
 from fedpeft.cost import AS_SET, Cost, Scale, costs
+from fedpeft.cost.communication import Communication
 from fedpeft.cost.formulas import FORMULAS
+from fedpeft.cost.table import amount
 from fedpeft.experiment.costs import scale_of, strategies
 from fedpeft.protocol.messages import Broadcast, Snapshot, Step, Upload
 from fedpeft.report.sweeps.cells import MAIN
@@ -104,6 +107,73 @@ def growth(by_items: dict[int, dict[str, Cost]]) -> str:
         1, ["Full, int8", *(f"{megabytes(f['Full'], 'int8'):,.1f}" for f in by_items.values())]
     )
     return table(["n", *(f"{n:,}" for n in by_items)], rows)
+
+
+SCHEDULES = (
+    ("everybody, 20 rounds", 20, 1.0, 1),
+    ("a tenth, 20 rounds", 20, 0.1, 1),
+    ("a tenth, 200 rounds", 200, 0.1, 1),
+    ("a tenth, 200 rounds, merged every 10", 200, 0.1, 10),
+)
+"""Schedules of the preset with few rounds: a name, rounds, share of the clients, rounds between
+merges."""
+
+
+def few(
+    items: int, rounds: int = 20, share: float = 1.0, merge: int = 1, **tables: Any
+) -> dict[str, Cost]:
+    """Return the costs of the preset with few rounds at a size, by label."""
+    training = {"rounds": rounds, "cohort": share, "refresh_every": merge}
+    return count(scale_of({}, items=items), {"preset": "newton", "training": training, **tables})
+
+
+def narrow(cost: Cost) -> Communication:
+    """Return the bytes in 8 bits, which adapters have as set."""
+    return cost.sent_as("int8" if cost.is_table else AS_SET)
+
+
+def few_rounds() -> str:
+    """Return the bytes of a round and of a run with few rounds, at MovieLens 1M's size."""
+    rows = []
+    for schedule, *settings in SCHEDULES:
+        for label, cost in few(3706, *settings).items():
+            sent = narrow(cost)
+            rows.append(
+                [
+                    schedule,
+                    label,
+                    f"{sent.participations:.0f}",
+                    size(sent.upload_round),
+                    size(sent.statistics_round),
+                    size(sent.merge_round),
+                    f"{sent.mean_download_round:,.0f}",
+                    size(sent.base + sent.subspace),
+                    f"{sent.total / 1e6:.2f}",
+                ]
+            )
+    head = ["schedule", "int8", "rounds of a client", "up, round", "of it statistics", "a merge",
+            "down, mean round", "initial download", "MB, run"]  # fmt: skip
+    return table(head, rows)
+
+
+def few_sizes() -> str:
+    """Return the bytes of a round, up and down, and of a run with few rounds against n."""
+    rows = []
+    for n in (1000, 3706, *ITEMS[1:]):
+        for label, cost in few(n).items():
+            sent = narrow(cost)
+            rows.append(
+                [
+                    f"{n:,}",
+                    label,
+                    size(sent.upload_round),
+                    f"{sent.mean_download_round:,.0f}",
+                    size(sent.base + sent.subspace),
+                    f"{sent.total / 1e6:,.2f}",
+                ]
+            )
+    head = ["n", "int8", "up, round", "down, mean round", "initial download", "MB, run"]
+    return table(head, rows)
 
 
 def made_of(by_items: dict[int, dict[str, Cost]]) -> str:
@@ -244,7 +314,7 @@ def render() -> str:
     }
     as_codes = {"training": {"warmup_rounds": 0}, "items": {"base_codes": {}}}
     coded = count(scale_of({}, items=ITEMS[-1]), as_codes)
-    bare = count(scale_of({}, items=ITEMS[-1]), {"adapter": {"kind": "hash", "mode": "compress"}})
+    bare = bare_at(ITEMS[-1])
     loads = sorted(point["load"] for point in points)
     million = next(point for point in points if point["scale"]["items"] == 1_000_000)
     template = Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(
@@ -263,7 +333,6 @@ def render() -> str:
         loads=f"{loads[0]:.1f} to {loads[-1]:.1f}",
         cut=f"{entry(points[-1], LABELS[0])['measured']['rows']:,}",
         ranks=", ".join(f"{name} {entry(million, name)['measured']['rank']}" for name in LABELS),
-        total=lambda n, label: f"{megabytes(by_items[n][label]):,.0f} MB",
         narrow=f"{100 * megabytes(small['Full'], 'int8') / whole:.0f} %",
         halved=f"{100 * megabytes(small['Full'], 'float16') / whole:.0f} %",
         adapted=f"{100 * megabytes(small['P-LoRA r=4']) / whole:.0f} %",
@@ -275,6 +344,20 @@ def render() -> str:
             f"{label} {cost.computation.step.flops / 1e6:.2f} million"
             for label, cost in count(scale_of({}, items=3706, touched=3706)).items()
         ),
+        few_rounds=few_rounds(),
+        few_sizes=few_sizes(),
+        few=lambda label, rounds=20, share=1.0, merge=1: (
+            f"{narrow(few(3706, rounds, share, merge)[label]).total / 1e6:.1f} MB"
+        ),
+        few_up=lambda n, label: amount(narrow(few(n)[label]).upload_round),
+        few_down=lambda label, *schedule: amount(
+            narrow(few(3706, *schedule)[label]).mean_download_round
+        ),
+        up=lambda n, label, encoding=AS_SET: amount(
+            by_items[n][label].sent_as(encoding).upload_round
+        ),
+        base=lambda n: amount(few(n)["P-LoRA r=8"].communication[0].base),
+        holds=lambda n, label: amount({**by_items[n], **bare_at(n)}[label].storage.client.total),
         compressed=f"{megabytes(bare['C-Hash 512 x 2']):.0f} MB",
         **accuracy(),
     )

@@ -18,6 +18,7 @@ from fedpeft.experiment import RunConfig
 from fedpeft.experiment.costs import scale_of, strategies, strategy
 from fedpeft.protocol.messages import (
     Broadcast,
+    Snapshot,
     Upload,
 )
 from fedpeft.report.sweeps import read_records
@@ -221,6 +222,44 @@ def test_bad_input(words: list[str], sentence: str, here: Path) -> None:
     assert len(done.err.splitlines()) == 1
     pattern = ".+".join(map(re.escape, f"fedpeft: {sentence}".split("…")))
     assert re.fullmatch(pattern, done.err.strip())
+
+
+def test_a_second_order_preset(here: Path) -> None:
+    """Everybody in each round; what cannot be trained so is left out."""
+    found = told("--preset", "newton")["strategies"]
+    assert [cost["kind"] for cost in found] == ["full", "lora", "hash", "rq"]
+    for cost in found:
+        sent = cost["communication"][0]
+        assert sent["participations"] == 5
+        assert sent["statistics_round"] > 0
+        fresh = cost["kind"] != "full"
+        assert sent["download"] == 5 * (Broadcast.size(0) if fresh else sent["download_round"])
+        if not fresh:
+            assert sent["resync"] == 0
+            continue
+        whole = Snapshot.size(sent["base"] + sent["subspace"])
+        assert sent["resync"] == 4 * min(sent["merge_round"], whole)
+    table = fedpeft("cost", *QUICK, "--no-measure", "--preset", "newton")
+    for row in ("of it statistics", "a merge", "down, mean round", "rounds of a client"):
+        assert f" {row} " in table.out
+    assert "left out" in table.err
+    assert "of it statistics" not in fedpeft("cost", *QUICK, "--no-measure").out
+
+
+@pytest.mark.parametrize(("adapter", "share"), [("lora", "1.0"), ("hash", "0.2"), ("full", "0.2")])
+def test_a_second_order_run_paid_what_its_cost_says(adapter: str, share: str, here: Path) -> None:
+    words = ("--preset", "newton", "--adapter", adapter, "--rounds", "6", "--out", "new")
+    done = fedpeft("run", *SMALL, *words, "--set", f"training.cohort={share}")
+    assert done.code == 0, done.err
+    result = json.loads((here / "new" / "result.json").read_text())
+    costs = {cost["label"]: cost["communication"][0] for cost in result["cost"]["strategies"]}
+    assert not any("SENet" in label for label in costs)
+    own = costs[result["cost"]["strategy"]]
+    assert own["total"] == result["bytes"]["total_per_client_mean"]
+    lines = (here / "new" / "traffic.jsonl").read_text().splitlines()
+    log = [json.loads(line) for line in lines]
+    for kind in ("upload", "download", "initial_download", "resync"):
+        assert own[kind] == sum(entry[kind] for entry in log) / 60, kind
 
 
 def test_uploads_of_rows_are_counted_for_the_items_touched(here: Path) -> None:

@@ -125,9 +125,7 @@ def test_a_sweep_while_runs_begin(here: Path) -> None:
     child.send_signal(signal.SIGINT)
     _, rest = child.communicate(timeout=120)
     assert child.returncode == 130
-    assert rest.splitlines()[-1] == (
-        "fedpeft: stopped by SIGINT; the same command goes on with the sweep"
-    )
+    assert rest.splitlines()[-1] == ("fedpeft: stopped by SIGINT; the same command goes on")
     assert "Traceback" not in rest
     assert not list((here / "sweep").rglob("lock"))
     done = fedpeft("sweep", "grid.toml", "--out", "sweep", "--jobs", "1", "--memory", "8")

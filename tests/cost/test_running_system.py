@@ -7,6 +7,7 @@ from math import ceil, log2
 from typing import Any
 
 import pytest
+import torch
 
 from fedpeft.client import client_round
 from fedpeft.cost import AS_SET, costs
@@ -20,8 +21,9 @@ from fedpeft.protocol.messages import (
 )
 from fedpeft.simulation import Simulation
 from fedpeft.testing import Toy
+from fedpeft.training.task import payload_shapes
 
-from .tools import ADAPTERS, BACKBONES, names, scale_of, strategy_of, toy
+from .tools import ADAPTERS, BACKBONES, names, scale_of, second_order, strategy_of, toy
 
 FREE: dict[str, Any] = {"ceil": ceil, "log2": log2, "min": min, "max": max}
 
@@ -60,17 +62,75 @@ def assert_told(run: Toy, told: Communication) -> None:
     own = (told.upload_round, told.download_round)
     warmup = (told.warmup_upload_round, told.warmup_download_round)
     assert messages(simulation) == (own if warmup == (None, None) else warmup)
-    entries = [simulation.step().entry for _ in range(8)]
-    last, clients = entries[-1], simulation.traffic.n_clients
+    last = [simulation.step().entry for _ in range(8)][-1]
     assert (last.upload, last.download) == tuple(last.clients * size for size in own)
     assert messages(simulation) == own
-    totals, first = simulation.traffic.totals, simulation.state.first
+    assert last.bytes_per_client == simulation.traffic.bytes_per_client
+    assert_paid(simulation, told)
+
+
+def assert_paid(simulation: Simulation, told: Communication) -> None:
+    """Compare with the totals of a finished run's traffic, kind by kind."""
+    totals, clients = simulation.traffic.totals, simulation.traffic.n_clients
+    first, steps = simulation.state.first, simulation.state.steps
     assert (told.base, told.subspace) == (len(first.base), len(first.subspace))
-    for key in ("upload", "download", "warmup", "initial_download", "resync"):
+    assert {told.merge_round} >= {step.nbytes for step in steps}
+    for key in ("participations", "upload", "download", "warmup", "initial_download", "resync"):
         assert getattr(told, key) == getattr(totals, key) / clients, key
     sent = totals.upload + totals.download + totals.initial_download + totals.resync
     assert told.total == sent / clients
-    assert last.bytes_per_client == totals.bytes / clients
+    down = (totals.download + totals.resync) / totals.participations
+    assert told.mean_download_round == pytest.approx(down)
+
+
+SECOND_ORDER = {
+    "everybody, a merge in each round": {"cohort": 1.0, "refresh_every": 1},
+    "a quarter, a merge in each round": {"cohort": 0.25, "refresh_every": 1},
+    "a half, a merge in each third": {"cohort": 0.5, "refresh_every": 3},
+    "a warm-up": {"cohort": 0.5, "refresh_every": 2, "warmup_rounds": 3},
+}
+
+
+@pytest.mark.parametrize(("up", "down"), [("float32", "float32"), ("int8", "int8")])
+@pytest.mark.parametrize("schedule", SECOND_ORDER)
+@pytest.mark.parametrize("backbone", ["fedmf", "fedpergnn"])
+@pytest.mark.parametrize("adapter", ["Full", "LoRA", "Hash", "RQ"])
+def test_a_second_order_server(
+    adapter: str, backbone: str, schedule: str, up: str, down: str
+) -> None:
+    """Statistics in uploads, broadcasts of zeros without values, and merges in every round."""
+    phases = {} if adapter == "Full" else SECOND_ORDER[schedule]
+    cohort = SECOND_ORDER[schedule]["cohort"]
+    settings = {**phases, "cohort": cohort, "encoding": up, "download_encoding": down}
+    run = second_order(adapter, backbone, **settings)
+    (cost,) = costs([strategy_of(run)], scale_of(run), measured=False)
+    told, simulation = cost.communication[0], run.simulation()
+    entries = [simulation.step().entry for _ in range(8)]
+    adapted = [entry for entry in entries if entry.phase == "adapt"]
+    assert {entry.upload / entry.clients for entry in adapted} == {told.upload_round}
+    assert_paid(simulation, told)
+    codec = CODECS[up]()
+    assert told.statistics_round == codec.size({"moment": torch.Size((6 * 7 // 2,))}) > 0
+    without = Upload.size(codec.size(payload_shapes(simulation.replica.backbone)))
+    assert told.upload_round - told.statistics_round == without
+    if adapter != "Full" and phases["refresh_every"] == 1:
+        fresh = {entry.download / entry.clients for entry in entries}
+        assert fresh == {Broadcast.size(0)}
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+@pytest.mark.parametrize("adapter", ["Full", "LoRA", "RQ"])
+def test_a_second_order_server_keeps_what_was_told(adapter: str, momentum: float) -> None:
+    optimizer = {"kind": "newton", "lr": 0.3, "momentum": momentum}
+    merges = {} if adapter == "Full" else {"refresh_every": 3}
+    run = second_order(adapter, "fedmf", server_optimizer=optimizer, encoding="int8", **merges)
+    (cost,) = costs([strategy_of(run)], scale_of(run), measured=False)
+    simulation = run.simulation()
+    for _ in range(8):
+        simulation.step()
+    assert cost.storage.server.optimizer == nbytes(simulation.state.moments.values())
+    assert (cost.storage.server.optimizer > 0) == (momentum > 0)
+    assert cost.storage.server.feedback == nbytes(simulation.state.residual.values())
 
 
 def messages(simulation: Simulation) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from fedpeft.adapters import AdapterConfig, ItemEmbedding, adapters
@@ -48,6 +49,16 @@ def toy(adapter: str, backbone: str = "fedmf", mode: str = "peft", **training: A
         dim=6,
         seed=4,
     )
+
+
+def second_order(adapter: str, backbone: str, **training: Any) -> Toy:
+    """Return a run with a second-order server, without the phases that are not named."""
+    phases = {"warmup_rounds": 0, "refresh_every": 0}
+    newton = {"server_optimizer": {"kind": "newton", "lr": 0.3}, "frequency_decay": 0.1}
+    run = toy(adapter, backbone, **{**phases, **newton, **training})
+    kind, settings = run.adapter
+    own = {"basis": "random"} if kind == "lora" else {}
+    return replace(run, adapter=(kind, {**settings, **own}))
 
 
 def strategy_of(run: Toy) -> Strategy:

@@ -25,7 +25,7 @@ def entry(label: str, payload: int) -> dict[str, Any]:
         "communication": [
             {"encoding": "as set", "upload_encoding": "float32", "download_encoding": "int8",
              "upload_round": payload, "download_round": payload // 4, "base": 2_000_000,
-             "subspace": 500_000, "total": 15_000_000.0}
+             "subspace": 500_000, "mean_download_round": 8_000.0, "total": 15_000_000.0}
         ],
         "storage": {
             "client": {**NONE, "base": 3_000_000, "local": 128},
@@ -56,6 +56,7 @@ def test_a_run_stands_among_its_alternatives(tmp_path: Path) -> None:
         "Values, up / down": "float32 / int8",
         "Bytes up, round": "29,904",
         "Bytes down, round": "7,476",
+        "Bytes down, mean round": "8,000",
         "Initial download, MB": "2.50",
         "Run, MB / client": "15.00",
         "Client keeps, MB": "3.00",
@@ -95,7 +96,7 @@ def test_earlier_versions_told_one_encoding_for_both_directions(tmp_path: Path) 
         ]  # fmt: skip
     found = cost_table([run(tmp_path / "a", "Full", cost)])
     assert found is not None
-    assert list(found.rows[0][1:5]) == ["float16 / float16", "29,904", "29,904", "2.50"]
+    assert list(found.rows[0][1:5]) == ["float16 / float16", "29,904", "29,904", "-"]
 
 
 def test_several_runs_are_one_row_each(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from fedpeft.protocol.encodings import CODECS
 from fedpeft.server.sizes import MessageSizes, message_sizes
 from fedpeft.simulation import Simulation
 from fedpeft.testing.toy import GRADIENT
-from toys import ADAPTERS, toy
+from toys import ADAPTERS, newton, toy
 
 N, K = 15, 6
 BASE = 4 * N * K
@@ -28,6 +28,14 @@ UPLOAD, BROADCAST, STEP, SNAPSHOT = 20, 44, 16, 49
 
 def sizes_of(simulation: Simulation) -> MessageSizes:
     return message_sizes(simulation.task, simulation.replica.backbone)
+
+
+@pytest.mark.parametrize(("encoding", "moments"), [("float32", 4 * 21), ("int8", 21 + 4)])
+def test_statistics_of_a_second_order_server(encoding: str, moments: int) -> None:
+    """k (k + 1) / 2 values beside the change, in its encoding: one block of 64 has one scale."""
+    found = sizes_of(newton("full", encoding=encoding).simulation())
+    assert found.statistics == moments
+    assert found.upload == NARROW[encoding] + moments + UPLOAD
 
 
 def hash_bytes(hashes: int) -> int:
@@ -54,6 +62,7 @@ def test_sizes_by_hand(adapter: str, mode: str, payload: int, base: int, subspac
     fresh = 0 if (adapter, mode) in (("hash", "peft"), ("rq", "peft")) else payload
     assert sizes_of(simulation) == MessageSizes(
         upload=payload + UPLOAD,
+        statistics=0,
         download=payload + BROADCAST,
         fresh=fresh + BROADCAST,
         step=payload + subspace + STEP,

@@ -21,6 +21,7 @@ from fedpeft.simulation import RunOptions
 from fedpeft.sweep import Summary, read_grid, select, sweep
 from fedpeft.sweep.folder import Job, Outcome, SweepFolder
 from fedpeft.sweep.process import How, Process
+from fedpeft.sweep.study import Found
 
 from .grids import SMALL, STRATEGIES, write_grid
 
@@ -51,6 +52,10 @@ class Watch:
     def ended(self, process: Process, outcome: Outcome) -> None:
         """Note where it began."""
         self.rounds[process.job.config.adapter.kind] = process.first
+
+    def searched(self, left: int, found: Sequence[Found], until: float | None) -> None:
+        """A grid without a search has nothing to find."""
+        assert (left, found, until) == (0, [], None)
 
     def tick(self, running: Sequence[Process], pending: Sequence[Job]) -> None:
         """Send the signal after the first checkpoint."""

@@ -14,7 +14,8 @@ from fedpeft.errors import ArtifactError, ConfigError, MissingExtraError
 from fedpeft.sweep import read_grid
 from fedpeft.sweep.file import RangeConfig
 from fedpeft.sweep.folder import Outcome, SweepFolder
-from fedpeft.sweep.search import Search, _rounded, check_search
+from fedpeft.sweep.search import Search, check_search
+from fedpeft.sweep.space import rounded
 
 from .grids import SMALL, STRATEGIES, write_grid
 
@@ -56,7 +57,7 @@ def test_trials_are_taken_up_again(tmp_path: Path) -> None:
         taken = again.follow()
         count += len(taken)
     assert count == 2 * 3 * 2
-    assert again.best() == []
+    assert again.found() == []
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,7 @@ def test_a_search_of_other_settings_begins_anew(
     was: str, now: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("optuna")
-    monkeypatch.setattr("fedpeft.sweep.search._objective", lambda job: 0.5)
+    monkeypatch.setattr("fedpeft.sweep.study.objective", lambda job, ranking: 0.5)
     search, _ = made(tmp_path)
     taken = search.begin(4)
     while taken:
@@ -130,9 +131,9 @@ def test_settings_that_do_not_go_together_end_a_trial_only(tmp_path: Path) -> No
 
 def test_a_rounded_number_stays_in_its_range() -> None:
     space = RangeConfig(low=0.99991, high=0.99999)
-    assert _rounded(0.999985, space) == 0.99999
-    assert _rounded(0.999912, space) == 0.99991
-    assert _rounded(0.123456, RangeConfig(low=0.1, high=0.2)) == 0.1235
+    assert rounded(0.999985, space) == 0.99999
+    assert rounded(0.999912, space) == 0.99991
+    assert rounded(0.123456, RangeConfig(low=0.1, high=0.2)) == 0.1235
 
 
 def test_other_labels_keep_what_was_found_for_them(tmp_path: Path) -> None:

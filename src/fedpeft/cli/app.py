@@ -15,7 +15,19 @@ from typing import Annotated, TextIO, cast
 import typer
 
 from fedpeft import __version__
-from fedpeft.cli import cost, data, demo, doctor, export, report, results, run, sweep, traffic
+from fedpeft.cli import (
+    cost,
+    data,
+    demo,
+    doctor,
+    export,
+    report,
+    results,
+    run,
+    sweep,
+    traffic,
+    tune,
+)
 from fedpeft.cli.leaving import leave, silence_output
 from fedpeft.errors import FedpeftError, Interrupted, RenamedWarning, RunError
 from fedpeft.memory import keep_freed, ran_out
@@ -49,6 +61,7 @@ def options(
 
 run.register(app)
 sweep.register(app)
+tune.register(app)
 report.register(app)
 results.register(app)
 export.register(app)

@@ -22,8 +22,12 @@ from rich.progress import (
 from rich.table import Column
 
 from fedpeft.evaluation import Report
+from fedpeft.experiment import presets
 from fedpeft.foreign import printable
 from fedpeft.simulation import RoundResult, Simulation
+
+PRESETS = f"{', '.join(presets.names())}."
+"""The help of `--preset`."""
 
 _errors = Console(stderr=True, highlight=False)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fedpeft.cli.console import print_json
+from fedpeft.cli.console import PRESETS, print_json
 from fedpeft.cli.tables import print_note, print_table
 from fedpeft.experiment.settings import gather
 
@@ -22,6 +22,8 @@ def register(app: typer.Typer) -> None:
 
 def cost(
     config: Annotated[Path | None, typer.Argument(help="TOML file; all keys are optional.")] = None,
+    preset: Annotated[str | None, typer.Option(help=PRESETS)] = None,
+    rounds: Annotated[int | None, typer.Option(help="Rounds, warm-up included.")] = None,
     items: Annotated[
         int | None, typer.Option(min=1, max=MOST, help="n, items of the catalogue.")
     ] = None,
@@ -53,7 +55,8 @@ def cost(
     from fedpeft.cost.table import as_rich, notes
     from fedpeft.experiment.costs import scale_of, strategies
 
-    values = gather(config, {"items.dim": dim}, settings)
+    options = {"preset": preset, "training.rounds": rounds, "items.dim": dim}
+    values = gather(config, options, settings)
     compared = strategies(values)
     scale = scale_of(values, items=items, clients=clients, touched=touched)
     found = costs(compared, scale, measured=measure)

@@ -14,7 +14,7 @@ import typer
 
 from fedpeft.adapters import adapters
 from fedpeft.backbones import backbones
-from fedpeft.cli.console import BarWatcher, LineWatcher, print_json, say
+from fedpeft.cli.console import PRESETS, BarWatcher, LineWatcher, print_json, say
 from fedpeft.cli.tables import print_note, print_table
 from fedpeft.errors import ConfigError, Interrupted
 from fedpeft.experiment import (
@@ -23,7 +23,6 @@ from fedpeft.experiment import (
     Schedule,
     Watcher,
     configure,
-    presets,
     renames,
     resume,
     start,
@@ -59,7 +58,7 @@ def run(
     adapter: Annotated[str | None, typer.Option(help=_known(adapters))] = None,
     mode: Annotated[str | None, typer.Option(help="peft (P-) or compress (C-).")] = None,
     loss: Annotated[str | None, typer.Option(help=_known(losses))] = None,
-    preset: Annotated[str | None, typer.Option(help=", ".join(presets.names()) + ".")] = None,
+    preset: Annotated[str | None, typer.Option(help=PRESETS)] = None,
     recipe: Annotated[str | None, typer.Option(hidden=True)] = None,
     rounds: Annotated[int | None, typer.Option(help="Rounds, warm-up included.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the run.")] = None,

@@ -66,7 +66,7 @@ def sweep(
             chosen,
             folder,
             watcher,
-            jobs=jobs or _cores(),
+            jobs=jobs or cores(),
             memory=int(1e9 * memory) if memory else available_memory() * 4 // 5,
             how=how,
         )
@@ -77,7 +77,7 @@ def sweep(
         raise InputError(f"{len(summary.failed)} of {summary.asked} cells failed; see above")
 
 
-def _cores() -> int:
+def cores() -> int:
     """Return the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
@@ -94,15 +94,19 @@ def _tell(summary: Summary, *, as_json: bool) -> None:
                 "done": summary.done,
                 "failed": [{"cell": name, "reason": why} for name, why in summary.failed],
                 "best": [
-                    {"labels": labels, "settings": settings, "validation_ndcg@10": value}
-                    for labels, settings, value in summary.best
+                    {
+                        "labels": each.labels,
+                        "settings": each.best.settings,
+                        "validation_ndcg@10": each.best.value,
+                    }
+                    for each in summary.found
                 ],
                 "results": str(summary.out / "results.parquet"),
             }
         )
     else:
         tell(f"{summary.done} of {summary.cells} cells done: {summary.out / 'results.csv'}")
-        for labels, settings, value in summary.best:
-            of = "".join(f" for {axis}={label}" for axis, label in labels.items())
-            found = ", ".join(f"{key} = {setting}" for key, setting in settings.items())
-            tell(f"best{of}: {found} (validation NDCG@10 {value:.4f})")
+        for each in summary.found:
+            of = "".join(f" for {axis}={label}" for axis, label in each.labels.items())
+            best = ", ".join(f"{key} = {value}" for key, value in each.best.settings.items())
+            tell(f"best{of}: {best} (validation NDCG@10 {each.best.value:.4f})")

@@ -19,6 +19,7 @@ from fedpeft.sweep.estimate import Estimate
 from fedpeft.sweep.folder import Job, Outcome
 from fedpeft.sweep.process import Process
 from fedpeft.sweep.scheduler import SweepWatcher
+from fedpeft.sweep.study import Found
 
 
 @contextmanager
@@ -39,6 +40,10 @@ class _Counter:
         self.done, self.total = 0, 0
         self.left: float | None = None
         self._estimate = Estimate()
+        self._began = time.monotonic()
+        self._more = 0
+        self._found: Sequence[Found] = ()
+        self._until: float | None = None
 
     def count(self, process: Process, outcome: Outcome) -> None:
         self.done += 1
@@ -46,8 +51,30 @@ class _Counter:
             self._estimate.learn(process)
 
     def look(self, running: Sequence[Process], pending: Sequence[Job]) -> None:
-        self.total = self.done + len(running) + len(pending)
-        self.left = self._estimate.left(running, pending)
+        more = 0 if self._until is not None else self._more
+        self.total = self.done + len(running) + len(pending) + more
+        self.left = self._estimate.left(running, pending, more)
+        if self._until is not None:
+            self.left = max(self.left or 0.0, self._until - time.monotonic())
+
+    def know(self, more: int, found: Sequence[Found], until: float | None) -> None:
+        self._more, self._found, self._until = more, found, until
+
+    @property
+    def pace(self) -> str:
+        """How long a run takes, several at once taken into account; nothing while unknown."""
+        if not self.done:
+            return ""
+        return f"{duration((time.monotonic() - self._began) / self.done)} a run"
+
+    @property
+    def best(self) -> str:
+        """The best value of a search, and its gain on the first trial; nothing without one."""
+        if len(self._found) != 1:
+            return ""
+        best, first = self._found[0].best, self._found[0].first
+        gain = f" ({best.value - first.value:+.4f})" if first else ""
+        return f"best {best.value:.4f}{gain}"
 
 
 class Lines:
@@ -65,11 +92,16 @@ class Lines:
         self._counter.count(process, outcome)
         counter = self._counter
         left = "" if counter.left is None else f", about {duration(counter.left)} left"
-        say(f"{describe(process, outcome)} [{counter.done}/{counter.total}{left}]")
+        best = f", {counter.best}" if counter.best else ""
+        say(f"{describe(process, outcome)} [{counter.done}/{counter.total}{left}{best}]")
 
     def tick(self, running: Sequence[Process], pending: Sequence[Job]) -> None:
         """Keep the estimate up to date."""
         self._counter.look(running, pending)
+
+    def searched(self, left: int, found: Sequence[Found], until: float | None) -> None:
+        """Keep what a search knows."""
+        self._counter.know(left, found, until)
 
 
 class View:
@@ -82,9 +114,9 @@ class View:
             TextColumn("sweep"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[left]}"),
+            TextColumn("{task.fields[known]}"),
         )
-        self._task = self._bar.add_task("sweep", total=None, left="")
+        self._task = self._bar.add_task("sweep", total=None, known="")
 
     def began(self, process: Process) -> None:
         """Say nothing: the rows show it."""
@@ -99,17 +131,22 @@ class View:
         counter = self._counter
         counter.look(running, pending)
         left = "" if counter.left is None else f"about {duration(counter.left)} left"
-        self._bar.update(self._task, total=counter.total, completed=counter.done, left=left)
+        known = ", ".join(text for text in (counter.pace, left, counter.best) if text)
+        self._bar.update(self._task, total=counter.total, completed=counter.done, known=known)
         rows = Table.grid(padding=(0, 2))
         rows.add_column()  # only names give way where a terminal is narrow
         rows.add_column(no_wrap=True)
         rows.add_column(no_wrap=True)
         for process in running:
-            metric = "" if process.metric is None else f"NDCG@10 {process.metric:.4f}"
+            metric = _metric(process)
             where = process.stage or f"{process.round}/{process.rounds}"
             name = Text(printable(process.job.name), no_wrap=True, overflow="ellipsis")
             rows.add_row(name, cell(where), metric)
         self._live.update(Group(self._bar, rows))
+
+    def searched(self, left: int, found: Sequence[Found], until: float | None) -> None:
+        """Keep what a search knows."""
+        self._counter.know(left, found, until)
 
 
 def describe(process: Process, outcome: Outcome) -> str:
@@ -117,8 +154,16 @@ def describe(process: Process, outcome: Outcome) -> str:
     if outcome.reason is not None:
         return f"failed   {process.job.name}: {outcome.reason}"
     took = duration(time.monotonic() - process.began)
-    metric = "" if process.metric is None else f"validation NDCG@10 {process.metric:.4f}, "
+    metric = f"validation {known}, " if (known := _metric(process)) else ""
     return f"finished {process.job.name}: {metric}{took}, {outcome.peak_memory / 1e9:.2f} GB"
+
+
+def _metric(process: Process) -> str:
+    """Return what a run's last evaluation found; nothing before it."""
+    if process.metric is None:
+        return ""
+    full = "" if process.full is None else f" (full ranking {process.full:.4f})"
+    return f"NDCG@10 {process.metric:.4f}{full}"
 
 
 def duration(seconds: float) -> str:

@@ -42,13 +42,22 @@ class Communication:
         touches in a step.
     upload_round, download_round
         One payload of the adapt phase; one comes up and one goes down per round.
+    statistics_round
+        What of the upload is statistics for a second-order server.
+    merge_round
+        What a client that was there before a merge fetches after it; None where there are none.
+    mean_download_round
+        What comes down in a round on average over the run: broadcasts, of which some have no
+        values, and merges, but not the initial download.
     warmup_upload_round, warmup_download_round
         One payload of the warm-up, where there is one.
     base, subspace
         Initial download: the table the adapt phase begins with; codes or hash seeds.
+    participations
+        Rounds that a client takes part in, mean over all clients, as is what follows.
     upload, download, warmup, initial_download, resync, total
-        Over the whole run, mean over all clients.  Upload and download are payloads alone, those
-        of the warm-up among them; `warmup` is the warm-up's part of both.
+        Over the whole run.  Upload and download are payloads alone, those of the warm-up among
+        them, and a payload of zeros has no values; `warmup` is the warm-up's part of both.
     """
 
     encoding: str
@@ -57,10 +66,14 @@ class Communication:
     upload_layout: str
     upload_round: int
     download_round: int
+    statistics_round: int
+    merge_round: int | None
+    mean_download_round: float
     warmup_upload_round: int | None
     warmup_download_round: int | None
     base: int
     subspace: int
+    participations: float
     upload: float
     download: float
     warmup: float
@@ -125,7 +138,7 @@ def communication(
         _summarised(
             encoding,
             ways[encoding],
-            strategy.training.upload,
+            strategy.training,
             found,
             account(strategy.training, found, drawn, clients, strategy.base_bytes(scale)),
             clients,
@@ -145,7 +158,7 @@ def _ways(training: TrainingConfig, encoding: str) -> tuple[EncodingName, Encodi
 def _summarised(
     encoding: str,
     ways: tuple[str, str],
-    layout: str,
+    training: TrainingConfig,
     sizes: Mapping[Phase, MessageSizes],
     spent: Account,
     clients: int,
@@ -156,13 +169,17 @@ def _summarised(
         encoding=encoding,
         upload_encoding=ways[0],
         download_encoding=ways[1],
-        upload_layout=layout,
+        upload_layout=training.upload,
         upload_round=adapt.upload,
         download_round=adapt.download,
+        statistics_round=adapt.statistics,
+        merge_round=adapt.step if training.refresh_every else None,
+        mean_download_round=(spent.download + spent.resync) / max(1, spent.participations),
         warmup_upload_round=warmup.upload if warmup else None,
         warmup_download_round=warmup.download if warmup else None,
         base=spent.base,
         subspace=adapt.subspace,
+        participations=spent.participations / clients,
         upload=spent.upload / clients,
         download=spent.download / clients,
         warmup=spent.warmup / clients,
@@ -177,6 +194,7 @@ class Account:
     """Bytes of a whole run over all clients, and of the first base of its adapt phase."""
 
     base: int = 0
+    participations: int = 0
     upload: int = 0
     download: int = 0
     warmup: int = 0
@@ -216,6 +234,7 @@ def account(
             steps.append(adapt.step)
         own = sizes[phase]
         assert own.upload is not None
+        spent.participations += len(rows)
         spent.upload += own.upload * len(rows)
         broadcast = own.fresh if event or number == 0 else own.download
         spent.download += broadcast * len(rows)

@@ -13,6 +13,7 @@ from torch import Tensor
 from fedpeft import adapters
 from fedpeft.backbones import Backbone
 from fedpeft.protocol.encodings import CODECS, Blocks
+from fedpeft.protocol.statistics import MomentForm
 from fedpeft.training.config import TrainingConfig
 
 
@@ -29,7 +30,8 @@ class Memory:
     local
         A client's local parameters.
     optimizer
-        Moments of the server's optimiser.
+        Moments of the server's optimiser; with a second-order one the averages of what clients
+        sent, if it has a momentum.
     feedback
         What rounding to 8 or 4 bits lost of the broadcast, kept by the server for the next one.
     """
@@ -79,6 +81,9 @@ def storage(backbone: Backbone, training: TrainingConfig) -> Storage:
 def optimizer_bytes(backbone: Backbone, training: TrainingConfig) -> int:
     """Return what the server's optimiser holds after a step."""
     payload = [*backbone.item.parameters(), *backbone.shared().values()]
+    if training.server_optimizer.kind == "newton":
+        moment = 4 * MomentForm(backbone.item.embedding_dim).size
+        return nbytes(payload) + moment if training.server_optimizer.momentum else 0
     optimizer = training.server_optimizer.build(payload)
     for parameter in payload:
         parameter.grad = torch.zeros_like(parameter)

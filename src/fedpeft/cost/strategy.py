@@ -69,6 +69,11 @@ class Strategy:
     make_backbone: Callable[[ItemEmbedding], Backbone]
     base_codes: BaseCodesConfig | None = None
 
+    @property
+    def trainable(self) -> bool:
+        """Whether the server's optimiser goes with the adapter."""
+        return self.adapter.spans or self.training.server_optimizer.kind != "newton"
+
     def base_bytes(self, scale: Scale) -> int | None:
         """Return the bytes of the pretrained base where codes stand for it."""
         if self.base_codes is None:

@@ -41,8 +41,16 @@ def notes(found: Sequence[Cost], scale: Scale) -> list[str]:
         "storage is that of the adapt phase, in the warm-up a server holds the full table; a "
         "client's history, and payloads that a server keeps for clients that were away at a merge, "
         "come on top",
+        "a payload of zeros, such as the first after a merge, has no values to send; what comes "
+        "down in a mean round counts these broadcasts and merges, not the initial download",
     ]
-    if scale.touched < scale.items:
+    second_order = any(map(_is_second_order, found))
+    if second_order:
+        said.append(
+            "a second-order server takes adapters that are linear in one tensor, so others are left"
+            " out; item texts that its prior reads come on top of what it keeps"
+        )
+    if scale.touched < scale.items and not second_order:
         said.append(
             "a step of a pairwise loss touches a client's items; ials moves the rows of all items, "
             f"which --touched {scale.items} counts"
@@ -94,6 +102,7 @@ def _sent(found: Sequence[Cost]) -> list[Row]:
     encodings = [entry.encoding for entry in found[0].communication]
     full = next((cost for cost in found if cost.is_table), None)
     laid_out = any(cost.communication[0].upload_layout != "dense" for cost in found)
+    second_order = any(map(_is_second_order, found))
 
     def first(tell: Callable[[Communication], str]) -> Callable[[Cost], str]:
         return lambda cost: tell(cost.communication[0])
@@ -109,15 +118,27 @@ def _sent(found: Sequence[Cost]) -> list[Row]:
         ("values down", first(lambda sent: sent.download_encoding)),
         *([("layout up", first(lambda sent: sent.upload_layout))] if laid_out else []),
         ("up, round", first(lambda sent: amount(sent.upload_round))),
+        *([("of it statistics", first(_statistics))] if second_order else []),
         ("down, round", first(lambda sent: amount(sent.download_round))),
+        ("a merge", first(lambda sent: _or_none(sent.merge_round))),
+        ("down, mean round", first(lambda sent: amount(sent.mean_download_round))),
         ("up, warm-up round", first(lambda sent: _or_none(sent.warmup_upload_round))),
         ("down, warm-up round", first(lambda sent: _or_none(sent.warmup_download_round))),
+        ("rounds of a client", first(lambda sent: f"{sent.participations:,.1f}")),
         ("initial download", first(lambda sent: amount(sent.base + sent.subspace))),
         ("resync, run", first(lambda sent: amount(sent.resync))),
         *((f"run, {name}", _total(name)) for name in encodings),
         ("run, % of full", share(encodings[0])),
         *([("% of full as int8", share("int8"))] if "int8" in encodings else []),
     ]
+
+
+def _is_second_order(cost: Cost) -> bool:
+    return cost.communication[0].statistics_round > 0
+
+
+def _statistics(sent: Communication) -> str:
+    return amount(sent.statistics_round)
 
 
 def _percent(part: float, whole: float) -> str:

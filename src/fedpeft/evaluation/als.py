@@ -137,7 +137,8 @@ def _solve(
             systems.diagonal(dim1=1, dim2=2).add_(common)
             found = _solved(systems, seen.mT @ roots[..., None], config)
         result[rows] = found[..., 0]
-    return result @ axes.T
+    turned: Tensor = result @ axes.T
+    return turned
 
 
 def _solved(systems: Tensor, sides: Tensor, config: ALSConfig) -> Tensor:

@@ -35,7 +35,8 @@ def strategies(values: Mapping[str, Any], *, lenient: bool = False) -> list[Stra
     values
         Tables of a config file.  The table ``adapter`` holds for the strategies of its kind (but
         its mode for all); others are set in tables of their own, such as ``lora`` or ``hash``.
-        A key that does not act for one of the strategies is dropped there.
+        A key that does not act for one of the strategies is dropped there, and so is a strategy
+        that the server's optimiser cannot train.
     lenient
         Drop keys that do not act for the configuration's own adapter too.
 
@@ -64,7 +65,7 @@ def strategies(values: Mapping[str, Any], *, lenient: bool = False) -> list[Stra
         table = {**mine, **own.get(kind, {}), **settings}
         table |= {"kind": kind, "mode": asked.adapter.config.mode}
         found.append(strategy(resolve({**tables, "adapter": table}, lenient=True)))
-    return found
+    return [each for each in found if each.trainable]
 
 
 def _others(chosen: str, own: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -22,12 +22,20 @@ class Sent(Record):
     """One payload."""
     download_round: Bytes
     """One payload."""
+    statistics_round: Bytes = 0
+    """What of the upload is statistics for a second-order server; earlier versions had none."""
+    merge_round: Bytes | None = None
+    """What a merge sends, where there are any."""
+    mean_download_round: Bytes | None = None
+    """What comes down in a round on average, merges included; earlier versions did not tell."""
     warmup_upload_round: Bytes | None = None
     """One payload of the warm-up, where there is one."""
     warmup_download_round: Bytes | None = None
     """One payload of the warm-up, where there is one."""
     base: Bytes
     subspace: Bytes
+    participations: float | None = Field(None, ge=0)
+    """Rounds that a client takes part in; earlier versions did not tell."""
     upload: Bytes | None = None
     """All payloads of the run, mean over all clients, as are those that follow."""
     download: Bytes | None = None

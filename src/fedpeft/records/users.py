@@ -15,7 +15,7 @@ from fedpeft.errors import ArtifactError
 from fedpeft.records.parquet import read_table, write_table
 
 Gains = NDArray[np.float64]
-"""NDCG@10 of each evaluated user against the sampled negatives, float64 (users,)."""
+"""NDCG@10 of each evaluated user, float64 (users,)."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,17 @@ class Users:
         path = folder / cls.FILE
         return cls(read_table(path, cls.SCHEMA).to_dict()) if path.exists() else None
 
-    def gains(self, where: Path) -> dict[str, Gains]:
-        """Return the users' gains by part; raises `ArtifactError` where they cannot be such."""
+    def gains(self, where: Path, ranking: str = "sampled") -> dict[str, Gains]:
+        """Return the users' gains by part; raises `ArtifactError` where they cannot be such.
+
+        Parameters
+        ----------
+        ranking
+            ``sampled`` or ``full``: what the held-out item was ranked against.
+        """
         found = {}
         for part in ("validation", "test"):
-            name = f"{part}.sampled.ndcg@10"
+            name = f"{part}.{ranking}.ndcg@10"
             column = self.columns.get(name)
             if column is None:
                 continue

@@ -15,6 +15,7 @@ COLUMNS = (
     "Values, up / down",
     "Bytes up, round",
     "Bytes down, round",
+    "Bytes down, mean round",
     "Initial download, MB",
     "Run, MB / client",
     "Client keeps, MB",
@@ -88,6 +89,7 @@ def _cells(label: str, cost: StrategyCost, measured: ClientBytes | None) -> list
         f"{sent.download_encoding}",
         f"{up:,.0f}",
         f"{sent.download_round:,.0f}",
+        "-" if sent.mean_download_round is None else f"{sent.mean_download_round:,.0f}",
         megabytes(sent.base + sent.subspace),
         megabytes(total),
         megabytes(cost.storage.client.total),
@@ -108,9 +110,11 @@ def _note(costs: Costs, alternatives: str = "") -> str:
     return (
         f"Counted for {scale.items:,} items of {scale.dim} values and {scale.clients:,} "
         f"clients{alternatives}. A run's bytes are a mean over clients, both directions, warm-up, "
-        "initial download and resync included; a graph expansion (FedPerGNN) comes on top. Storage "
-        "is that of the adapt phase. Operations are the item embedding's own, for a step that "
-        f"touches {min(scale.touched, scale.items):,} items, the mean history; ials moves all. "
+        "initial download and resync included; what comes down in a mean round has the merges in "
+        "it, and counts broadcasts of zeros, which have no values. A graph expansion (FedPerGNN) "
+        "comes on top. Storage is that of the adapt phase. Operations are the item embedding's "
+        f"own, for a step that touches {min(scale.touched, scale.items):,} items, a mean history; "
+        "ials moves all. "
         "Distinct corrections: how many of the items can be told apart by the rows they read, if "
         f"rows fall at random.{told if rows else ''} The command fedpeft cost measures all of this."
     )

@@ -49,17 +49,17 @@ def spread_of(values: Sequence[float]) -> Spread:
     return Spread(mean(values), stdev(values) if len(values) > 1 else None)
 
 
-def interval_of(differences: ArrayLike) -> Interval:
+def interval_of(differences: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     """Return the mean of at least one difference, with its two-sided t interval.
 
     With n differences of mean d and sample standard deviation s it is d +- t s / sqrt(n), where t
-    is the quantile of Student's distribution with n - 1 degrees of freedom (95 %).
+    is the quantile of Student's distribution with n - 1 degrees of freedom.
     """
     values = np.asarray(differences, np.float64)
     n, middle = len(values), float(values.mean())
     if n < 2:
         return Interval(middle, None, None, n)
-    half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1)) / sqrt(n)
+    half = float(stdtrit(n - 1, (1 + confidence) / 2) * values.std(ddof=1)) / sqrt(n)
     return Interval(middle, middle - half, middle + half, n)
 
 

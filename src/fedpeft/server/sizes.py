@@ -11,6 +11,7 @@ from fedpeft.protocol.messages import (
     Step,
     Upload,
 )
+from fedpeft.protocol.statistics import MOMENT
 from fedpeft.training.task import Task, payload_shapes
 
 
@@ -22,6 +23,8 @@ class MessageSizes:
     ----------
     upload
         A client's change; None where that depends on what the client touched, and it is not known.
+    statistics
+        What of it is second moments of readers, which a second-order server asks for.
     download
         The broadcast.
     fresh
@@ -42,6 +45,7 @@ class MessageSizes:
     """
 
     upload: int | None
+    statistics: int
     download: int
     fresh: int
     step: int
@@ -71,8 +75,10 @@ def message_sizes(task: Task, backbone: Backbone, touched: int | None = None) ->
     at_zero = item.starts_at_zero and not backbone.shared()
     uploads = task.uploads(shapes, item)
     varies = uploads.by_rows and touched is None
+    moments = {n: shape for n, shape in task.sent(shapes, item).items() if n == MOMENT}
     return MessageSizes(
         upload=None if varies else Upload.size(uploads.size(touched or 0)),
+        statistics=task.update_codec.size(moments),
         download=download,
         fresh=Broadcast.size(0) if at_zero else download,
         step=Step.size(codec.size(merged) + item.subspace_bytes),

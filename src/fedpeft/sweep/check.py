@@ -58,9 +58,9 @@ def check_values(
     for labels, settings in cells:
         for key in keys:
             own = axes[key].get(labels[key])
-            if own is not None and _value(settings, key) != _value(own, key):
+            if own is not None and value_at(settings, key) != value_at(own, key):
                 raise ConfigError(
-                    f"the cell {dict(labels)} has {key} = {_value(settings, key)!r}, as another "
+                    f"the cell {dict(labels)} has {key} = {value_at(settings, key)!r}, as another "
                     "axis or extra sets it too; drop one of them"
                 )
 
@@ -79,7 +79,7 @@ def check_searched(file: GridConfig, axes: Mapping[str, Mapping[str, Any]]) -> N
                 f"search.keys.{key}: how runs are measured, and on what, cannot be searched for"
             )
         for name, labels in axes.items():
-            if name == key or any(_has(settings, key) for settings in labels.values()):
+            if name == key or any(has_key(settings, key) for settings in labels.values()):
                 raise ConfigError(f"search.keys.{key}: the axis {name} sets it; drop one of them")
 
 
@@ -94,18 +94,20 @@ def idle_everywhere(
         Labels and settings of the cells of one seed, in their order.
     """
     for key, sentence in {k: s for cell in cells for k, s in cell.idle.items()}.items():
-        setting = (cell for cell, (_, own) in zip(cells, settings, strict=False) if _has(own, key))
+        setting = (
+            cell for cell, (_, own) in zip(cells, settings, strict=False) if has_key(own, key)
+        )
         if all(key in cell.idle for cell in setting):
             return sentence
     return None
 
 
-def _has(settings: Any, key: str) -> bool:
+def has_key(settings: Any, key: str) -> bool:
     """Return whether tables have a dotted key."""
-    return _value(settings, key) is not _ABSENT
+    return value_at(settings, key) is not _ABSENT
 
 
-def _value(settings: Any, key: str) -> Any:
+def value_at(settings: Any, key: str) -> Any:
     """Return what tables have at a dotted key."""
     for part in key.split("."):
         if not isinstance(settings, Mapping) or part not in settings:

@@ -23,8 +23,16 @@ class Estimate:
         if _share(process) >= _LEAST:
             self._seconds.setdefault(process.job.group, []).append(_whole(process))
 
-    def left(self, running: Sequence[Process], pending: Sequence[Job]) -> float | None:
-        """Return the seconds left, or None while nothing is known."""
+    def left(
+        self, running: Sequence[Process], pending: Sequence[Job], more: int = 0
+    ) -> float | None:
+        """Return the seconds left, or None while nothing is known.
+
+        Parameters
+        ----------
+        more
+            Runs that are still to come, of which no job is known.
+        """
         known = {group: list(seconds) for group, seconds in self._seconds.items()}
         for process in running:
             if _share(process) >= _LEAST:
@@ -37,7 +45,7 @@ class Estimate:
             max(0.0, typical.get(p.job.group, fallback) * (1 - p.round / max(1, p.rounds)))
             for p in running
         ]
-        waiting = sum(typical.get(job.group, fallback) for job in pending)
+        waiting = sum(typical.get(job.group, fallback) for job in pending) + more * fallback
         return max([*rest, (sum(rest) + waiting) / len(running)])
 
 

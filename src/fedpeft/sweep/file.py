@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from fedpeft.config import ConfigModel, parse
+from fedpeft.errors import ConfigError
 
 
 class ExtraConfig(ConfigModel):
@@ -46,12 +48,21 @@ class RangeConfig(ConfigModel):
             raise ValueError(f"low ({self.low:g}) must be above 0 on a logarithmic scale")
         return self
 
+    def holds(self, value: object) -> bool:
+        """Return whether a value is in the range."""
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and self.low <= value <= self.high  # type: ignore[operator]
+
 
 class ChoicesConfig(ConfigModel):
     """A searched choice."""
 
     choices: tuple[str | int | float | bool, ...] = Field(min_length=1)
     """Values to choose from."""
+
+    def holds(self, value: object) -> bool:
+        """Return whether a value is among the choices."""
+        return value in self.choices
 
 
 class SearchConfig(ConfigModel):
@@ -61,6 +72,11 @@ class SearchConfig(ConfigModel):
     """Settings tried per combination of the axes; each runs with every seed."""
     seed: int = Field(0, ge=0)
     """Seed of the search."""
+    ranking: Literal["sampled", "full"] = "sampled"
+    """Which NDCG@10 on validation is maximised: against the sampled negatives, or against the whole
+    catalogue."""
+    start: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    """The values of all keys in the first trial; empty: the search chooses them."""
     keys: dict[str, dict[str, Any]] = Field(min_length=1)
     """What is searched, by dotted key: ``{low, high, log}`` or ``{choices}``."""
 
@@ -72,7 +88,21 @@ class SearchConfig(ConfigModel):
                 ChoicesConfig if "choices" in table else RangeConfig
             )
             found[key] = parse(model, table, f"search.keys.{key}")
+        if self.start:
+            self._check_start(found)
         return found
+
+    def _check_start(self, spaces: Mapping[str, RangeConfig | ChoicesConfig]) -> None:
+        """Raise `ConfigError` where the first trial has other keys, or a value out of its range."""
+        for key in sorted(spaces.keys() ^ self.start.keys()):
+            place, other = ("start", "keys") if key in self.start else ("keys", "start")
+            raise ConfigError(f"search.{place} has {key}, which search.{other} lacks")
+        for key, space in spaces.items():
+            if not space.holds(self.start[key]):
+                raise ConfigError(
+                    f"search.start.{key} = {self.start[key]!r} is none of the values that "
+                    "search.keys has for it"
+                )
 
 
 def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:

@@ -38,14 +38,15 @@ class Process:
 
     Attributes
     ----------
-    round, rounds, metric, stage
-        What it said last.
+    round, rounds, metric, full, stage
+        What it said last; `metric` is NDCG@10 against sampled negatives, `full` against all items.
     """
 
     def __init__(self, job: Job, folder: SweepFolder, how: How, lock: int) -> None:
         self.job = job
         self.round, self.rounds = 0, 0
         self.metric: float | None = None
+        self.full: float | None = None
         self.stage = "starting"
         self.began = time.monotonic()
         self.first = 0
@@ -108,6 +109,7 @@ class Process:
             self.stage = ""
             self.round, self.rounds = message["round"], message["rounds"]
             self.metric = message.get("metric", self.metric)
+            self.full = message.get("full", self.full)
 
     def stop(self) -> None:
         """Ask it to write a checkpoint and end."""

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os.path import abspath
 from pathlib import Path
 from shlex import join
-from typing import Any
 
 from fedpeft.errors import ConfigError, Interrupted
 from fedpeft.files import read_json
 from fedpeft.records.sweep import CompareFacts, SweepFacts
-from fedpeft.sweep.cell import Cell, Labels
+from fedpeft.sweep.cell import Cell
 from fedpeft.sweep.folder import Job, SweepFolder
 from fedpeft.sweep.grid import Grid
 from fedpeft.sweep.memory import Budget
 from fedpeft.sweep.process import How
 from fedpeft.sweep.scheduler import Scheduler, SweepWatcher
 from fedpeft.sweep.search import Search, check_search
+from fedpeft.sweep.study import Found
 from fedpeft.sweep.table import Results
 
 
@@ -34,8 +34,8 @@ class Summary:
         How many of them were asked for.
     failed
         Name and reason of each cell, among those asked for, that could not be finished.
-    best
-        Of a search: labels, the best settings found for them, and their validation NDCG@10.
+    found
+        What a search has found for each combination of labels.
     """
 
     out: Path
@@ -43,7 +43,7 @@ class Summary:
     done: int
     asked: int
     failed: Sequence[tuple[str, str]]
-    best: Sequence[tuple[Labels, Mapping[str, Any], float]]
+    found: Sequence[Found]
 
 
 def sweep(
@@ -56,6 +56,7 @@ def sweep(
     jobs: int,
     memory: int,
     how: How,
+    until: float | None = None,
 ) -> Summary:
     """Run the chosen cells of a grid, as many at once as fit, and keep the results table.
 
@@ -69,6 +70,8 @@ def sweep(
         Sweep folder.
     memory
         Bytes that all processes together may take.
+    until
+        When a search is to end; see `Search`.
 
     Raises
     ------
@@ -88,16 +91,18 @@ def sweep(
         plan: Search | _Given = (
             _Given(folder, cells, chosen)
             if grid.file.search is None
-            else Search(grid, [cell.labels for cell in chosen], folder)
+            else Search(grid, [cell.labels for cell in chosen], folder, until)
         )
         pending = plan.begin(jobs)
         results = Results(folder)
         _write_facts(grid, out)
         results.write(plan.cells)
+        watcher.searched(plan.left, plan.found(), until)
 
         def follow() -> Iterable[Job]:
             more = plan.follow()
             results.write(plan.cells)
+            watcher.searched(plan.left, plan.found(), until)
             return more
 
         budget = Budget(memory, jobs, folder.peaks(map(folder.job, plan.cells)))
@@ -105,7 +110,7 @@ def sweep(
             Scheduler(folder, budget, how, watcher, lock).run(pending, follow)
         except Interrupted as stop:
             results.write(plan.cells)
-            raise Interrupted(f"{stop}; the same command goes on with the sweep") from None
+            raise Interrupted(f"{stop}; the same command goes on") from None
         return _summary(folder, plan)
 
 
@@ -114,6 +119,7 @@ class _Given:
 
     def __init__(self, folder: SweepFolder, cells: Sequence[Cell], chosen: Sequence[Cell]) -> None:
         self._folder, self.cells, self.chosen = folder, cells, chosen
+        self.left = 0
 
     def begin(self, at_once: int) -> list[Job]:
         """Return the runs to be made; cells with equal configurations share one."""
@@ -128,7 +134,7 @@ class _Given:
         """Return no further runs."""
         return []
 
-    def best(self) -> list[tuple[Labels, Mapping[str, Any], float]]:
+    def found(self) -> list[Found]:
         """Return nothing: nothing was searched for."""
         return []
 
@@ -145,7 +151,7 @@ def _summary(folder: SweepFolder, plan: Search | _Given) -> Summary:
             for cell in plan.chosen
             if status[cell] == "failed"
         ],
-        best=plan.best(),
+        found=plan.found(),
     )
 
 

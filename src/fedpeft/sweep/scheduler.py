@@ -10,6 +10,7 @@ from fedpeft.experiment.signals import StopRequest
 from fedpeft.sweep.folder import Job, Outcome, SweepFolder
 from fedpeft.sweep.memory import Budget
 from fedpeft.sweep.process import How, Process
+from fedpeft.sweep.study import Found
 
 _TICK = 0.5  # seconds between looks at signals and at the clock
 
@@ -30,6 +31,10 @@ class SweepWatcher(Protocol):
 
     def tick(self, running: Sequence[Process], pending: Sequence[Job]) -> None:
         """Time passed."""
+        ...
+
+    def searched(self, left: int, found: Sequence[Found], until: float | None) -> None:
+        """A search knows this much, and may ask for so many more runs before a time."""
         ...
 
 

@@ -52,9 +52,9 @@ class Messenger:
             self.send(round=done, rounds=self._rounds)
 
     def evaluated(self, round_number: int, report: Report) -> None:
-        """Pass on the metric."""
-        metric = report.sampled["ndcg@10"]
-        self.send(round=round_number, rounds=self._rounds, metric=metric)
+        """Pass on the metric, against sampled negatives and, where it is known, all items."""
+        metric, full = report.sampled["ndcg@10"], report.full.get("ndcg@10")
+        self.send(round=round_number, rounds=self._rounds, metric=metric, full=full)
 
     def note(self, text: str) -> None:
         """Leave it in the run's log."""
