@@ -132,6 +132,12 @@ def narrow(cost: Cost) -> Communication:
     return cost.sent_as("int8" if cost.is_table else AS_SET)
 
 
+@cache
+def bare_at(items: int) -> dict[str, Cost]:
+    """Return the costs without a base at a size, by label."""
+    return count(scale_of({}, items=items), {"adapter": {"kind": "hash", "mode": "compress"}})
+
+
 def few_rounds() -> str:
     """Return the bytes of a round and of a run with few rounds, at MovieLens 1M's size."""
     rows = []
