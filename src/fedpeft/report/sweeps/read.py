@@ -81,8 +81,9 @@ def read_sweep(path: Path) -> Sweep:
     return Sweep(facts, rows)
 
 
-_TEXTS = ("folder", "config", "commit", "version", "split", "dataset.name")
-_NUMBERS = ("validation.", "test.", "baseline.", "bytes.", "dataset.", "rounds")
+_SETUP = ("setup.backbone", "setup.adapter", "setup.encoding")
+_TEXTS = ("folder", "config", "commit", "version", "split", "dataset.name", *_SETUP)
+_NUMBERS = ("validation.", "test.", "baseline.", "bytes.", "dataset.", "setup.dim", "rounds")
 """How the columns of numbers begin."""
 
 
