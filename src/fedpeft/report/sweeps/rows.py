@@ -56,8 +56,8 @@ def cell_row(cell: CellResult, mixed: bool) -> list[Text]:
     ]
     if cell.best:
         scores[0] = Text(f"★ {scores[0].text}", "best", scores[0].more)
-    elif more := _to_best(cell, mixed):
-        scores[0] = Text(scores[0].text, more=[*scores[0].more, more])
+    else:
+        scores[0] = Text(scores[0].text, more=[*scores[0].more, *_to_best(cell, mixed)])
     seeds = str(len(cell.rows))
     if len(cell.rows) < cell.asked:
         seeds += f" of {cell.asked}"
@@ -129,13 +129,16 @@ def _verdict(cell: CellResult) -> Text:
     return Text("-") if word is None else Text(f"{SIGNS[word]}{word}", MARKS.get(word, ""))
 
 
-def _to_best(cell: CellResult, mixed: bool) -> Line | None:
+def _to_best(cell: CellResult, mixed: bool) -> list[Line]:
     """Return how a cell stands to the best one where noise hides which of the two is better."""
     if cell.to_best is None or verdict(cell.to_best) != "within noise":
-        return None
+        return []
     if cell.reference is not None and cell.reference.best and MAIN in cell.differences:
-        return None  # its difference to the reference is that one
-    return Line(f"within noise of ★ {cell.to_best.mean:+.4f} {interval_text(cell.to_best, mixed)}")
+        return []  # its difference to the reference is that one
+    return [
+        Line(f"within noise of ★ {cell.to_best.mean:+.4f}"),
+        Line(interval_text(cell.to_best, mixed)),
+    ]
 
 
 def _to_target(cell: CellResult) -> Text:
