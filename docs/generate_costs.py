@@ -22,9 +22,9 @@ from fedpeft.cost.formulas import FORMULAS
 from fedpeft.cost.table import amount
 from fedpeft.experiment.costs import scale_of, strategies
 from fedpeft.protocol.messages import Broadcast, Snapshot, Step, Upload
-from fedpeft.report.sweeps.cells import MAIN
+from fedpeft.report.verdicts import METRICS
 from options import parser
-from verdicts import sweep, verdict
+from verdicts import claim, sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = "costs.md"
@@ -274,10 +274,11 @@ def accuracy() -> dict[str, Callable[..., Any]]:
     def reached(name: str, variant: str = "ours") -> str:
         found = cells[variant, name]
         seeds = len(found.rows)
-        return f"{found.metric(MAIN)} ({seeds} seed{'s' * (seeds > 1)})"
+        scores = " / ".join(str(found.metric(name)) for name in METRICS)
+        return f"{scores} ({seeds} seed{'s' * (seeds > 1)})"
 
     def against(name: str, variant: str = "ours") -> str:
-        return str(verdict(cells[variant, name], cells[variant, "Full"]))
+        return str(claim(cells[variant, name], cells[variant, "Full"]))
 
     return {
         "reached": reached,
@@ -292,7 +293,7 @@ def by_backbone() -> str:
     found: dict[str, list[list[str]]] = {}
     for facet in sweep("grid-fedpeft"):
         cells = {cell.labels["strategy"]: cell for cell in facet.cells}
-        told = [verdict(cells[name], cells["Full"]) or "not run" for name in ADAPTERS]
+        told = [claim(cells[name], cells["Full"]) or "not run" for name in ADAPTERS]
         data, _, backbone = facet.title.partition(", ")
         found.setdefault(backbone, []).append([f"{data} {said}" for said in told])
     rows = [

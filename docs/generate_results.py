@@ -18,17 +18,7 @@ from jinja2 import Environment, StrictUndefined
 from options import DOCS, parser
 from quotes import compared, over_users, quote, sweep
 from tables import ablation, against, tables
-from verdicts import (
-    claims,
-    deviations,
-    doubtful,
-    exceptions,
-    swept,
-    tally,
-    targets,
-    verdicts,
-    won,
-)
+from verdicts import claims, exceptions, swept, tally, targets, verdicts, won
 
 PAGES = ("results.md", "results-tables.md")
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -71,20 +61,20 @@ def render(page: str, pictures: Path) -> str:
         file = pictures / f"results-{name}-{words}-{of}.png"
         draw(name, title, of, strategies, file)
         what = {
-            "total": "test NDCG@10 against all bytes of a client",
-            "curves": "validation NDCG@10 against megabytes of a client",
+            "total": "test NDCG@10 full against all bytes of a client",
+            "curves": "validation NDCG@10 sampled against megabytes of a client",
         }[of]
         return f"![{title}: {what}](img/{file.name})\n"
 
     def overview(name: str, strategies: Sequence[str]) -> str:
         file = pictures / f"results-{name}-overview.png"
         draw_overview(name, strategies, file)
-        return f"![difference in NDCG@10 to the full table, cell by cell](img/{file.name})\n"
+        return f"![difference in NDCG@10 full to the full table, cell by cell](img/{file.name})\n"
 
     environment = Environment(
         undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
     )
-    told = (ablation, against, claims, compared, deviations, doubtful, exceptions, over_users)
+    told = (ablation, against, claims, compared, exceptions, over_users)
     told += (overview, picture, quote, swept, tables, tally, targets, verdicts, won)
     functions = {f.__name__: f for f in told}
     template = environment.from_string((DOCS / f"{page}.j2").read_text(encoding="utf-8"))

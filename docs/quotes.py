@@ -11,7 +11,7 @@ from typing import Any
 
 from fedpeft.files import read_json
 from fedpeft.report.sweeps import CellResult, Facet, Interval, facets, read_records
-from fedpeft.report.sweeps.cells import MAIN
+from fedpeft.report.verdicts import CURVE, verdict
 
 RESULTS = Path(__file__).resolve().parents[1] / "experiments" / "results"
 NUMBERS = ("no", "one", "two", "three", "four", "five")
@@ -48,19 +48,20 @@ class Quote:
 
     @property
     def ndcg(self) -> str:
-        """Return NDCG@10 on test with its deviation."""
-        return str(self.cell.metric(MAIN))
+        """Return sampled NDCG@10 on test with its deviation."""
+        return str(self.cell.metric(CURVE))
 
     @property
     def validation(self) -> str:
-        """Return the last NDCG@10 on validation."""
-        found = self.cell.metric(MAIN, "validation")
+        """Return the last sampled NDCG@10 on validation."""
+        found = self.cell.metric(CURVE, "validation")
         assert found is not None
         return f"{found.mean:.4f}"
 
     def after(self, rounds: int) -> str:
-        """Return NDCG@10 on validation after some rounds, mean over the seeds."""
-        found = [ndcg for curve in self.cell.curves.values() for n, _, ndcg in curve if n == rounds]
+        """Return sampled NDCG@10 on validation after some rounds, mean over the seeds."""
+        curves = self.cell.curves.values()
+        found = [point.ndcg for curve in curves for point in curve if point.round == rounds]
         assert len(found) == len(self.cell.curves), f"no evaluation after round {rounds}"
         return f"{sum(found) / len(found):.4f}"
 
@@ -82,18 +83,18 @@ class Quote:
         return fewer(self.cell)
 
     def gap(self, other: str) -> str:
-        """Return the mean paired difference in NDCG@10 on test to another cell."""
+        """Return the mean paired difference in sampled NDCG@10 on test to another cell."""
         return f"{self._difference(other).mean:+.4f}"
 
     def against(self, other: str) -> str:
-        """Return the paired difference in NDCG@10 on test to another cell, with its interval."""
+        """Return the paired difference in sampled NDCG@10 to another cell, with its interval."""
         found = self._difference(other)
         if found.low is None or found.high is None:
             return f"{found.mean:+.4f}, one seed"
         return f"{found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
 
     def _difference(self, other: str) -> Interval:
-        found = self.cell.difference(self.others[other], f"test.{MAIN}")
+        found = self.cell.difference(self.others[other], CURVE)
         assert found is not None
         return found
 
@@ -104,22 +105,22 @@ def quote(name: str, title: str, strategy: str) -> Quote:
     return Quote(cells[strategy], cells)
 
 
-def compared(name: str, strategy: str, other: str) -> str:
-    """Return in how many cells a strategy is above another on test, below it or undecided."""
+def compared(name: str, strategy: str, other: str, metric: str = CURVE) -> str:
+    """Return in how many cells a strategy has won against another on test, lost, and so on."""
     gaps = [
-        cells[strategy].difference(cells[other], f"test.{MAIN}")
+        cells[strategy].difference(cells[other], metric)
         for _, cells in by_strategy(name)
         if cells[strategy].rows and cells[other].rows
     ]
-    found = Counter(gap.verdict for gap in gaps if gap is not None)
-    return ", ".join(f"{verdict} in {count}" for verdict, count in found.most_common())
+    found = Counter(verdict(gap) for gap in gaps if gap is not None)
+    return ", ".join(f"{word} in {count}" for word, count in found.most_common())
 
 
 def over_users(source: str, backbone: str, strategy: str) -> str:
     """Return a cell's difference to the full table with its interval over users, and its seeds."""
     labels = {"data.source": source, "backbone": backbone, "strategy": strategy}
     [found] = [facts for facts in _users() if facts["labels"] == labels]
-    gap, seeds = found["difference"], len(found["seeds"])
+    gap, seeds = found["differences"][CURVE], len(found["seeds"])
     return (
         f"{gap['mean']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f}; "
         f"{NUMBERS[seeds]} seed{'s' * (seeds != 1)})"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fedpeft.report.sweeps import CellResult, Facet, Interval, read_records
-from fedpeft.report.sweeps.cells import MAIN
-from fedpeft.report.table import baseline_label
+from fedpeft.report.compare import baseline_label
+from fedpeft.report.sweeps import CellResult, Facet, read_records
+from fedpeft.report.verdicts import METRICS, SIGNS, told
 from quotes import RESULTS, by_strategy, sweep
 
 
@@ -40,9 +40,8 @@ def table(facet: Facet) -> str:
     lines = [
         f"**{facet.title or data['dataset.name']}** ({size}, "
         f"{data['dataset.interactions']:,} interactions)\n",
-        "| | seeds | HR@10 | NDCG@10 | NDCG@10, full ranking | NDCG@10 against "
-        f"{reference} | bytes a round, both ways | MB a client, whole run | MB to 95 % of "
-        f"{reference} |",
+        f"| | seeds | {' | '.join(METRICS.values())} | against {reference} | bytes a round, both "
+        f"ways | MB a client, whole run | MB to 95 % of {reference} |",
         "|---" * 9 + "|",
         *(row(facet, cell) for cell in facet.cells if cell.rows),
         *baselines(facet),
@@ -55,8 +54,8 @@ def row(facet: Facet, cell: CellResult) -> str:
     figures = [
         facet.name(cell),
         ", ".join(map(str, cell.rows)),
-        *(str(cell.metric(name) or "-") for name in ("sampled.hr@10", MAIN, "full.ndcg@10")),
-        difference(cell.differences.get(MAIN)),
+        *(scored(cell, name) for name in METRICS),
+        "" if cell.verdict is None else f"{SIGNS[cell.verdict]}{cell.verdict}",
         f"{cell.round_bytes or 0:,.0f}",
         f"{(cell.total_bytes or 0) / 1e6:.2f}"
         + ("" if cell.share is None or cell is cell.reference else f" ({cell.share:.1%})"),
@@ -65,27 +64,22 @@ def row(facet: Facet, cell: CellResult) -> str:
     return f"| {' | '.join(figures)} |"
 
 
+def scored(cell: CellResult, metric: str) -> str:
+    """Return a cell's metric and, below it, how that stands to its reference."""
+    gap = cell.differences.get(metric)
+    return f"{cell.metric(metric) or '-'}" + ("" if gap is None else f"<br>{told(gap)}")
+
+
 def baselines(facet: Facet) -> Iterator[str]:
     """Return the lines of the baselines."""
     for name, metrics in facet.baselines().items():
-        figures = (
-            f"{metrics[f'test.{metric}']:.4f}" for metric in ("sampled.hr@10", MAIN, "full.ndcg@10")
-        )
+        figures = (f"{metrics[f'test.{metric}']:.4f}" for metric in METRICS)
         yield f"| {baseline_label(name)} | | {' | '.join(figures)} | | | | |"
 
 
-def difference(found: Interval | None) -> str:
-    """Return a paired difference with its interval and what it means."""
-    if found is None:
-        return "-"
-    if found.low is None or found.high is None:
-        return f"{found.mean:+.4f} (one seed: no noise known)"
-    return f"{found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f}: {found.verdict})"
-
-
 def against(name: str, compared: Sequence[tuple[str, str]]) -> str:
-    """Return how cells differ from others of the same facet: for each pair the other's test NDCG@10
-    and what the first adds to it, a row for each facet in which a pair has run.
+    """Return how cells differ from others of the same facet: for each pair the other's test metrics
+    and what the first adds to them, a row for each facet in which a pair has run.
     """
     heads = (f"{other} | {strategy} against it" for strategy, other in compared)
     lines = [f"| | {' | '.join(heads)} |", "|---" * (1 + 2 * len(compared)) + "|"]
@@ -93,15 +87,24 @@ def against(name: str, compared: Sequence[tuple[str, str]]) -> str:
         figures: list[str] = []
         for strategy, other in compared:
             mine, its = cells.get(strategy), cells.get(other)
-            gap = mine.difference(its, f"test.{MAIN}") if mine and its else None
-            figures += ["-", "-"] if gap is None else [str(its.metric(MAIN)), difference(gap)]
+            gaps = [mine.difference(its, metric) for metric in METRICS] if mine and its else []
+            known = [gap for gap in gaps if gap is not None]
+            if len(known) < len(METRICS):
+                figures += ["-", "-"]
+            else:
+                figures += [in_lines(its), "<br>".join(map(told, known))]
         if set(figures) != {"-"}:
             lines.append(f"| {facet.title} | {' | '.join(figures)} |")
     return "\n".join(lines) + "\n"
 
 
+def in_lines(cell: CellResult) -> str:
+    """Return a cell's metrics below one another."""
+    return "<br>".join(str(cell.metric(name) or "-") for name in METRICS)
+
+
 def ablation(name: str) -> str:
-    """Return an ablation's test NDCG@10 and share of the bytes: a table for each data set.
+    """Return an ablation's test metrics and share of the bytes: a table for each data set.
 
     Of the two axes that vary, the second gives the columns; a single one gives the rows.
     """
@@ -119,7 +122,7 @@ def ablation(name: str) -> str:
         down, across = [*(axis for axis in cells[0].labels if axis != "data.source"), ""][:2]
         found: dict[str, dict[str, str]] = {}
         for cell in cells:
-            column = cell.labels.get(across, "NDCG@10")
+            column = cell.labels.get(across, ", ".join(METRICS.values()))
             found.setdefault(cell.labels[down], {})[column] = _in_short(cell)
         columns = list(dict.fromkeys(column for row in found.values() for column in row))
         seeds = sorted({seed for cell in cells for seed in cell.rows})
@@ -136,9 +139,9 @@ def ablation(name: str) -> str:
 
 
 def _in_short(cell: CellResult) -> str:
-    """Return a cell's NDCG@10 and its share of the bytes."""
+    """Return a cell's metrics and its share of the bytes."""
     share = "" if cell.share is None or cell is cell.reference else f" ({cell.share:.1%})"
-    return f"{cell.metric(MAIN)}{share}"
+    return f"{in_lines(cell)}{share}"
 
 
 def _term(axis: str) -> str:

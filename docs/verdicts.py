@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fedpeft.report.sweeps import CellResult, Interval
-from fedpeft.report.sweeps.cells import MAIN
+from fedpeft.report.verdicts import FEWEST, METRICS, SIGNS, Verdict, overall, verdict
 from quotes import by_strategy, fewer, sweep
-from tables import difference
-
-SEEDS = 3
-"""Seeds that a verdict on accuracy should have; with two it is marked."""
+from tables import in_lines, scored
 
 
 def allowed(cell: CellResult) -> float:
@@ -21,25 +18,30 @@ def allowed(cell: CellResult) -> float:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """How a cell stands to the claim: its bytes, and accuracy within one deviation.
+class Claim:
+    """How a cell stands to the claim: accuracy not below the table's by more than noise, and bytes.
 
     Attributes
     ----------
-    gap
-        Paired difference in NDCG@10 on test to the full table.
+    gaps
+        Paired differences on test to the full table, by metric.
     share
         Bytes as a share of the full table's.
-    judged
-        Whether there are seeds enough to judge accuracy.
+    accuracy
+        What the differences say together.
     missed
         What it has lost on; bytes are known from one seed.
     """
 
-    gap: Interval
+    gaps: Mapping[str, Interval]
     share: float
-    judged: bool
+    accuracy: Verdict
     missed: Sequence[str]
+
+    @property
+    def judged(self) -> bool:
+        """Whether there are seeds enough to judge accuracy."""
+        return self.accuracy != "no verdict"
 
     @property
     def won(self) -> bool:
@@ -54,36 +56,33 @@ class Verdict:
         return "**won**" if self.judged else "no verdict"
 
     def __str__(self) -> str:
-        told = f"{self.gap.mean:+.4f} at {self.share:.1%}"
-        if self.gap.n < SEEDS:
-            told += f" ({self.gap.n} seed{'s' * (self.gap.n > 1)})"
-        return f"{told}: {self.word}"
+        gaps = [f"{SIGNS[verdict(gap)]}{gap.mean:+.4f}" for gap in self.gaps.values()]
+        seeds = min(gap.n for gap in self.gaps.values())
+        few = f" ({seeds} seed{'s' * (seeds > 1)})" if seeds < FEWEST else ""
+        return f"{' / '.join(gaps)} at {self.share:.1%}{few}: {self.word}"
 
 
-def verdict(cell: CellResult | None, full: CellResult | None) -> Verdict | None:
-    """Return the verdict on a cell against a full table; None where one of them is not run."""
-    if cell is None or full is None:
+def claim(cell: CellResult | None, full: CellResult | None) -> Claim | None:
+    """Return how a cell stands to a full table; None where one of them is not run."""
+    if cell is None or full is None or cell.total_bytes is None or full.total_bytes is None:
         return None
-    gap = cell.difference(full, f"test.{MAIN}")
-    standard = full.metric(MAIN)
-    if gap is None or standard is None or cell.total_bytes is None or full.total_bytes is None:
+    found = {metric: cell.difference(full, metric) for metric in METRICS}
+    gaps = {metric: gap for metric, gap in found.items() if gap is not None}
+    if not gaps:
         return None
     share = cell.total_bytes / full.total_bytes
-    judged = standard.std is not None and gap.low is not None
-    failed = {
-        "accuracy": judged and gap.mean < -(standard.std or 0.0),
-        "bytes": share > allowed(cell),
-    }
-    return Verdict(gap, share, judged, [name for name, missed in failed.items() if missed])
+    accuracy = overall(gaps, share)
+    failed = {"accuracy": accuracy == "lost", "bytes": share > allowed(cell)}
+    return Claim(gaps, share, accuracy, [name for name, missed in failed.items() if missed])
 
 
-def _each(name: str, strategies: Sequence[str], full: str) -> list[list[Verdict | None]]:
+def _each(name: str, strategies: Sequence[str], full: str) -> list[list[Claim | None]]:
     """Return the verdicts on some strategies, a list for every backbone and data set.
 
     Not every strategy is asked for everywhere.
     """
     return [
-        [verdict(cells.get(strategy), cells.get(full)) for strategy in strategies]
+        [claim(cells.get(strategy), cells.get(full)) for strategy in strategies]
         for _, cells in by_strategy(name)
     ]
 
@@ -91,12 +90,12 @@ def _each(name: str, strategies: Sequence[str], full: str) -> list[list[Verdict 
 def verdicts(name: str, strategies: Sequence[str], full: str = "Full") -> str:
     """Return the verdicts on some strategies, for every backbone and data set that has any."""
     lines = [
-        f"| | seeds | {full}: NDCG@10 | {' | '.join(strategies)} |",
+        f"| | seeds | {full} | {' | '.join(strategies)} |",
         "|---" * (3 + len(strategies)) + "|",
     ]
     for (facet, cells), told in zip(by_strategy(name), _each(name, strategies, full), strict=True):
         if any(told):
-            figures = f"{len(cells[full].rows)} | {cells[full].metric(MAIN)}"
+            figures = f"{len(cells[full].rows)} | {in_lines(cells[full])}"
             shown = " | ".join(str(each or "-") for each in told)
             lines.append(f"| {facet.title} | {figures} | {shown} |")
     return "\n".join(lines) + "\n"
@@ -131,45 +130,25 @@ def tally(name: str, strategies: Sequence[str], full: str = "Full") -> str:
     return ", ".join(f"{found[word]} {what}" for what, word in said.items() if found[word])
 
 
-def doubtful(name: str, strategies: Sequence[str]) -> tuple[int, int]:
-    """Return how many losses on accuracy are undecided, and how many wins reliably lower."""
-    told = [each for found in _each(name, strategies, "Full") for each in found if each]
-    return (
-        sum("accuracy" in each.missed and each.gap.verdict == "undecided" for each in told),
-        sum(each.won and each.gap.verdict == "below" for each in told),
-    )
-
-
-def deviations(name: str) -> str:
-    """Return the range of the full table's deviation over the seeds, over the cells of a grid."""
-    found = [
-        score.std
-        for _, cells in by_strategy(name)
-        if (score := cells["Full"].metric(MAIN)) is not None and score.std is not None
-    ]
-    return f"{min(found):.4f} to {max(found):.4f}"
-
-
 def claims(name: str, title: str, strategies: Sequence[str]) -> str:
     """Return a table of some cells of one facet: accuracy, bytes, and how they stand to the claim.
 
     A cell that is no adapter makes no claim.
     """
     lines = [
-        "| | seeds | NDCG@10 | against Full | MB a client | times fewer to 95 % | the claim |",
-        "|---" * 7 + "|",
+        f"| | seeds | {' | '.join(METRICS.values())} | bytes a round, both ways | MB a client "
+        "| times fewer to 95 % | the claim |",
+        "|---" * 9 + "|",
     ]
     cells = next(cells for facet, cells in by_strategy(name) if facet.title == title)
     for strategy in strategies:
         cell, full = cells[strategy], cells["Full"]
-        gap = cell.differences.get(MAIN)
-        seeds, score = len(cell.rows), cell.metric(MAIN)
-        against = difference(gap)
+        scores = " | ".join(scored(cell, metric) for metric in METRICS)
         size = f"{(cell.total_bytes or 0) / 1e6:.2f} ({cell.share or 0:.1%})"
-        told = verdict(cell, full) if strategy.startswith("P-") else None
+        told = claim(cell, full) if strategy.startswith("P-") else None
         lines.append(
-            f"| {strategy} | {seeds} | {score} | {against} | {size} | {fewer(cell)} "
-            f"| {told.word if told else ''} |"
+            f"| {strategy} | {len(cell.rows)} | {scores} | {cell.round_bytes or 0:,.0f} | {size} "
+            f"| {fewer(cell)} | {told.word if told else ''} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -189,19 +168,21 @@ def exceptions(name: str) -> str:
     lines, checked = [], 0
     for facet in sweep(name):
         cells = {cell.labels["strategy"]: cell for cell in facet.cells if cell.rows}
-        baseline = facet.baselines()["popularity"][f"test.{MAIN}"]
+        popularity = facet.baselines()["popularity"]
         for label, cell in cells.items():
             if not label.startswith("P-"):
                 continue
             checked += 1
             alone = cells.get(f"C-{label[2:]}")
-            found = alone and cell.difference(alone, f"test.{MAIN}")
-            said = []
-            if cell.level < baseline:
-                said.append(f"{cell.level:.4f} is below popularity, {baseline:.4f}")
-            if found and found.mean <= 0:
-                seeds = f"{found.n} seed{'s' * (found.n > 1)}"
-                said.append(f"{found.mean:+.4f} against C-{label[2:]} ({seeds})")
-            if said:
-                lines.append(f"- {facet.title}, {label}: {'; '.join(said)}.")
+            for metric, heading in METRICS.items():
+                said, level = [], cell.metric(metric)
+                baseline = popularity[f"test.{metric}"]
+                if level is not None and level.mean < baseline:
+                    said.append(f"{level.mean:.4f} is below popularity, {baseline:.4f}")
+                found = alone.difference(cell, metric) if alone else None
+                if found and found.mean >= 0:
+                    seeds = f"{found.n} seed{'s' * (found.n > 1)}"
+                    said.append(f"{-found.mean:+.4f} against C-{label[2:]} ({seeds})")
+                if said:
+                    lines.append(f"- {facet.title}, {label}, {heading}: {'; '.join(said)}.")
     return "\n".join(lines or [f"- None, in {checked} cells."]) + "\n"

@@ -22,17 +22,18 @@ RESULTS = Path(__file__).parent / "results" / "users.json"
 
 
 def told(cell: CellResult) -> dict[str, Any] | None:
-    """Return a cell's labels, its interval over users and how it was made."""
-    found, reference = cell.over_users, cell.reference
-    if found is None or reference is None:
+    """Return a cell's labels, its intervals over users by metric, and how it was made."""
+    reference = cell.reference
+    found = {name: gap for name, gap in cell.differences.items() if gap.over == "users"}
+    if not found or reference is None:
         return None
     seeds = sorted(cell.rows.keys() & reference.rows.keys())
     rows = [side.rows[seed] for side in (cell, reference) for seed in seeds]
     return {
         "labels": dict(cell.labels),
         "reference": dict(reference.labels),
-        "metric": f"{cell.part}.sampled.ndcg@10",
-        "difference": asdict(found),
+        "part": cell.part,
+        "differences": {name: asdict(gap) for name, gap in found.items()},
         "seeds": seeds,
         "split": rows[0]["split"],
         "commits": sorted({row["commit"] for row in rows}),

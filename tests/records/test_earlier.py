@@ -31,7 +31,7 @@ def test_its_run_is_read_for_reports() -> None:
     total = sum(r.upload + r.download + r.initial_download + r.resync + r.expansion for r in rounds)
     assert total / 20 == pytest.approx(sent.total_per_client_mean)
     assert [line.round for line in run.evaluations] == [3, 6]
-    assert len(run.gains["test"]) == 20
+    assert len(run.gains["test.full.ndcg@10"]) == len(run.gains["test.sampled.hr@10"]) == 20
     assert len(comparison([run]).rows) == 1
     assert run.result.cost is not None
     whole = run.result.cost.strategies[0].communication[0]

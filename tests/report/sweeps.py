@@ -16,6 +16,9 @@ NOISE = (-0.001, 0.0, 0.001)
 """What each seed adds to every strategy: paired differences do not see it."""
 OWN = {"Full": (0.0, 0.0, 0.0), "P-LoRA": (0.004, -0.003, 0.004), "P-Hash": (0.0005, 0.0, 0.0)}
 """What each seed adds to one strategy."""
+SETUPS = {"Full": ("full", 32, "float32"), "P-LoRA": ("lora", 32, "int8")}
+SETUPS |= {"P-Hash": ("hash", 32, "int8"), "Full, int8": ("full", 32, "int8")}
+"""Adapter, k and encoding."""
 
 
 def write_sweep(
@@ -65,7 +68,12 @@ def _figures(labels: dict[str, str], seed: int) -> dict[str, Any]:
             scores[f"{prefix}{part}.sampled.ndcg@10"] = level - less
             scores[f"{prefix}{part}.sampled.hr@10"] = 1.6 * (level - less)
             scores[f"{prefix}{part}.full.ndcg@10"] = (level - less) / 10
+    adapter, dim, encoding = SETUPS.get(labels["strategy"], ("lora", 32, "int8"))
     return scores | {
+        "setup.backbone": labels.get("backbone", "fedmf"),
+        "setup.adapter": adapter,
+        "setup.dim": dim,
+        "setup.encoding": encoding,
         "bytes.upload_per_client_round": payload,
         "bytes.download_per_client_round": payload,
         "bytes.total_per_client_mean": 100 * payload,

@@ -110,9 +110,9 @@ def test_tells_which_part_it_is_of(tmp_path: Path, page: str) -> None:
     path = write_run(tmp_path / "run", result=values, metrics=[], traffic=[])
     write_report([read_run(path)], tmp_path / "report.html")
     chosen = (tmp_path / "report.html").read_text()
-    assert "Validation part;" in chosen
+    assert "Figures are of the validation part." in chosen
     assert "Grey:" not in chosen
-    assert "Test part;" in page
+    assert "Test part." in page
     assert "Grey:" in page
 
 

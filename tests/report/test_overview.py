@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from fedpeft.report.sweeps import facets, read_sweep
-from fedpeft.report.sweeps.cells import MAIN, Facet
+from fedpeft.report.sweeps.cells import Facet
 from fedpeft.report.sweeps.charts import MOST
 from fedpeft.report.sweeps.overview import overview
 from fedpeft.report.sweeps.page import write_sweep_report
+from fedpeft.report.verdicts import MAIN
 
 from .sweeps import OWN, STRATEGIES, write_sweep
 
@@ -39,7 +40,8 @@ def test_a_dot_is_the_mean_difference_of_a_cell(tmp_path: Path) -> None:
     ]
     dots = values_of(chart, "point")
     assert [(dot["label"], dot["x"]) for dot in dots] == expected
-    assert all(dot["opacity"] == 1 for dot in dots)
+    filled = {dot["label"] for dot in dots if dot["opacity"] == 1}
+    assert filled == {"P-Hash"}  # LoRA is within noise
     heights = [dot["y"] for dot in dots]
     assert heights == sorted(set(heights))
     deviation = found[0].reference.metric(MAIN).std
@@ -69,8 +71,8 @@ def test_a_far_difference_stands_at_the_edge(
     assert low == -high
     told = {row["label"]: row for row in values_of(chart, "text") if "label" in row}
     assert {name: (row["x"], row["text"]) for name, row in told.items()} == {
-        "worse": (low, "\N{LEFTWARDS ARROW} -0.300"),
-        "better": (high, "+0.400 \N{RIGHTWARDS ARROW}"),
+        "worse": (low, "\N{LEFTWARDS ARROW} -0.030"),
+        "better": (high, "+0.040 \N{RIGHTWARDS ARROW}"),
     }
     assert {dot["label"] for dot in values_of(chart, "point")} == STRATEGIES.keys() - {
         "Full",

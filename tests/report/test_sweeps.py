@@ -9,47 +9,15 @@ from statistics import mean, stdev
 
 import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy.stats import ttest_rel
 
 from fedpeft.errors import ArtifactError
-from fedpeft.report.sweeps import facets, paired_interval, read_sweep, spread_of
+from fedpeft.report.sweeps import facets, read_sweep
 from fedpeft.report.sweeps.cells import numbers
 from fedpeft.report.sweeps.charts import MOST
 from fedpeft.report.sweeps.page import write_sweep_report
+from fedpeft.report.verdicts import MAIN, METRICS, verdict
 
 from .sweeps import NOISE, OWN, write_sweep
-
-VALUES = st.lists(
-    st.tuples(st.floats(-1, 1), st.floats(-1, 1)), min_size=2, max_size=6, unique_by=lambda p: p[0]
-)
-
-
-@given(VALUES)
-def test_interval_is_that_of_the_paired_t_test(pairs: list[tuple[float, float]]) -> None:
-    left = dict(enumerate(a for a, _ in pairs))
-    right = dict(enumerate(b for _, b in pairs))
-    gaps = [a - b for a, b in pairs]
-    found = paired_interval(left, right)
-    assert found is not None
-    assert found.mean == pytest.approx(mean(gaps))
-    if stdev(gaps) > 1e-9:
-        expected = ttest_rel(list(left.values()), list(right.values())).confidence_interval(0.95)
-        assert found.low == pytest.approx(expected.low)
-        assert found.high == pytest.approx(expected.high)
-
-
-def test_interval_takes_common_seeds() -> None:
-    found = paired_interval({0: 1.0, 1: 2.0, 2: 9.0}, {1: 1.0, 2: 8.0, 5: 0.0})
-    assert found is not None
-    assert (found.n, found.mean) == (2, 1.0)
-    assert found.verdict == "above"
-    assert paired_interval({0: 1.0}, {1: 1.0}) is None
-    alone = paired_interval({0: 1.0}, {0: 2.0})
-    assert alone is not None
-    assert (alone.low, alone.high, alone.verdict) == (None, None, "one seed")
-    assert spread_of([0.5]).std is None
 
 
 def test_numbers() -> None:
@@ -76,13 +44,17 @@ def test_differences_and_marks(tmp_path: Path) -> None:
     assert facet.reference is full
     assert (full.best, lora.best, hashed.best) == (True, False, False)
     assert full.to_best is None
-    assert lora.to_best == lora.differences["sampled.ndcg@10"]  # the reference is the best here
-    assert [cell.to_best.verdict for cell in (lora, hashed)] == ["undecided", "below"]
+    assert lora.to_best == lora.differences[MAIN]  # the reference is the best here
+    assert [verdict(cell.to_best) for cell in (lora, hashed)] == ["within noise", "lost"]
+    assert list(lora.differences) == list(METRICS)
     expected = [gap - 0.005 for gap in OWN["P-LoRA"]]
-    assert lora.differences["sampled.ndcg@10"].mean == pytest.approx(mean(expected))
-    assert lora.differences["sampled.ndcg@10"].verdict == "undecided"
-    assert hashed.differences["sampled.ndcg@10"].verdict == "below"
-    assert full.differences == {}
+    for metric, scale in zip(METRICS, (0.1, 1, 1.6), strict=True):
+        assert lora.differences[metric].mean == pytest.approx(scale * mean(expected))
+        assert verdict(lora.differences[metric]) == "within noise"
+        assert verdict(hashed.differences[metric]) == "lost"
+    assert lora.verdict == "won"  # within noise on all three, for an eighth of the bytes
+    assert hashed.verdict == "lost"
+    assert (full.differences, full.verdict) == ({}, None)
     spread = full.metric("sampled.ndcg@10")
     assert spread is not None
     assert spread.std == pytest.approx(stdev(NOISE))
@@ -101,16 +73,18 @@ def test_page(tmp_path: Path) -> None:
     assert not re.search(r"(src|href)=", text)
     plain = re.sub(r"<[^>]*>", "", text)
     for facet in ("toy, FedMF", "toy, FedNCF"):
-        assert f"{facet}: NDCG@10 against everything one client sent and received" in plain
+        assert f"{facet}: NDCG@10 full against everything one client sent and received" in plain
         assert f"{facet}, training.refresh_every" in plain  # its ablation
-    assert "★ 0.4100 ± 0.0010" in plain
-    assert "0.4067 ± 0.0042undecided, to ★ -0.0033 [-0.0134, +0.0067]" in plain
+    heads = re.findall('<th scope="col">([^<]*)</th>', text)[:5]
+    assert heads == ["Cell", "NDCG@10 full", "NDCG@10 sampled", "HR@10 sampled", "Verdict"]
+    assert "★ 0.0410 ± 0.0001" in plain
+    assert "0.0407 ± 0.0004within noise -0.0003[-0.0013, +0.0007]" in plain
     # in both facets P-LoRA and Full with other refreshes, and once P-LoRA whose reference is ★
-    assert plain.count("undecided, to ★") == 8
-    assert plain.count("0.4067 ± 0.0042undecided0.") == 2
+    assert plain.count("within noise of ★ ") == 8
     assert "= 0." not in plain
-    assert "they do not say that both are equal" in plain
-    assert re.search(r"▼ -0\.0398 \[-0\.040[56], -0\.0391\]", plain)
+    assert "does not say that both are equal" in plain
+    assert re.search(r"▼ lost -0\.0398\[-0\.040[56], -0\.0391\]", plain)
+    assert plain.count("won if on none") == 1  # the rule is stated once
     assert "Student" in plain
     assert "12.6" in plain  # percent of the reference's bytes
     assert "Nothing was recorded" not in plain
@@ -193,8 +167,8 @@ def test_one_seed_says_so(missing: int, tmp_path: Path) -> None:
     write_sweep_report(read_sweep(folder), tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "Only one seed" in text
-    assert ("-0.0010, one seed: no noise known" in text) == (missing < 3)
-    assert "undecided, to" not in text
+    assert ("no verdict -0.0001" in text) == (missing < 3)
+    assert "within noise of ★" not in text
 
 
 @pytest.mark.slow
@@ -226,13 +200,13 @@ def test_figures_of_different_splits_are_not_compared(tmp_path: Path) -> None:
     assert "evaluated on 2 splits" in (tmp_path / "r.html").read_text(encoding="utf-8")
     rows = [{**row, "split": "f" * 64} if row["seed"] == 1 else row for row in sweep.rows]
     [facet] = facets(replace(sweep, rows=rows))  # seeds with their own pairs
-    assert facet.cells[1].differences["sampled.ndcg@10"].n == 3
+    assert facet.cells[1].differences[MAIN].n == 3
     rows = [
         {**row, "split": "f" * 64} if (row["seed"], row["strategy"]) == (1, "Full") else row
         for row in sweep.rows
     ]
     [facet] = facets(replace(sweep, rows=rows))
-    assert facet.cells[1].differences["sampled.ndcg@10"].n == 2
+    assert facet.cells[1].differences[MAIN].n == 2
 
 
 def test_one_reference_may_serve_all(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from fedpeft.errors import InputError
 from fedpeft.report import Run, comparison, read_run
-from fedpeft.report.table import as_json, as_rich, as_text, bytes_to_target, megabytes
+from fedpeft.report.compare import bytes_to_target
+from fedpeft.report.table import as_json, as_rich, as_text, megabytes
 
 from .folders import client_bytes, evaluation, result, write_run
 
@@ -63,7 +64,7 @@ def test_default_target_is_95_percent_of_the_first_run_without_full(
 def test_a_target_may_be_given_and_may_be_missed(full: Run, lora: Run) -> None:
     compared = comparison([full, lora], target=0.41)
     assert [row.target_bytes for row in compared.rows] == [3e6, None]
-    assert "not reached" in as_text(compared)
+    assert "never" in as_text(compared)
 
 
 @pytest.mark.parametrize("target", [0.0, -0.1, 1.5, float("nan")])
@@ -99,10 +100,14 @@ def test_refuses_nothing() -> None:
         comparison([])
 
 
-def test_text_is_one_aligned_markdown_table(full: Run, lora: Run) -> None:
-    lines = [line for line in as_text(comparison([full, lora])).splitlines() if line[:1] == "|"]
+def test_text_is_aligned_markdown(full: Run, lora: Run) -> None:
+    text = as_text(comparison([full, lora]))
+    assert text.startswith("| Run ")
+    table, verdicts, _ = text.split("\n\n")
+    lines = table.splitlines()
     assert len(lines) == 2 + 2 + 2  # heading and rule, runs, baselines
     assert len({len(line) for line in lines}) == 1
+    assert [len(line) for line in verdicts.splitlines()] == [len(verdicts) // 3] * 3
     assert "Popularity" in lines[4]
     assert lines[4].endswith(" - |")
 
@@ -111,17 +116,17 @@ def test_text_and_terminal_take_odd_names(tmp_path: Path) -> None:
     run = make(tmp_path, "a|b [bold]x[/]", [(0.3, 1e6)], 1e6)
     assert "a\\|b" in as_text(comparison([run]))
     console = Console(width=200, record=True, file=(tmp_path / "out").open("w"))
-    console.print(as_rich(comparison([run])))
+    console.print(*as_rich(comparison([run])))
     assert "a|b [bold]x[/]" in console.export_text()
 
 
 def test_numbers_are_whole_in_a_narrow_terminal(tmp_path: Path, full: Run) -> None:
     hashed = make(tmp_path, "P-Hash 512 x 2", [(0.1, 1e6)], 1e6, config=LORA)
     with (tmp_path / "out").open("w") as file:
-        Console(width=80, file=file).print(as_rich(comparison([full, hashed])))
+        Console(width=80, file=file).print(*as_rich(comparison([full, hashed])))
     text = (tmp_path / "out").read_text()
     assert "P-Hash 512 x 2" in text
-    words = {"0.6900", "0.4100", "0.0420", "250", "4.00", "25.0", "reached"}
+    words = {"0.6900", "0.4100", "0.0420", "250", "4.00", "25.0", "never"}
     assert words <= set(text.split())
 
 
@@ -154,7 +159,7 @@ def test_where_a_run_has_not_read_test_all_are_compared_on_validation(
     assert [row.ndcg10 for row in compared.rows] == [0.42, 0.42]
     assert [row.ndcg10 for row in compared.baselines] == [0.26, 0.415]
     assert compared.part == as_json(compared)["part"] == "validation"
-    assert "on the validation part" in compared.notes()[0]
+    assert "of the validation part" in compared.notes()[0]
     assert comparison([full]).part == "test"
 
 

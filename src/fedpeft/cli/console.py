@@ -178,5 +178,6 @@ def describe_start(simulation: Simulation) -> str:
 def describe_report(report: Report) -> str:
     """Return the headline metrics of an evaluation."""
     sampled, full = report.sampled, report.full
-    told = f"{report.part} HR@10 {sampled['hr@10']:.4f}  NDCG@10 {sampled['ndcg@10']:.4f}"
-    return f"{told}  full-ranking NDCG@10 {full['ndcg@10']:.4f}" if full else told
+    first = f"NDCG@10 full {full['ndcg@10']:.4f}, " if full else ""
+    told = f"NDCG@10 sampled {sampled['ndcg@10']:.4f}, HR@10 sampled {sampled['hr@10']:.4f}"
+    return f"{report.part}: {first}{told}"

@@ -45,7 +45,8 @@ def demo(
         runs.append(read_run(folder))
     compared = comparison(runs)
     write_report(runs, out / "report.html")
-    print_table(as_rich(compared))
+    for table in as_rich(compared):
+        print_table(table)
     for note in compared.notes():
         print_note(note, stderr=False)
     tell(f"report: {out / 'report.html'}")

@@ -50,9 +50,9 @@ def evaluate(
 
 
 def _metrics_table(report: Report, title: str) -> Table:
-    table = Table("metric", "sampled", "full", title=cell(title))
+    table = Table("metric", "full", "sampled", title=cell(title))
     for name, value in report.sampled.items():
-        table.add_row(name, f"{value:.4f}", f"{report.full[name]:.4f}")
+        table.add_row(name, f"{report.full[name]:.4f}", f"{value:.4f}")
     return table
 
 
@@ -84,7 +84,8 @@ def compare(
     if as_json:
         print_json(to_json(compared))
         return
-    print_table(as_rich(compared))
+    for table in as_rich(compared):
+        print_table(table)
     for note in compared.notes():
         print_note(note)
 

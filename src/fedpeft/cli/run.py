@@ -197,7 +197,8 @@ def _summarise(folder: Path) -> None:
     from fedpeft.report.table import as_rich
 
     compared = comparison([read_run(folder)])
-    print_table(as_rich(compared))
+    for table in as_rich(compared):
+        print_table(table)
     for warning in compared.warnings:
         print_note(warning)
     say(f"report: {folder / 'report.html'}")

@@ -26,3 +26,8 @@ class Scores(Record):
     """Against the sampled negatives; holds at least `HEADLINE`."""
     full: dict[str, float] = Field(default_factory=dict)
     """Against all items."""
+
+    def metric(self, name: str) -> float | None:
+        """Return a metric by its ranking and name, such as ``full.ndcg@10``; None if not there."""
+        ranking, _, metric = name.partition(".")
+        return {"sampled": self.sampled, "full": self.full}[ranking].get(metric)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
+from math import inf
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +17,7 @@ from fedpeft.errors import ArtifactError
 from fedpeft.records.parquet import read_table, write_table
 
 Gains = NDArray[np.float64]
-"""NDCG@10 of each evaluated user, float64 (users,)."""
+"""One metric of each evaluated user, float64 (users,)."""
 
 
 @dataclass(frozen=True)
@@ -51,25 +53,34 @@ class Users:
         path = folder / cls.FILE
         return cls(read_table(path, cls.SCHEMA).to_dict()) if path.exists() else None
 
-    def gains(self, where: Path, ranking: str = "sampled") -> dict[str, Gains]:
-        """Return the users' gains by part; raises `ArtifactError` where they cannot be such.
+    def gains(self, where: Path) -> dict[str, Gains]:
+        """Return what each user got, by column such as ``test.full.ndcg@10``; HR@10 is from ranks.
 
-        Parameters
-        ----------
-        ranking
-            ``sampled`` or ``full``: what the held-out item was ranked against.
+        Raises
+        ------
+        ArtifactError
+            If a column holds what cannot be such a metric or rank.
         """
         found = {}
-        for part in ("validation", "test"):
-            name = f"{part}.{ranking}.ndcg@10"
-            column = self.columns.get(name)
-            if column is None:
-                continue
-            if (
-                not column.dtype.is_numeric()
-                or column.has_nulls()
-                or not column.is_between(0, 1).all()
-            ):
-                raise ArtifactError(f"{where / self.FILE}: {name!r} must be numbers in [0, 1]")
-            found[part] = column.to_numpy().astype(np.float64)
+        for part, ranking in product(("validation", "test"), ("full", "sampled")):
+            name = f"{part}.{ranking}"
+            if (gains := self._numbers(f"{name}.ndcg@10", 0, 1, where)) is not None:
+                found[f"{name}.ndcg@10"] = gains
+            if (ranks := self._numbers(f"{name}.rank", 1, inf, where)) is not None:
+                found[f"{name}.hr@10"] = (ranks <= 10).astype(np.float64)
         return found
+
+    def _numbers(self, name: str, low: float, high: float, where: Path) -> Gains | None:
+        """Return a column of numbers within bounds; None where there is no such column."""
+        column = self.columns.get(name)
+        if column is None:
+            return None
+        if (
+            not column.dtype.is_numeric()
+            or column.has_nulls()
+            or not column.is_between(low, high).all()
+        ):
+            allowed = f"{low} or more" if high == inf else f"numbers in [{low}, {high}]"
+            raise ArtifactError(f"{where / self.FILE}: {name!r} must be {allowed}")
+        values: Gains = column.to_numpy().astype(np.float64)
+        return values

@@ -4,8 +4,8 @@
 they are needed.
 """
 
+from fedpeft.report.compare import Comparison, Row, comparison
 from fedpeft.report.runs import Run, read_run
-from fedpeft.report.table import Comparison, Row, comparison
 
 __all__ = [
     "Comparison",

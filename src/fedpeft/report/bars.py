@@ -7,16 +7,12 @@ from typing import Any
 
 import altair as alt
 
+from fedpeft.report.compare import baseline_label, require_same_split
 from fedpeft.report.runs import Run, common_baselines, common_part, labels
-from fedpeft.report.table import baseline_label, require_same_split
 from fedpeft.report.theme import PAGE, Theme, inline, label_margin, styled
+from fedpeft.report.verdicts import METRICS
 
 _ONE_ROW = 600  # pixels from which the panels stand side by side
-_METRICS = (
-    ("HR@10", "sampled", "hr@10"),
-    ("NDCG@10", "sampled", "ndcg@10"),
-    ("NDCG@10, full ranking", "full", "ndcg@10"),
-)
 
 
 def final_accuracy(
@@ -26,7 +22,7 @@ def final_accuracy(
     theme: Theme = PAGE,
     allow_different_splits: bool = False,
 ) -> Any:
-    """Draw HR@10, NDCG@10 and full-ranking NDCG@10 of runs and baselines as bars from zero.
+    """Draw the three metrics of runs and baselines as bars from zero.
 
     They are of the test part, or of validation where a run has not read test.
     """
@@ -40,13 +36,13 @@ def final_accuracy(
         entries.append((baseline_label(name), both.of(part), theme.muted))
     order = [label for label, _, _ in entries]
     panels: list[Any] = []
-    columns = len(_METRICS) if width >= _ONE_ROW else 1
+    columns = len(METRICS) if width >= _ONE_ROW else 1
     margin = label_margin(order, width)
-    for column, (title, ranking, metric) in enumerate(_METRICS):
+    for column, (name, title) in enumerate(METRICS.items()):
         values = [
             {"label": label, "value": value, "text": f"{value:.3f}", "color": color}
             for label, scores, color in entries
-            if (value := getattr(scores, ranking).get(metric)) is not None
+            if (value := scores.metric(name)) is not None
         ]
         if values:
             panels.append(

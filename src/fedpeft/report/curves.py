@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from fedpeft.report.compare import baseline_label, require_same_split
 from fedpeft.report.lines import MEGABYTES, ROUNDS, Line, overlay
 from fedpeft.report.runs import Run, common_baselines, labels
-from fedpeft.report.table import baseline_label, require_same_split
 from fedpeft.report.theme import PAGE, Theme, styled
 
 
@@ -56,4 +56,4 @@ def _points(run: Run, against: Literal["rounds", "megabytes"]) -> list[tuple[flo
     """Return one (x, validation NDCG@10) per evaluation; zero bytes have no logarithm."""
     if against == "rounds":
         return [(point.round, point.ndcg) for point in run.curve]
-    return [(sent / 1e6, ndcg) for _, sent, ndcg in run.curve if sent > 0]
+    return [(p.bytes_per_client / 1e6, p.ndcg) for p in run.curve if p.bytes_per_client > 0]

@@ -19,11 +19,12 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from fedpeft.errors import InputError
 from fedpeft.files import write_text
 from fedpeft.report.bars import final_accuracy
+from fedpeft.report.compare import comparison
 from fedpeft.report.cost import COLUMNS as COST_COLUMNS
 from fedpeft.report.cost import cost_table
 from fedpeft.report.curves import learning_curves
 from fedpeft.report.runs import Run, labels
-from fedpeft.report.table import COLUMNS, cells, comparison, megabytes
+from fedpeft.report.table import COLUMNS, cells, megabytes, verdict_table
 from fedpeft.report.theme import DARK, LIGHT, PICTURE, TRAFFIC_DARK, TRAFFIC_LIGHT, save_png, to_svg
 from fedpeft.report.traffic import TRAFFIC, traffic
 
@@ -46,7 +47,7 @@ def write_report(
     Raises
     ------
     InputError
-        As `fedpeft.report.table.comparison`.
+        As `fedpeft.report.compare.comparison`.
     """
     compared = comparison(runs, target, allow_different_splits=allow_different_splits)
     names = labels(runs)
@@ -58,6 +59,7 @@ def write_report(
         columns=COLUMNS,
         rows=[cells(row) for row in compared.rows],
         baselines=[cells(row) for row in compared.baselines],
+        verdicts=verdict_table(compared),
         charts=_charts(runs, allow_different_splits),
         kinds=TRAFFIC,
         costs=cost_table(runs),
@@ -87,7 +89,7 @@ def write_png(
     Raises
     ------
     InputError
-        As `fedpeft.report.table.comparison`, or if no run has an evaluation to draw.
+        As `fedpeft.report.compare.comparison`, or if no run has an evaluation to draw.
     """
     chart = learning_curves(
         runs,

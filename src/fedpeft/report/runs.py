@@ -12,6 +12,7 @@ from fedpeft.foreign import printable, require_plain
 from fedpeft.records import Baseline, Evaluation, Result, TrafficRound, Users, read_log
 from fedpeft.records.result import Holdout
 from fedpeft.records.users import Gains
+from fedpeft.report.verdicts import CURVE, MAIN
 
 
 class Point(NamedTuple):
@@ -21,13 +22,21 @@ class Point(NamedTuple):
     ----------
     bytes_per_client
         Cumulative, both directions, mean over all clients.
-    ndcg
-        Validation NDCG@10 against the sampled negatives.
+    ndcg, hr
+        Validation NDCG@10 and HR@10 against the sampled negatives; earlier records have no HR@10.
+    ndcg_full
+        Validation NDCG@10 against all items; None where a run did not rank them that often.
     """
 
     round: int
     bytes_per_client: float
     ndcg: float
+    hr: float | None = None
+    ndcg_full: float | None = None
+
+    def metric(self, name: str) -> float | None:
+        """Return one of `METRICS`."""
+        return {MAIN: self.ndcg_full, CURVE: self.ndcg}.get(name, self.hr)
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ class Run:
     evaluations: Sequence[Evaluation]
     traffic: Sequence[TrafficRound]
     gains: Mapping[str, Gains] = field(default_factory=dict)
-    """NDCG@10 of each user by part, where the run has kept it."""
+    """What each user got, by column such as ``test.full.ndcg@10``, where the run has kept it."""
 
     @property
     def curve(self) -> list[Point]:
@@ -76,7 +85,7 @@ def read_run(path: Path | str) -> Run:
 
 
 def read_gains(folder: Path) -> dict[str, Gains]:
-    """Read the users' gains of a run folder by part; nothing for a run of before they were kept."""
+    """Read what each user of a run folder got; nothing for a run of before it was kept."""
     users = Users.read(folder)
     return {} if users is None else users.gains(folder)
 
@@ -88,7 +97,13 @@ def read_curve(path: Path) -> list[Point]:
 
 def _curve(evaluations: Sequence[Evaluation]) -> list[Point]:
     return [
-        Point(line.round, line.bytes_per_client, line.validation.sampled["ndcg@10"])
+        Point(
+            line.round,
+            line.bytes_per_client,
+            line.validation.sampled["ndcg@10"],
+            line.validation.sampled["hr@10"],
+            line.validation.full.get("ndcg@10"),
+        )
         for line in evaluations
     ]
 

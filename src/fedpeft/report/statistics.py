@@ -1,11 +1,12 @@
-"""Means over seeds, and paired differences, over seeds or users, with their intervals."""
+"""Means over seeds, and means of paired differences with their intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import mean, stdev
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -33,15 +34,8 @@ class Interval:
     low: float | None
     high: float | None
     n: int
-
-    @property
-    def verdict(self) -> str:
-        """Return what seeds tell of a difference; "undecided" is no claim that there is none."""
-        if self.low is None or self.high is None:
-            return "one seed"
-        if self.low > 0:
-            return "above"
-        return "below" if self.high < 0 else "undecided"
+    over: Literal["users", "seeds"] = "seeds"
+    """What the differences are of."""
 
 
 def spread_of(values: Sequence[float]) -> Spread:
@@ -49,7 +43,11 @@ def spread_of(values: Sequence[float]) -> Spread:
     return Spread(mean(values), stdev(values) if len(values) > 1 else None)
 
 
-def interval_of(differences: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
+def interval_of(
+    differences: ArrayLike,
+    over: Literal["users", "seeds"] = "seeds",
+    confidence: float = CONFIDENCE,
+) -> Interval:
     """Return the mean of at least one difference, with its two-sided t interval.
 
     With n differences of mean d and sample standard deviation s it is d +- t s / sqrt(n), where t
@@ -58,20 +56,6 @@ def interval_of(differences: ArrayLike, confidence: float = CONFIDENCE) -> Inter
     values = np.asarray(differences, np.float64)
     n, middle = len(values), float(values.mean())
     if n < 2:
-        return Interval(middle, None, None, n)
+        return Interval(middle, None, None, n, over)
     half = float(stdtrit(n - 1, (1 + confidence) / 2) * values.std(ddof=1)) / sqrt(n)
-    return Interval(middle, middle - half, middle + half, n)
-
-
-def paired_interval(values: Mapping[int, float], reference: Mapping[int, float]) -> Interval | None:
-    """Return the interval of the differences over the seeds both have, or None if there is none.
-
-    Seeds are paired because the same seed draws the same cohorts and starts.
-
-    Parameters
-    ----------
-    values, reference
-        Value per seed.
-    """
-    differences = [values[seed] - reference[seed] for seed in values if seed in reference]
-    return interval_of(differences) if differences else None
+    return Interval(middle, middle - half, middle + half, n, over)

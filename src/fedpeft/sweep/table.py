@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,9 @@ def columns(result: Result) -> dict[str, Any]:
 
     Metrics are called ``part.ranking.metric``, such as ``test.sampled.ndcg@10``; baselines the same
     after ``baseline.name.``; bytes as in the result, after ``bytes.``.  ``part.short_users`` counts
-    users with fewer sampled negatives than asked for.  ``baselines_left_out`` is text, null where
-    none was.
+    users with fewer sampled negatives than asked for.  What a run's item table was and how it
+    travelled is called ``setup.backbone``, ``setup.adapter``, ``setup.dim``, ``setup.encoding``.
+    ``baselines_left_out`` is text, null where none was.
     """
     found: dict[str, Any] = {}
     parts: dict[str, Parts] = {"": result.metrics}
@@ -89,9 +90,23 @@ def columns(result: Result) -> dict[str, Any]:
             ).items()
         },
         "baselines_left_out": " ".join(result.baselines_left_out or ()) or None,
+        **_setup(result.config),
         "rounds": result.rounds,
         "seconds": result.seconds,
         "commit": result.commit,
         "version": result.made_by,
         "split": result.split_fingerprint,
+    }
+
+
+def _setup(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return backbone, adapter, width and encoding of a run; both ways if there are two."""
+    training = config.get("training", {})
+    up = training.get("encoding")
+    down = training.get("download_encoding") or up
+    return {
+        "setup.backbone": config.get("backbone", {}).get("kind"),
+        "setup.adapter": config.get("adapter", {}).get("kind"),
+        "setup.dim": config.get("items", {}).get("dim"),
+        "setup.encoding": up if up == down else f"{up} up, {down} down",
     }

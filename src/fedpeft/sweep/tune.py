@@ -184,7 +184,7 @@ def judge(found: Found, ranking: str) -> Verdict:
     assert found.first is not None
     differences = _gains(found.best, ranking) - _gains(found.first, ranking)
     level = 1 - (1 - CONFIDENCE) / max(1, found.trials - 1)
-    return Verdict(found, found.first, interval_of(differences, level))
+    return Verdict(found, found.first, interval_of(differences, "users", level))
 
 
 def _gains(trial: Trial, ranking: str) -> Gains:
@@ -195,7 +195,7 @@ def _gains(trial: Trial, ranking: str) -> Gains:
 
 def _gains_of(folder: Path, ranking: str) -> Gains:
     users = Users.read(folder)
-    found = None if users is None else users.gains(folder, ranking).get("validation")
+    found = None if users is None else users.gains(folder).get(f"validation.{ranking}.ndcg@10")
     if found is None:
         raise ArtifactError(f"{folder / Users.FILE} has no gains of users; remove the folder")
     return found

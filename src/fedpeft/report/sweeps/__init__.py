@@ -3,7 +3,7 @@
 `fedpeft.report.sweeps.page` loads the plotting library, so import it where it is needed.
 """
 
-from fedpeft.report.statistics import Interval, Spread, paired_interval, spread_of
+from fedpeft.report.statistics import Interval, Spread
 from fedpeft.report.sweeps.cells import CellResult, Facet, facets
 from fedpeft.report.sweeps.read import Sweep, is_sweep, read_sweep
 from fedpeft.report.sweeps.records import is_records, read_records, write_records
@@ -17,9 +17,7 @@ __all__ = [
     "facets",
     "is_records",
     "is_sweep",
-    "paired_interval",
     "read_records",
     "read_sweep",
-    "spread_of",
     "write_records",
 ]

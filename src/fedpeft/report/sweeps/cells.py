@@ -7,19 +7,11 @@ from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any
 
-import numpy as np
-
+from fedpeft.report.compare import TARGET_SHARE, bytes_to_target
 from fedpeft.report.runs import Point
-from fedpeft.report.statistics import Interval, Spread, paired_interval, spread_of
+from fedpeft.report.statistics import Interval, Spread, spread_of
 from fedpeft.report.sweeps.read import Sweep
-from fedpeft.report.table import TARGET_SHARE, bytes_to_target
-from fedpeft.report.users import over_users
-
-MAIN = "sampled.ndcg@10"
-"""The metric that decides."""
-
-METRICS = (MAIN, "sampled.hr@10", "full.ndcg@10")
-"""Metrics of the main table, without their part."""
+from fedpeft.report.verdicts import CURVE, MAIN, METRICS, Score, Verdict, difference, overall
 
 
 @dataclass(eq=False)
@@ -34,8 +26,6 @@ class CellResult:
         Number of seeds that were asked for.
     differences
         By metric, against the reference cell; none for the reference itself.
-    over_users
-        The difference in the main metric, paired over users, where runs have kept what they got.
     reference
         The cell that it is compared with, perhaps itself.
     best
@@ -56,7 +46,6 @@ class CellResult:
     part: str
     curves: Mapping[int, Sequence[Point]]
     differences: Mapping[str, Interval] = field(default_factory=dict)
-    over_users: Interval | None = None
     reference: CellResult | None = None
     best: bool = False
     to_best: Interval | None = None
@@ -82,30 +71,32 @@ class CellResult:
         """Return the splits that its runs were evaluated on; more than one if the data changed."""
         return {row["split"] for row in self.rows.values()}
 
-    def difference(self, other: CellResult, column: str) -> Interval | None:
-        """Return how a column differs from another cell's, paired over seeds of the same split."""
-        values, same = other.values(column), self._paired_seeds(other)
-        return paired_interval(self.values(column), {s: values[s] for s in same if s in values})
-
-    def difference_over_users(self, other: CellResult) -> Interval | None:
-        """Return how the main metric differs, paired over users, each a mean over common seeds."""
-        gains = (
-            [cell.rows[seed].get("gains", {}).get(self.part) for cell in (self, other)]
-            for seed in self._paired_seeds(other)
+    def difference(self, other: CellResult, metric: str) -> Interval | None:
+        """Return how a metric differs from another cell's, paired on the same split."""
+        column = f"{self.part}.{metric}"
+        seeds = self.paired_seeds(other)
+        mine, its = (
+            {
+                seed: Score(cell.rows[seed][column], cell.rows[seed].get("gains", {}).get(column))
+                for seed in seeds
+                if cell.rows[seed].get(column) is not None
+            }
+            for cell in (self, other)
         )
-        pairs = [pair for pair in gains if all(side is not None for side in pair)]
-        if len({len(side) for pair in pairs for side in pair}) != 1:
-            return None
-        mine, others = (np.mean(side, axis=0) for side in zip(*pairs, strict=True))
-        return over_users(mine, others)
+        return difference(mine, its)
 
-    def _paired_seeds(self, other: CellResult) -> list[int]:
+    def paired_seeds(self, other: CellResult) -> list[int]:
         """Return the seeds that both have run on the same split."""
         return [
             seed
             for seed, row in self.rows.items()
             if seed in other.rows and row["split"] == other.rows[seed]["split"]
         ]
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Return how it stands to its reference in all; None where it is not compared."""
+        return overall(self.differences, self.share) if self.differences else None
 
     @property
     def level(self) -> float:
@@ -269,18 +260,13 @@ def _compare(
         if standard is None or (cell.rows and standard.rows and not cell.splits & standard.splits):
             continue
         cell.reference = standard
-        last = standard.metric(MAIN, "validation")
+        last = standard.metric(CURVE, "validation")
         if last is not None:
             _reach(cell, TARGET_SHARE * last.mean)
         if cell is standard:
             continue
-        differences = {}
-        for name in METRICS:
-            interval = cell.difference(standard, f"{cell.part}.{name}")
-            if interval is not None:
-                differences[name] = interval
-        cell.differences = differences
-        cell.over_users = cell.difference_over_users(standard)
+        found = {name: cell.difference(standard, name) for name in METRICS}
+        cell.differences = {name: gap for name, gap in found.items() if gap is not None}
 
 
 def _reach(cell: CellResult, target: float) -> None:
@@ -303,4 +289,4 @@ def _rank(members: Sequence[CellResult]) -> None:
     top.best = True
     for _, cell in scored:
         if cell is not top:
-            cell.to_best = cell.difference(top, f"{top.part}.{MAIN}")
+            cell.to_best = cell.difference(top, MAIN)

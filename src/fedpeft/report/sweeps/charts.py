@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import Any, Literal
 
+from fedpeft.report.compare import baseline_label
 from fedpeft.report.lines import MEGABYTES, Axis, Line, overlay
-from fedpeft.report.sweeps.cells import MAIN, CellResult, Facet, shown
-from fedpeft.report.table import baseline_label
+from fedpeft.report.sweeps.cells import CellResult, Facet, shown
 from fedpeft.report.theme import PAGE, Theme, styled
+from fedpeft.report.verdicts import CURVE, MAIN
 
 MOST = 12
 """At most so many cells in one chart, the best ones and the reference."""
@@ -18,7 +19,7 @@ _ROUND = Axis("Bytes per client and round, both directions (logarithmic)", log=T
 
 
 def pareto(facet: Facet, of: Literal["total", "round"], *, width: int, theme: Theme = PAGE) -> Any:
-    """Draw NDCG@10 (mean over seeds, bars of one standard deviation) against bytes.
+    """Draw `MAIN` (mean over seeds, bars of one standard deviation) against bytes.
 
     The grey line joins the cells that no other one beats in both; None where nothing is there.
     """
@@ -64,7 +65,7 @@ def curves(facet: Facet, *, width: int, theme: Theme = PAGE) -> Any:
     if not lines:
         return None
     lines += [
-        Line(baseline_label(name), theme.muted, [4, 4], [], metrics[f"validation.{MAIN}"])
+        Line(baseline_label(name), theme.muted, [4, 4], [], metrics[f"validation.{CURVE}"])
         for name, metrics in facet.baselines().items()
     ]
     return styled(overlay(lines, MEGABYTES, width, 320), theme)
@@ -74,8 +75,8 @@ def _mean_curve(cell: CellResult) -> list[tuple[float, float]]:
     """Return the mean over seeds of bytes and metric, at the rounds that all seeds evaluated."""
     by_round: dict[int, list[tuple[float, float]]] = {}
     for curve in cell.curves.values():
-        for number, sent, ndcg in curve:
-            by_round.setdefault(number, []).append((sent / 1e6, ndcg))
+        for point in curve:
+            by_round.setdefault(point.round, []).append((point.bytes_per_client / 1e6, point.ndcg))
     return [
         (mean(x for x, _ in points), mean(y for _, y in points))
         for _, points in sorted(by_round.items())
@@ -84,7 +85,7 @@ def _mean_curve(cell: CellResult) -> list[tuple[float, float]]:
 
 
 def ablation(facet: Facet, axis: str, *, width: int, theme: Theme = PAGE) -> Any:
-    """Draw NDCG@10 against a numeric axis, one line per combination of the other labels."""
+    """Draw `MAIN` against a numeric axis, one line per combination of the other labels."""
     series: dict[str, list[tuple[float, float, float]]] = {}
     rules: dict[str, float] = {}
     others = [other for other in facet.axes if other != axis]

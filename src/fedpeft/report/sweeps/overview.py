@@ -10,9 +10,10 @@ from typing import Any, Literal
 import altair as alt
 
 from fedpeft.report.statistics import Interval
-from fedpeft.report.sweeps.cells import MAIN, CellResult, Facet
+from fedpeft.report.sweeps.cells import CellResult, Facet
 from fedpeft.report.sweeps.charts import MOST
 from fedpeft.report.theme import PAGE, Theme, inline, label_margin, styled
+from fedpeft.report.verdicts import MAIN, verdict
 
 _FAR = 6.0
 """Differences beyond so many times their median size stand at the edge, with their figure."""
@@ -45,7 +46,7 @@ def overview(
     theme: Theme = PAGE,
     only: Sequence[str] | None = None,
 ) -> Any:
-    """Draw the mean paired differences in NDCG@10, with a band of the reference's deviation.
+    """Draw the mean paired differences in `MAIN`, with a band of the reference's deviation.
 
     Parameters
     ----------
@@ -94,7 +95,7 @@ def _layers(rows: Sequence[_Row], names: Mapping[str, int], width: int, theme: T
         "x:Q",
         scale=alt.Scale(domain=[-edge, edge], nice=False),
         axis=alt.Axis(
-            title="Difference in NDCG@10",  # a phone has no room for more
+            title="Difference in NDCG@10 full",  # a phone has no room for more
             titleAnchor="start",
             format="+.3f",
             tickCount=max(3, (width - margin) // 110),
@@ -177,7 +178,8 @@ def _places(
         for index, (name, found) in enumerate(row.differences.items()):
             place = {"x": found.mean, "y": first + _PITCH * index, "label": name}
             if abs(found.mean) <= edge:
-                near.append({**place, "opacity": 0 if found.low is None else 1})
+                decided = verdict(found) in ("won", "lost")
+                near.append({**place, "opacity": 1 if decided else 0})
             elif found.mean < 0:
                 far["left"].append({**place, "x": -edge, "text": f"\u2190 {found.mean:+.3f}"})
             else:

@@ -81,8 +81,10 @@ def read_sweep(path: Path) -> Sweep:
     return Sweep(facts, rows)
 
 
-_TEXTS = ("folder", "config", "commit", "version", "split", "dataset.name", "baselines_left_out")
-_NUMBERS = ("validation.", "test.", "baseline.", "bytes.", "dataset.", "rounds")
+_SETUP = ("setup.backbone", "setup.adapter", "setup.encoding")
+_FACTS = ("folder", "config", "commit", "version", "split", "dataset.name", "baselines_left_out")
+_TEXTS = (*_FACTS, *_SETUP)
+_NUMBERS = ("validation.", "test.", "baseline.", "bytes.", "dataset.", "setup.dim", "rounds")
 """How the columns of numbers begin."""
 
 

@@ -108,9 +108,15 @@ def read_records(path: Path) -> Sweep:
 
 def _curve(value: Any, where: str) -> list[Point]:
     try:
-        return [Point(int(number), float(sent), float(ndcg)) for number, sent, ndcg in value]
+        return [
+            Point(int(number), float(sent), float(ndcg), *map(float, more))
+            for number, sent, ndcg, *more in value
+        ]
     except (TypeError, ValueError):
-        raise ArtifactError(f"{where}: 'curve' must be a list of [round, bytes, NDCG@10]") from None
+        raise ArtifactError(
+            f"{where}: 'curve' must be a list of [round, bytes, NDCG@10], with HR@10 and "
+            "full-ranking NDCG@10 where they are known"
+        ) from None
 
 
 def _check_splits(sweep: Sweep, earlier: Sweep, path: Path) -> None:
@@ -151,11 +157,14 @@ def _name(row: Mapping[str, Any], sweep: Sweep) -> str:
 
 def _kept(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is known of a row, without its folder, which is of one machine, and its users."""
-    return {
+    kept = {
         name: value
         for name, value in row.items()
         if value is not None and name not in ("folder", "gains") and not _is_left_out(name)
     }
+    if "curve" in kept:  # what is not known of a point stands at its end
+        kept["curve"] = [[v for v in point if v is not None] for point in kept["curve"]]
+    return kept
 
 
 def _is_left_out(column: str) -> bool:
