@@ -113,8 +113,8 @@ def _note(costs: Costs, alternatives: str = "") -> str:
         "initial download and resync included; what comes down in a mean round has the merges in "
         "it, and counts broadcasts of zeros, which have no values. A graph expansion (FedPerGNN) "
         "comes on top. Storage is that of the adapt phase. Operations are the item embedding's "
-        f"own, for a step that touches {min(scale.touched, scale.items):,} items, a mean history; "
-        "ials moves all. "
+        f"own, for a step that touches {min(scale.touched, scale.items):,} items, the mean "
+        "history; ials moves all. "
         "Distinct corrections: how many of the items can be told apart by the rows they read, if "
         f"rows fall at random.{told if rows else ''} The command fedpeft cost measures all of this."
     )
