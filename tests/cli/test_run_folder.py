@@ -236,18 +236,22 @@ def test_compare(run: Path, finished: Path, here: Path, result: dict[str, Any]) 
     done = fedpeft("compare", run, finished, "--html", "both.html")
     assert done.code == 0
     rows = [line for line in done.out.splitlines() if line.startswith(" P-LoRA r=4, seed 3, ")]
-    assert len(rows) == 2
-    assert all(f"{result['metrics']['test']['sampled']['hr@10']:.4f}" in row for row in rows)
+    assert len(rows) == 2 + 1  # the second one has a verdict
+    ndcg = f"{result['metrics']['test']['full']['ndcg@10']:.4f}"
+    assert all(ndcg in row for row in rows[:2])
+    assert "within noise +0.0000 [+0.0000, +0.0000]" in rows[2]  # one is a copy
     assert "<html" in (here / "both.html").read_text()
     assert tree(finished) == before
     told = json.loads(fedpeft("compare", run, finished, "--json").out)
     assert [row["total_bytes"] for row in told["runs"]] == [
         result["bytes"]["total_per_client_mean"]
     ] * 2
-    ours, theirs = (row["difference"] for row in told["runs"])
-    assert ours is None
-    users = result["metrics"]["test"]["n_users"]
-    assert theirs == {"mean": 0.0, "low": 0.0, "high": 0.0, "n": users}  # one is a copy
+    ours, theirs = (row["differences"] for row in told["runs"])
+    assert ours == {}
+    gap = {"mean": 0.0, "low": 0.0, "high": 0.0, "over": "users"}
+    gap["n"] = result["metrics"]["test"]["n_users"]
+    assert theirs == dict.fromkeys(("full.ndcg@10", "sampled.ndcg@10", "sampled.hr@10"), gap)
+    assert [row["verdict"] for row in told["runs"]] == [None, "within noise"]
 
 
 def test_default_folder(here: Path) -> None:
