@@ -148,7 +148,8 @@ def _solved(systems: Tensor, sides: Tensor, config: ALSConfig) -> Tensor:
             f"a system of the matrix factorisation is singular in float32; regularisation = "
             f"{config.regularisation:g} is too small"
         )
-    return torch.cholesky_solve(sides, factors)
+    solution: Tensor = torch.cholesky_solve(sides, factors)
+    return solution
 
 
 def _batches(
