@@ -121,7 +121,7 @@ def _solve(
     a0, dim = config.unobserved_weight, fixed.shape[1]
     values, axes = torch.linalg.eigh(fixed.T @ fixed)
     padded = torch.cat([fixed @ axes, torch.zeros(1, dim)])  # the padding index is the last row's
-    result = torch.zeros_like(solved)
+    turned = torch.zeros_like(solved)
     for rows, columns, weights in batches:
         roots = weights.sqrt()
         seen = padded[columns] * roots[..., None]
@@ -136,8 +136,9 @@ def _solve(
             systems = seen.mT @ seen
             systems.diagonal(dim1=1, dim2=2).add_(common)
             found = _solved(systems, seen.mT @ roots[..., None], config)
-        result[rows] = found[..., 0]
-    return result @ axes.T
+        turned[rows] = found[..., 0]
+    result: Tensor = turned @ axes.T
+    return result
 
 
 def _solved(systems: Tensor, sides: Tensor, config: ALSConfig) -> Tensor:
@@ -148,8 +149,7 @@ def _solved(systems: Tensor, sides: Tensor, config: ALSConfig) -> Tensor:
             f"a system of the matrix factorisation is singular in float32; regularisation = "
             f"{config.regularisation:g} is too small"
         )
-    solution: Tensor = torch.cholesky_solve(sides, factors)
-    return solution
+    return torch.cholesky_solve(sides, factors)
 
 
 def _batches(
