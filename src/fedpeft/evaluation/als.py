@@ -121,7 +121,7 @@ def _solve(
     a0, dim = config.unobserved_weight, fixed.shape[1]
     values, axes = torch.linalg.eigh(fixed.T @ fixed)
     padded = torch.cat([fixed @ axes, torch.zeros(1, dim)])  # the padding index is the last row's
-    result = torch.zeros_like(solved)
+    turned = torch.zeros_like(solved)
     for rows, columns, weights in batches:
         roots = weights.sqrt()
         seen = padded[columns] * roots[..., None]
@@ -136,9 +136,9 @@ def _solve(
             systems = seen.mT @ seen
             systems.diagonal(dim1=1, dim2=2).add_(common)
             found = _solved(systems, seen.mT @ roots[..., None], config)
-        result[rows] = found[..., 0]
-    turned: Tensor = result @ axes.T
-    return turned
+        turned[rows] = found[..., 0]
+    result: Tensor = turned @ axes.T
+    return result
 
 
 def _solved(systems: Tensor, sides: Tensor, config: ALSConfig) -> Tensor:
