@@ -44,7 +44,8 @@ FILES: list[Row] = [
      "{here}/data/interactions.csv, row 2: item 'i99' is not in {here}/data/items.csv (1 such "
      "interactions); set unknown_items = \"drop\" to leave them out"),
     ("repeated item", data("i5,", "i4,", "items.csv"), DATA,
-     "{here}/data/items.csv, row 6: item id 'i4' is repeated"),
+     "{here}/data/items.csv, row 6: item id 'i4' is repeated, one of 1 such rows; keep one row for "
+     "each item"),
     ("users too short", spoilt.short_histories, DATA,
      "no user of data has 3 or more items (min_interactions)"),
     ("infinite time", data("u0,i1,1", "u0,i1,inf"), DATA,
@@ -258,10 +259,12 @@ FLAGS: list[Row] = [
      "unknown data set 'netflix'; known are amazon-industrial, ml-100k, ml-1m, ml-latest-small"),
     ("resume with options", None, f"{RESUME} --rounds 3",
      "--resume goes on with the configuration in the run folder; it takes no other setting than "
-     "--device, --backend, --checkpoint-every and --json"),
+     "--device, --backend, --checkpoint-every and --json; for other data or settings begin a run "
+     "in another folder"),
     ("resume into", None, f"{RESUME} --out new",
      "--resume goes on with the configuration in the run folder; it takes no other setting than "
-     "--device, --backend, --checkpoint-every and --json"),
+     "--device, --backend, --checkpoint-every and --json; for other data or settings begin a run "
+     "in another folder"),
     ("resume nothing", None, "run --resume nothing",
      "nothing is not a run folder: it has no config.toml"),
     ("resume what is complete", None, RESUME,

@@ -108,7 +108,9 @@ def test_forms_of_a_history(name: str, text: str, finished: Path, here: Path) ->
 
 def test_items_that_the_catalogue_lacks_are_left_out_and_told(finished: Path, here: Path) -> None:
     done = fedpeft("recommend", finished, "--history", "item-3,new,item-14", "--json")
-    assert done.err == ("1 of 3 items of the history are not in the catalogue and are left out\n")
+    assert done.err == (
+        "1 of 3 items of the history are not in the catalogue and are left out: new\n"
+    )
     assert json.loads(done.out) == recommended(finished, "--history", "item-3,item-14")
 
 

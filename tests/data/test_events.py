@@ -46,9 +46,7 @@ def test_without_events_all_count_alike_and_the_column_is_named() -> None:
     data = from_tables(LOG)
     assert data.histories.weights is None
     assert [data.catalogue.ids[item] for item in data.histories.items] == ["1", "2", "3", "4"]
-    assert any("play no part: event" in note and "[data.events]" in note for note in data.notes), (
-        data.notes
-    )
+    assert any("count alike" in note and "[data.events]" in note for note in data.notes), data.notes
 
 
 def test_parts_of_a_split_keep_the_weights() -> None:

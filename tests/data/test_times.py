@@ -68,6 +68,30 @@ def test_other_forms_are_refused(form: str) -> None:
         assert 'set data.columns.timestamp = ""' in said
 
 
+def formed(form: str, *values: str | None) -> list[int]:
+    frame = pl.DataFrame({"when": values}, schema={"when": pl.String})
+    return Table(HERE, frame, range(2, 2 + len(values))).times("when", form).to_list()
+
+
+def test_times_as_they_are_said_to_be_written() -> None:
+    german = formed("%d.%m.%Y %H:%M", "25.01.2024 15:55", " 1.2.2024 3:04 ")
+    assert german == read("2024-01-25T15:55", "2024-02-01T03:04")
+    assert formed("%d.%m.%Y", "25.01.2024") == read("2024-01-25")
+    assert formed("%d/%b/%Y:%H:%M:%S %z", "01/Feb/2024:10:00:00 +0200") == read("2024-02-01T08:00Z")
+
+
+@pytest.mark.parametrize("form", ["%d.%m.%Y %H:%M", "%q nonsense", "%"])
+def test_times_that_are_not_written_so_are_refused(form: str) -> None:
+    for wrong in ("2024-01-25", "31.02.2024 10:00", "x"):
+        with pytest.raises(DataError, match=r"line 2: when = .* is not written as data\.columns"):
+            formed(form, wrong)
+    with pytest.raises(DataError, match=r"line 3 has an empty when"):
+        formed("%d.%m.%Y %H:%M", "25.01.2024 15:55", None)
+    numbers = Table(HERE, pl.DataFrame({"when": [1, 2]}), range(2, 4))
+    with pytest.raises(DataError, match="for times that are written as text"):
+        numbers.times("when", form)
+
+
 def test_mixed_columns_are_refused() -> None:
     with pytest.raises(DataError, match=r"line 3: when = '1719200820' is a number, but other"):
         read("2024-06-24", "1719200820")

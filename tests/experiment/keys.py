@@ -28,6 +28,7 @@ VALUES: Mapping[str, Any] = {
     "data.columns.user": "session",
     "data.columns.item": "other",
     "data.columns.timestamp": "rating",
+    "data.columns.time_format": "%d.%m.%Y",
     "data.columns.position": "timestamp",
     "data.columns.rating": "timestamp",
     "data.columns.event": "session",

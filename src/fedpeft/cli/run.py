@@ -84,7 +84,8 @@ def run(
         if any(option is not None for option in given):
             raise ConfigError(
                 "--resume goes on with the configuration in the run folder; it takes no other "
-                "setting than --device, --backend, --checkpoint-every and --json"
+                "setting than --device, --backend, --checkpoint-every and --json; for other data "
+                "or settings begin a run in another folder"
             )
         folder = resume_from
         result = execute(None, folder, device, backend, schedule, as_json=as_json)

@@ -138,7 +138,10 @@ def _check_ids(raw: RawTables, items: pl.DataFrame) -> None:
     ids = items["id"]
     if ids.n_unique() < len(ids):
         again = first_row(~ids.is_first_distinct())
-        raise DataError(f"{raw.items_path}, row {again}: item id {ids[again - 1]!r} is repeated")
+        raise DataError(
+            f"{raw.items_path}, row {again}: item id {ids[again - 1]!r} is repeated, one of "
+            f"{len(ids) - ids.n_unique()} such rows; keep one row for each item"
+        )
 
 
 def _index(raw: RawTables, items: pl.DataFrame, config: DataConfig) -> tuple[_Events, pl.Series]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import polars as pl
 
@@ -51,7 +50,7 @@ def interactions_of(table: Table, config: DataConfig) -> tuple[pl.DataFrame, tup
     used = {user, item}
     if config.order == "time" and (time := column_of("timestamp", names, table)):
         used.add(time)
-        found["timestamp"] = table.times(time)
+        found["timestamp"] = table.times(time, names.time_format)
     if names.position:
         table.require([names.position])
         used.add(names.position)
@@ -64,17 +63,27 @@ def interactions_of(table: Table, config: DataConfig) -> tuple[pl.DataFrame, tup
         used.add(event)
         found["event"] = table.words(event)
     unused = [name for name in table.frame.columns if name not in used]
-    return pl.DataFrame(found), _left(unused, table.path)
+    return pl.DataFrame(found), _left(unused, table)
 
 
-def _left(columns: list[str], path: Path) -> tuple[str, ...]:
-    """Return a note on the columns that are left out, if there are any."""
+def _left(columns: list[str], table: Table) -> tuple[str, ...]:
+    """Return notes on the columns that are left out, if there are any."""
     if not columns:
         return ()
-    note = f"columns of {path.name} that play no part: {', '.join(columns)}"
-    if any(_plain(column) in USUAL["event"] for column in columns):
-        note += "; a table [data.events] would say which events count, and how much"
-    return (note,)
+    notes = [f"columns of {table.path.name} that play no part: {', '.join(columns)}"]
+    for column in columns:
+        if _plain(column) in USUAL["event"]:
+            kinds = table.words(column).drop_nulls().unique(maintain_order=True)
+            shown = ", ".join(kinds.head(_MOST)) + (", ..." if len(kinds) > _MOST else "")
+            notes.append(
+                f"all kinds of {column} count alike ({shown}); a table [data.events] says which "
+                "count, and how much"
+            )
+    return tuple(notes)
+
+
+_MOST = 6
+"""Kinds of events that a note names."""
 
 
 def items_of(table: Table, config: DataConfig) -> pl.DataFrame:

@@ -15,6 +15,10 @@ class ColumnsConfig(ConfigModel):
     A name that is left at its default also stands for usual names of that column, in any spelling
     (`fedpeft.data.columns`).  A table in which several may be meant is refused."""
 
+    acting: ClassVar = {
+        "time_format": ActsIf("a time column", lambda table: bool(table.timestamp)),
+    }
+
     user: str = Field("user_id", min_length=1)
     """User column of the interactions."""
 
@@ -22,8 +26,12 @@ class ColumnsConfig(ConfigModel):
     """Item column, in the interactions and in the items file."""
 
     timestamp: str | None = "timestamp"
-    """Number (or Parquet date) by which a user's interactions are ordered; "" or None: there are no
-    times, and `data.order` says what that means."""
+    """Number or date by which a user's interactions are ordered; "" or None: there are no times,
+    and `data.order` says what that means."""
+
+    time_format: str | None = Field(None, min_length=1)
+    """How text in the time column is written, as in Python's `strptime`, such as
+    "%d.%m.%Y %H:%M"; None: as numbers, or in ISO 8601."""
 
     position: str | None = None
     """Number by which `data.order = "file"` orders a user's interactions, where the rows are no
@@ -127,6 +135,7 @@ class DataConfig(ConfigModel):
             lambda table: table.source not in BUILT and _draws(table),
         ),
         "columns.timestamp": ActsIf("order = 'time'", lambda table: table.order == "time"),
+        "columns.time_format": ActsIf("order = 'time'", lambda table: table.order == "time"),
         "columns.position": ActsIf("order = 'file'", lambda table: table.order == "file"),
         "columns.rating": ActsIf("min_rating", lambda table: table.min_rating is not None),
         "columns.event": ActsIf("data.events", lambda table: bool(table.events)),

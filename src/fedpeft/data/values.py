@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,16 +98,25 @@ class Table:
         parsed, wrong = _numbers(values)
         if wrong.any():
             row = int(wrong.arg_max() or 0)
-            raise DataError(f"{self.where(row)}: {column} = {values[row]!r} is not a number")
+            comma = re.fullmatch(r"-?[\d.]*\d,\d+", str(values[row]).strip())
+            remedy = "; write a point, not a comma, before the decimals" if comma else ""
+            raise DataError(
+                f"{self.where(row)}: {column} = {values[row]!r} is not a number{remedy}"
+            )
         if not optional:
             self._check_present(column, parsed)
         return parsed
 
-    def times(self, column: str) -> pl.Series:
+    def times(self, column: str, form: str | None = None) -> pl.Series:
         """Return a column of times as Int64 or Float64 that sorts as the times do.
 
         Numbers, and text that holds numbers, stay what they are.  Dates and date-times, of Parquet
         or as ISO 8601 text, are counted from 1970 in a unit of the column's own.
+
+        Parameters
+        ----------
+        form
+            How text is written, as for `strptime`; None: as numbers or in ISO 8601.
 
         Raises
         ------
@@ -115,6 +125,8 @@ class Table:
             where others have one.
         """
         values = self.frame[column]
+        if form is not None:
+            return self._formed_times(column, values, form)
         if isinstance(values.dtype, pl.Date | pl.Datetime | pl.Duration):
             self._check_present(column, values)
             return values.to_physical().cast(pl.Int64)
@@ -152,6 +164,24 @@ class Table:
         frame = pl.DataFrame({column: self.words(column) for column in columns})
         return joined(frame, columns) if columns else pl.Series([""] * self.frame.height)
 
+    def _formed_times(self, column: str, values: pl.Series, form: str) -> pl.Series:
+        if not is_text(values.dtype, lists=False):
+            self._refuse(column, "data.columns.time_format is for times that are written as text")
+        texts = _clean_text(values)
+        try:
+            parsed = texts.str.to_datetime(form, time_unit="us", strict=False)
+        except pl.exceptions.PolarsError:  # no such form
+            parsed = pl.Series([None] * len(texts), dtype=pl.Datetime)
+        foreign = parsed.is_null() & texts.is_not_null()
+        if foreign.any():
+            row = int(foreign.arg_max() or 0)
+            raise DataError(
+                f"{self.where(row)}: {column} = {values[row]!r} is not written as "
+                f"data.columns.time_format = {form!r} says"
+            )
+        self._check_present(column, parsed)
+        return parsed.to_physical().cast(pl.Int64)
+
     def _iso_times(self, column: str, values: pl.Series, no_number: pl.Series) -> pl.Series:
         texts = values.cast(pl.String).str.strip_chars()
         parsed, zoned = iso(texts).get_columns()
@@ -160,7 +190,8 @@ class Table:
             row = int(foreign.arg_max() or 0)
             raise DataError(
                 f"{self.where(row)}: {column} = {values[row]!r} is neither a number nor a date of "
-                "ISO 8601 such as 2024-06-24 or 2024-06-24T03:47:00Z; rewrite the column, or set "
+                "ISO 8601 such as 2024-06-24 or 2024-06-24T03:47:00Z; say how times are written in "
+                'data.columns.time_format, such as "%d.%m.%Y %H:%M", or set '
                 'data.columns.timestamp = "" to do without times'
             )
         present = _clean_text(values).is_not_null()

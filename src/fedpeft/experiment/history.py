@@ -40,5 +40,7 @@ def read_history(text: str, columns: ColumnsConfig) -> list[str]:
     if user and (users := table.ids(user).n_unique()) > 1:
         raise DataError(f"{path} has the rows of {users} users; a history is of one")
     if time := column_of("timestamp", columns, table):
-        items = items.with_columns(time=table.times(time)).sort("time", maintain_order=True)
+        items = items.with_columns(time=table.times(time, columns.time_format)).sort(
+            "time", maintain_order=True
+        )
     return items["item"].to_list()

@@ -171,9 +171,11 @@ class Recommender:
         if len(rows) == len(place):
             raise ConfigError("the history has every item, so none is left to recommend")
         if len(rows) < len(asked):
+            unknown = [item for item in asked if item not in place]
+            shown = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
             self._stage(
-                f"{len(asked) - len(rows)} of {len(asked)} items of the history are not in the "
-                "catalogue and are left out"
+                f"{len(unknown)} of {len(asked)} items of the history are not in the catalogue and "
+                f"are left out: {shown}"
             )
         return np.array(rows, np.int64)
 
