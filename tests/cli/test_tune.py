@@ -126,7 +126,7 @@ def test_the_first_run_is_that_of_the_preset(made: list[str], here: Path) -> Non
 
 def low_with_the_preset(job: Job, ranking: str) -> float:
     assert ranking == "sampled"
-    return 0.4 if job.config.training.server_optimizer.lr == 0.7 else 0.5
+    return 0.4 if job.config.training.server_optimizer.lr == 1.0 else 0.5
 
 
 @pytest.mark.parametrize("low", [-0.01, 0.01])

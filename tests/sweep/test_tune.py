@@ -64,7 +64,7 @@ def test_newton_is_searched_around_what_it_comes_to() -> None:
     found = search_of(values, asked, parts)
     now = asked.resolved(parts)
     assert found.start == {
-        "training.server_optimizer.lr": 0.7,
+        "training.server_optimizer.lr": 1.0,
         "training.server_optimizer.prior": 2.0,
         "training.frequency_decay": now.training.frequency_decay,
         "loss.unobserved_weight": now.loss.config.unobserved_weight,  # type: ignore[attr-defined]
