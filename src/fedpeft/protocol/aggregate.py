@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -73,4 +74,7 @@ def combine(partials: Iterable[Partial]) -> Partial:
 
 def finite(tensors: Iterable[Tensor]) -> bool:
     """Return whether every value of the tensors is finite."""
-    return all(bool(tensor.isfinite().all()) for tensor in tensors)
+    # a sum reads its input once; it may also run over
+    return all(
+        math.isfinite(float(tensor.sum())) or bool(tensor.isfinite().all()) for tensor in tensors
+    )

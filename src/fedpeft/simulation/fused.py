@@ -133,9 +133,10 @@ def _add(work: Work, common: _Common, sums: _Gradients, bucket: Bucket) -> Bucke
     scores = problem.leave_out(scores, context)
     squares = problem.squares(own, gram_leaf, context)
     losses = problem.losses(own, scores, bucket.weight, squares)
-    fine = losses.detach().isfinite()
-    if not bool(fine.all()):
-        return _add(work, common, sums, bucket[fine]) if bool(fine.any()) else bucket[fine]
+    if not math.isfinite(float(losses.detach().sum())):
+        fine = losses.detach().isfinite()
+        if not bool(fine.all()):  # else the sum alone ran over
+            return _add(work, common, sums, bucket[fine]) if bool(fine.any()) else bucket[fine]
 
     weights = problem.task.weights(bucket.lengths)
     # a client without samples moves nothing but its own parameters, towards zero

@@ -157,10 +157,10 @@ class LocalProblem(Scoring):
         w v is counted 1 - c.v times and unobserved_weight V^T V c comes off.
         """
         weighted = vectors * weight.unsqueeze(-1)
-        identity = torch.eye(gram.shape[-1], device=gram.device)
-        decay = self.task.local_decay(weight).view(-1, 1, 1)
-        ridge = self.loss.unobserved_weight * gram + decay * identity
-        system = ridge + weighted.transpose(1, 2) @ vectors
+        decay = self.task.local_decay(weight)
+        common = self.loss.unobserved_weight * gram
+        system = torch.baddbmm(common, weighted.transpose(1, 2), vectors)
+        system.diagonal(dim1=1, dim2=2).add_(decay.unsqueeze(-1))
         factor, failed = torch.linalg.cholesky_ex(system)
         if failed.any():
             if system.isfinite().all():
