@@ -226,3 +226,28 @@ def test_a_model_without_an_adapter_has_no_payload() -> None:
     for call in (fedpeft.payload_state_dict, lambda m: fedpeft.load_payload_state_dict(m, {})):
         with pytest.raises(InputError, match="holds no adapter"):
             call(Model())
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_states_that_would_be_passed_over_are_refused_with_the_way_out(
+    kind: str, strict: bool
+) -> None:
+    sender, receiver = made(kind)[0], made(kind)[0]
+    with pytest.raises(ArtifactError, match="load it with load_payload_state_dict"):
+        receiver.load_state_dict(fedpeft.payload_state_dict(sender), strict=strict)
+    plain = Model().state_dict()
+    if kind == "full" and strict:  # its table is called weight, and has no base
+        receiver.load_state_dict({**receiver.state_dict(), "items.weight": plain["items.weight"]})
+    elif kind != "full":
+        with pytest.raises(ArtifactError, match=r"'items\.weight' is a plain item table"):
+            receiver.load_state_dict(plain, strict=strict)
+
+
+def test_arrays_are_loaded_as_tensors_are() -> None:
+    sender, receiver = made()[0], made()[0]
+    train(sender)
+    state = fedpeft.payload_state_dict(sender)
+    fedpeft.load_payload_state_dict(receiver, {n: t.numpy() for n, t in state.items()})
+    found = fedpeft.payload_state_dict(receiver)
+    assert all(torch.equal(found[name], tensor) for name, tensor in state.items())

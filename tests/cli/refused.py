@@ -205,6 +205,13 @@ CONFIGS: list[Row] = [
      "unknown backbone 'ncf'; known are fedmf, fedncf, fedpergnn, pfedrec"),
     ("unknown loss", None, f"{RUN} --loss hinge",
      "unknown loss 'hinge'; known are bce, bpr, ials, softmax"),
+    ("newton without a linear score", None, f"{RUN} --preset newton --backbone fedncf",
+     "preset = 'newton' needs a score linear in the item vector, as FedMF and FedPerGNN have it; "
+     "FedNCF has none: choose another preset"),
+    ("newton for clients that personalise", None,
+     f"{RUN} --preset newton --set training.inference=personalise",
+     "training.server_optimizer.kind = 'newton' leaves the payload's steps to the server, so "
+     "training.inference = 'personalise' has none to take; use 'fit' or 'stored'"),
     ("least squares without a linear score", None, f"{RUN} --backbone fedncf --loss ials",
      "the loss sums over all items, which needs a score linear in the item vector; FedNCF has "
      "none: choose loss.kind softmax, bpr or bce"),

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from fedpeft.adapters.base import ItemEmbedding
@@ -40,12 +42,14 @@ def payload_state_dict(model: nn.Module) -> Tensors:
 
 
 def load_payload_state_dict(
-    model: nn.Module, state: Mapping[str, Tensor], *, strict: bool = True
+    model: nn.Module, state: Mapping[str, Any], *, strict: bool = True
 ) -> None:
     """Load what `payload_state_dict` returned, or a mean of such.
 
     Parameters
     ----------
+    state
+        name -> tensor, or an array of NumPy's.
     strict
         Whether every tensor must be there; otherwise those that are missing stay as they are, but
         an adapter's are there all or none.
@@ -56,10 +60,14 @@ def load_payload_state_dict(
         If an adapter's payload belongs to another base or subspace, has no mark or is not finite;
         or if a tensor is missing, unknown or of another shape.  Nothing is loaded then.
     """
-    rest, payloads = dict(state), {}
+    rest: dict[str, Any] = {
+        name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+        for name, value in state.items()
+    }
+    payloads: dict[ItemEmbedding, Tensors] = {}
     for place, adapter in adapters_of(model).items():
         adapter.untouched = False  # whatever was in it goes
-        own = {name: rest.pop(name) for name in state if name.startswith(_join(place, ""))}
+        own = {name: rest.pop(name) for name in [*rest] if name.startswith(_join(place, ""))}
         if own or strict:
             payloads[adapter] = adapter.checked(_unmarked(own, adapter, place))
     _check_rest(_rest(model), rest, strict)

@@ -141,6 +141,18 @@ class StandIn(nn.Module, ABC):
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
+        # with strict = False torch would pass over both without a word
+        foreign = [name for name in state_dict if name.startswith(prefix)]
+        if marked := [name for name in foreign if "@" in name.removeprefix(prefix)]:
+            raise ArtifactError(
+                f"{marked[0]!r} is from payload_state_dict(model); load it with "
+                "load_payload_state_dict(model, state)"
+            )
+        if f"{prefix}weight" in foreign and "weight" not in self._parameters:
+            raise ArtifactError(
+                f"{prefix + 'weight'!r} is a plain item table, which an adapter computes; load it "
+                "before replace_embedding, or make it the base with set_base"
+            )
         for name, own in self.named_buffers():
             given = state_dict.get(prefix + name, own)
             if own.is_floating_point() == given.is_floating_point() or torch.equal(

@@ -162,6 +162,11 @@ def _laid(preset: str, given: Tables) -> tuple[Tables, dict[str, str]]:
     loss = losses.get(_kind(losses, tables["loss"], "loss")).build
     least_squares = bool(getattr(loss, "least_squares", False))
     if least_squares and isinstance(backbone, type) and not traits["user_vector"]:
+        if "kind" not in given.get("loss", {}) and "loss" in found:
+            raise ConfigError(
+                f"preset = {preset!r} needs a score linear in the item vector, as FedMF and "
+                f"FedPerGNN have it; {backbone.__name__} has none: choose another preset"
+            )
         raise no_user_vector(backbone.__name__)  # now, not once data are read and items pretrained
     training = tables["training"]
     traits["solves"] = least_squares and training.get("local") != "gradient"

@@ -121,7 +121,7 @@ class DropInContract:
         """The gradient of an item's vector is divided by how often the call names the item."""
         adapter, plain = self.trained(mode), self.trained(mode)
         adapter.scale_grad_by_freq = True
-        assert torch.equal(adapter(IDS), plain(IDS))
+        torch.testing.assert_close(adapter(IDS), plain(IDS))
         adapter(IDS).square().sum().backward()
         counts = torch.bincount(IDS.flatten())[IDS]
         (plain(IDS).square().sum(-1) / counts).sum().backward()
@@ -162,7 +162,7 @@ class DropInContract:
         ids = torch.tensor([4, padding % 23, 9])
         found = adapter(ids)
         assert torch.equal(found[1], torch.zeros(6))
-        assert torch.equal(found[::2], free(ids[::2]))
+        torch.testing.assert_close(found[::2], free(ids[::2]))
         assert torch.equal(adapter.merge()[padding], torch.zeros(6))
         found.sum().backward()
         free(ids[::2]).sum().backward()

@@ -238,6 +238,11 @@ def _check_least_squares(task: Task, backbone: Backbone) -> None:
             f"tensor, which {task.adapter.label()} is not; LoRA is with adapter.basis = 'random', "
             "and hash with adapter.pooling = 'mean'"
         )
+    if training.inference == "personalise":
+        raise ConfigError(
+            "training.server_optimizer.kind = 'newton' leaves the payload's steps to the server, "
+            "so training.inference = 'personalise' has none to take; use 'fit' or 'stored'"
+        )
     if backbone.shared():
         raise ConfigError(
             f"training.server_optimizer.kind = 'newton' moves item tensors only, and "
