@@ -54,7 +54,8 @@ FILES: list[Row] = [
      "{here}/data/interactions.csv, line 3 has an empty timestamp (1 such rows)"),
     ("time in words", data("u0,i1,1", "u0,i1,noon"), DATA,
      "{here}/data/interactions.csv, line 3: timestamp = 'noon' is neither a number nor a date of "
-     "ISO 8601 such as 2024-06-24 or 2024-06-24T03:47:00Z; rewrite the column, or set "
+     "ISO 8601 such as 2024-06-24 or 2024-06-24T03:47:00Z; say how times are written in "
+     "data.columns.time_format, such as \"%d.%m.%Y %H:%M\", or set "
      "data.columns.timestamp = \"\" to do without times"),
     ("user missing", data("u0,i1,1", ",i1,1"), DATA,
      "{here}/data/interactions.csv, line 3: user_id is empty (1 such rows); leave such rows out of "
