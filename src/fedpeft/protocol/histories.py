@@ -18,10 +18,7 @@ from fedpeft.protocol.encodings import Codec, Shapes
 from fedpeft.protocol.layout import (
     ROWS,
     Reduced,
-    UploadCodec,
-    pack_rows,
-    packed_rows_size,
-    unpack_rows,
+    RowsLayout,
 )
 from fedpeft.protocol.statistics import MOMENT, WEIGHTS, MomentForm
 from fedpeft.tensors import Tensors
@@ -29,7 +26,7 @@ from fedpeft.tensors import Tensors
 READER, OFF = "reader", "items.off"
 
 
-class HistoryUpload(UploadCodec):
+class HistoryUpload(RowsLayout):
     """A reader, and of each item of the client its id, how far off its score is, and its weight.
 
     The number of items and the ids are unsigned 32-bit integers; ids ascend.
@@ -44,14 +41,13 @@ class HistoryUpload(UploadCodec):
     """
 
     form = "rank_one"
-    by_rows = True
     reveals = "each client's history, and its user vector, in clear"
 
     def __init__(self, codec: Codec, shapes: Shapes, columns: Tensor | None) -> None:
         super().__init__(codec, shapes)
         (self._name,) = shapes.keys() - {MOMENT, WEIGHTS}
         self._columns = columns
-        self._items = shapes[WEIGHTS][0]
+        self.n_items = shapes[WEIGHTS][0]
         self._dim = (isqrt(8 * shapes[MOMENT][0] + 1) - 1) // 2
 
     def values(self, touched: int) -> Shapes:
@@ -77,7 +73,7 @@ class HistoryUpload(UploadCodec):
     def restore(self, sent: Reduced) -> Tensors:
         reader, rows = sent.values[READER], sent.whole[ROWS]
         off, weights = (
-            tensor.new_zeros(len(tensor), self._items).scatter_add_(1, rows, tensor)
+            tensor.new_zeros(len(tensor), self.n_items).scatter_add_(1, rows, tensor)
             for tensor in (sent.values[OFF], sent.values[WEIGHTS])
         )
         moved = off.unsqueeze(-1) * self._pulled(reader).unsqueeze(1)
@@ -86,16 +82,6 @@ class HistoryUpload(UploadCodec):
             MOMENT: MomentForm(self._dim).of_readers(reader),
             WEIGHTS: weights,
         }
-
-    def pack(self, whole: Tensors) -> bytes:
-        return pack_rows(whole[ROWS][0])
-
-    def unpack(self, data: bytes) -> tuple[int, Tensors]:
-        rows = unpack_rows(data, self._items, self.size)
-        return len(rows), {ROWS: rows.unsqueeze(0)}
-
-    def whole_size(self, touched: int) -> int:
-        return packed_rows_size(touched)
 
     def _pulled(self, reader: Tensor) -> Tensor:
         """Return the direction in which readers, float (C, k), move item rows, float (C, r)."""

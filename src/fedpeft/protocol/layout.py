@@ -138,14 +138,25 @@ class UploadCodec(ABC):
         return {name: tensor[0] for name, tensor in self.restore(Reduced(stacked, whole)).items()}
 
 
-def pack_rows(rows: Tensor) -> bytes:
-    """Return ids of items, int64 (t,), with their number first, as unsigned 32-bit integers."""
-    return np.concatenate([[len(rows)], rows.cpu().numpy()]).astype("<u4").tobytes()
+class RowsLayout(UploadCodec):
+    """A layout that begins with the ids of the items that a client touched.
 
+    They are unsigned 32-bit integers, their number first.  `n_items` is the number of all items.
+    """
 
-def packed_rows_size(rows: int) -> int:
-    """Return the length of `pack_rows`' result for so many items."""
-    return 4 + 4 * rows
+    by_rows = True
+    n_items: int
+
+    def pack(self, whole: Tensors) -> bytes:
+        rows = whole[ROWS][0].cpu().numpy()
+        return np.concatenate([[len(rows)], rows]).astype("<u4").tobytes()
+
+    def unpack(self, data: bytes) -> tuple[int, Tensors]:
+        rows = unpack_rows(data, self.n_items, self.size)
+        return len(rows), {ROWS: rows.unsqueeze(0)}
+
+    def whole_size(self, touched: int) -> int:
+        return 4 + 4 * touched
 
 
 def unpack_rows(data: bytes, n_items: int, size: Callable[[int], int]) -> Tensor:

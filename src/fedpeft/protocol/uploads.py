@@ -25,11 +25,9 @@ from fedpeft.protocol.encodings import Codec, Shapes
 from fedpeft.protocol.layout import (
     ROWS,
     Reduced,
+    RowsLayout,
     UploadCodec,
     UploadForm,
-    pack_rows,
-    packed_rows_size,
-    unpack_rows,
 )
 from fedpeft.tensors import Tensors
 
@@ -49,7 +47,7 @@ class DenseUpload(UploadCodec):
         return sent.values
 
 
-class RowsUpload(UploadCodec):
+class RowsUpload(RowsLayout):
     """The touched rows of tensors with one row per item, their ids, and all other tensors whole.
 
     The number of rows and the ids are unsigned 32-bit integers; ids ascend.
@@ -61,13 +59,12 @@ class RowsUpload(UploadCodec):
     """
 
     form = "rows"
-    by_rows = True
     reveals = "which items each client touched: its history among the negatives it drew"
 
     def __init__(self, codec: Codec, shapes: Shapes, item_indexed: Set[str]) -> None:
         super().__init__(codec, shapes)
         self.item_indexed = frozenset(item_indexed)
-        self._items = self.shapes[min(item_indexed)][0]
+        self.n_items = self.shapes[min(item_indexed)][0]
 
     def values(self, touched: int) -> Shapes:
         return {
@@ -91,16 +88,6 @@ class RowsUpload(UploadCodec):
             nothing = tensor.new_zeros(1, *self.shapes[name])
             spread[name] = nothing.index_copy_(1, rows, tensor)
         return spread
-
-    def pack(self, whole: Tensors) -> bytes:
-        return pack_rows(whole[ROWS][0])
-
-    def unpack(self, data: bytes) -> tuple[int, Tensors]:
-        rows = unpack_rows(data, self._items, self.size)
-        return len(rows), {ROWS: rows.unsqueeze(0)}
-
-    def whole_size(self, touched: int) -> int:
-        return packed_rows_size(touched)
 
 
 class RankOneUpload(UploadCodec):
